@@ -1,0 +1,93 @@
+"""Files that appear whole or not at all: a temporary name, fsync, rename."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from tupate_hub.errors import TargetExists, TupateHubError, WorkFailed
+
+
+@contextlib.contextmanager
+def told_in_one_sentence(target: Path) -> Iterator[None]:
+    """Turn the operating system's refusals to write `target` into errors of the project's."""
+    try:
+        yield
+    except PermissionError as error:
+        raise TupateHubError(f"No permission to write {target}.", hint="choose another place: --to DIR") from error
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise WorkFailed(f"The disk is full: {target} was not written.", hint="free some space, or --to DIR") from error
+        if error.errno == errno.EROFS:
+            raise TupateHubError(f"{target} lies on a read-only disk.", hint="choose another place: --to DIR") from error
+        if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG):
+            raise TupateHubError(f"{target} cannot be written: {error.strerror}.", hint="choose another place") from error
+        raise
+
+
+def write_bytes(target: Path, data: bytes) -> None:
+    """Replace `target` by `data` in one step; parent folders are made.
+
+    Raises
+    ------
+    TupateHubError
+        No permission or an impossible path.
+    WorkFailed
+        A full disk. The old file, if any, is untouched.
+    """
+    with told_in_one_sentence(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.chmod(name, 0o666 & ~_umask())
+            os.replace(name, target)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(name)
+            raise
+
+
+def write_folder(target: Path, files: dict[str, bytes], *, force: bool = False) -> None:
+    """Make the folder `target` with exactly these files, in one step.
+
+    Raises
+    ------
+    TargetExists
+        When `target` exists and `force` is not set.
+    """
+    if os.path.lexists(target) and not force:
+        raise TargetExists(f"{target} exists already.", hint="add --force to replace it, or give another folder")
+    if target.is_symlink() or (target.exists() and not target.is_dir()):
+        raise TargetExists(f"{target} is not a folder.", hint="give another folder")
+    with told_in_one_sentence(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part"))
+        try:
+            for name, data in files.items():
+                write_bytes(staging / name, data)
+            staging.chmod(0o777 & ~_umask())
+            if target.exists():
+                old = staging.with_suffix(".old")
+                target.replace(old)
+                staging.replace(target)
+                shutil.rmtree(old, ignore_errors=True)
+            else:
+                staging.replace(target)
+        except BaseException:
+            shutil.rmtree(staging, ignore_errors=True)
+            raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,151 @@
+"""Verbs that look: list, show, spaces."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from tupate_hub.cli import output
+
+
+@click.command("list")
+@click.option("--space", help="Only the tasks of this space.")
+@click.option("--kind", help="Only tasks of this kind: classification, regression, extractive_qa, multiple_choice.")
+@output.registry_option
+@output.json_option
+def list_command(space: str | None, kind: str | None, registry: str | None, as_json: bool) -> None:
+    """List the tasks that a registry holds.
+
+    \b
+      tupate-hub list --kind extractive_qa
+    """
+    from tupate_hub.zoo import Zoo
+
+    held = Zoo.open(registry).registry
+    if space is not None:
+        held.space(space)
+    entries = [
+        entry
+        for entry in held.entries
+        if (space is None or entry.space == space) and (kind is None or held.tasks[entry.task].kind == kind)
+    ]
+    if as_json:
+        output.document(
+            [{**asdict(entry), "kind": held.tasks[entry.task].kind} for entry in entries]
+        )
+        return
+    rows = []
+    for entry in entries:
+        task, scores = held.tasks[entry.task], entry.scores
+        rows.append(
+            [
+                entry.task,
+                entry.space,
+                task.kind,
+                task.train_size,
+                task.metric or None,
+                scores.get("primary"),
+                scores.get("baseline"),
+                ", ".join(entry.flags),
+            ]
+        )
+    columns = ["task", "space", "kind", "train size", "metric", "score", "baseline", "note"]
+    output.table(columns, rows, right=("train size", "score", "baseline"))
+
+
+@click.command("show")
+@click.argument("task")
+@click.option("--space", help="The space of the embedding.")
+@output.registry_option
+@output.json_option
+def show_command(task: str, space: str | None, registry: str | None, as_json: bool) -> None:
+    """Show everything that is known of one embedding.
+
+    \b
+      tupate-hub show sst2
+    """
+    from tupate_hub.zoo import Zoo
+
+    zoo = Zoo.open(registry)
+    embedding = zoo.embedding(task, space)
+    known = zoo.registry.tasks[embedding.task]
+    entry = zoo.registry.entry(embedding.task, zoo.registry.space(space).name)
+    blocks = [
+        {
+            "name": block.name,
+            "form": block.form,
+            "scale": block.scale,
+            "shapes": {part: list(array.shape) for part, array in block.parts.items()},
+        }
+        for block in embedding.blocks
+    ]
+    if as_json:
+        output.document(
+            {
+                "task": asdict(known),
+                "entry": asdict(entry),
+                "facts": dict(embedding.facts),
+                "parameters": embedding.parameters,
+                "blocks": blocks,
+            }
+        )
+        return
+    output.lines(
+        [
+            ("task", f"{known.name}: {known.title}"),
+            ("aliases", ", ".join(known.aliases)),
+            ("kind", known.kind),
+            ("dataset", known.dataset),
+            ("licence", known.licence),
+            ("space", f"{entry.space}: {embedding.space.method} on {embedding.space.base}"),
+            ("file", f"{entry.file}, {entry.bytes} bytes"),
+            ("sha256", entry.sha256),
+            ("parameters", f"{embedding.parameters} in {len(embedding.blocks)} blocks"),
+            ("flags", ", ".join(entry.flags)),
+            *_flat(embedding.facts),
+        ]
+    )
+
+
+@click.command("spaces")
+@output.registry_option
+@output.json_option
+def spaces_command(registry: str | None, as_json: bool) -> None:
+    """List the spaces: base model and method.
+
+    \b
+      tupate-hub spaces
+    """
+    from tupate_hub.zoo import Zoo
+
+    held = Zoo.open(registry).registry
+    rows = [
+        {
+            "space": space.name,
+            "base": space.base,
+            "method": space.method,
+            "embeddings": len(held.in_space(space.name)),
+            "default": space.name == held.default_space,
+        }
+        for space in held.spaces.values()
+    ]
+    if as_json:
+        output.document(rows)
+        return
+    cells = [[*list(row.values())[:-1], "default" if row["default"] else ""] for row in rows]
+    output.table(["space", "base", "method", "embeddings", "note"], cells, right=("embeddings",))
+
+
+def _flat(facts: Mapping[str, Any], prefix: str = "") -> list[tuple[str, output.Cell]]:
+    """Nested facts as dotted names and values."""
+    found: list[tuple[str, output.Cell]] = []
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            found += _flat(value, f"{prefix}{name}.")
+        else:
+            shown = ", ".join(map(str, value)) if isinstance(value, list) else value
+            found.append((prefix + name, str(shown) if isinstance(shown, float) else shown))
+    return found

@@ -1,0 +1,97 @@
+"""Verbs that move and check bytes: pull, verify."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from tupate_hub.cli import output
+
+if TYPE_CHECKING:
+    from tupate_hub.registry import Entry
+
+
+@click.command("pull")
+@click.argument("task")
+@click.option("--space", help="The space of the embedding.")
+@click.option("--to", "target", type=click.Path(path_type=Path), metavar="DIR", help="The folder to make.")
+@click.option(
+    "--as", "form", default="embedding", show_default=True, help="embedding, peft, or adapters: what the folder is for."
+)
+@click.option("--bare", is_flag=True, help="With --as peft: for a model without a task head (AutoModel).")
+@click.option("--force", is_flag=True, help="Replace an existing folder.")
+@output.registry_option
+@output.json_option
+def pull_command(
+    task: str,
+    space: str | None,
+    target: Path | None,
+    form: str,
+    bare: bool,
+    force: bool,
+    registry: str | None,
+    as_json: bool,
+) -> None:
+    """Fetch a task's embedding, or weights ready to load.
+
+    Makes a folder, in the cache unless --to says where, and prints its path. The file's sha256 is checked first.
+
+    \b
+      tupate-hub pull sst2
+      tupate-hub pull sst2 --as peft --to ./sst2-lora
+    """
+    from tupate_hub.atomicfile import write_folder
+    from tupate_hub.export import export
+    from tupate_hub.zoo import Zoo
+
+    embedding = (zoo := Zoo.open(registry)).embedding(task, space)
+    files = export(embedding, form, bare=bare)
+    where = zoo.registry.space(space).name
+    place = target or cache_root() / where / embedding.task / (f"{form}-bare" if bare else form)
+    write_folder(place, files, force=force or target is None)
+    if as_json:
+        output.document({"task": embedding.task, "space": where, "form": form, "folder": str(place), "files": [*files]})
+        return
+    output.note(f"{embedding.task} from {where}, {sum(map(len, files.values()))} bytes, sha256 checked")
+    output.text(str(place))
+
+
+@click.command("verify")
+@output.registry_option
+@output.json_option
+@click.pass_context
+def verify_command(context: click.Context, registry: str | None, as_json: bool) -> None:
+    """Check every file of a registry against its hash and its entry.
+
+    \b
+      tupate-hub verify --registry ./my-registry
+    """
+    from tupate_hub.zoo import Zoo
+
+    zoo = Zoo.open(registry)
+    total = len(zoo.registry.entries)
+
+    def watched(entries: Iterator[Entry]) -> Iterator[Entry]:
+        with output.progress(entries, "verify", total) as bar:
+            yield from bar
+
+    problems = zoo.verify(watched)
+    if as_json:
+        output.document({"embeddings": total, "problems": problems})
+    else:
+        for problem in problems:
+            output.text(output.printable(problem))
+        output.note(f"{total} embeddings checked, {len(problems)} problems")
+    context.exit(2 if problems else 0)
+
+
+def cache_root() -> Path:
+    """Where pulled folders go: $TUPATE_HUB_CACHE, else tupate-hub in the user's cache folder."""
+    chosen = os.environ.get("TUPATE_HUB_CACHE")
+    if chosen:
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tupate-hub"

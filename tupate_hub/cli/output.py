@@ -1,0 +1,101 @@
+"""The one place that prints: data to stdout, talk to stderr; tables for people, tab-separated when piped, JSON on request."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import click
+
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+
+Cell = str | int | float | None
+
+
+def json_option(function: F) -> F:
+    """`--json`, the same on every verb that answers."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON; docs/cli.md lists the fields.")(function)
+
+
+def registry_option(function: F) -> F:
+    """`--registry`, the same on every verb that reads one."""
+    return click.option(
+        "--registry",
+        metavar="DIR",
+        help="The registry's folder. [default: $TUPATE_HUB_REGISTRY, else the bundled zoo]",
+    )(function)
+
+
+def document(value: Any) -> None:
+    """Print a value as indented JSON."""
+    import json
+
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[Cell]], right: Sequence[str] = ()) -> None:
+    """Print rows: aligned on a terminal, `right` columns to the right; tab-separated with a header line elsewhere."""
+    texts = [[_cell(value) for value in row] for row in rows]
+    if not sys.stdout.isatty():
+        for line in [list(columns), *texts]:
+            click.echo("\t".join(line))
+        return
+    widths = [max(len(line[at]) for line in [list(columns), *texts]) for at in range(len(columns))]
+    for number, line in enumerate([list(columns), *texts]):
+        cells = [
+            text.rjust(width) if name in right else text.ljust(width)
+            for text, width, name in zip(line, widths, columns, strict=True)
+        ]
+        click.echo(click.style("  ".join(cells).rstrip(), bold=number == 0))
+
+
+def lines(pairs: Iterable[tuple[str, Cell]]) -> None:
+    """Print names and values, one pair a line."""
+    listed = [(name, _cell(value)) for name, value in pairs]
+    width = max((len(name) for name, _ in listed), default=0)
+    separator = "\t" if not sys.stdout.isatty() else "  "
+    for name, value in listed:
+        click.echo(f"{name if separator == chr(9) else name.ljust(width)}{separator}{value}")
+
+
+def text(value: str) -> None:
+    """Print a line of data."""
+    click.echo(value)
+
+
+def note(sentence: str) -> None:
+    """Say something beside the data, on stderr."""
+    click.echo(sentence, err=True)
+
+
+def error(sentence: str, hint: str) -> None:
+    """Say what is wrong and what to type next, on stderr."""
+    click.echo(click.style("Error: ", fg="red") + printable(sentence), err=True)
+    if hint:
+        click.echo(f"  {printable(hint)}", err=True)
+
+
+def printable(sentence: str) -> str:
+    """Text from files without control characters, which a terminal would obey."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in sentence)
+
+
+@contextmanager
+def progress(items: Iterable[T], label: str, length: int | None = None) -> Iterator[Iterable[T]]:
+    """A progress bar on stderr around an iteration; nothing where stderr is no terminal."""
+    if not sys.stderr.isatty():
+        yield items
+        return
+    with click.progressbar(items, label=label, length=length, file=sys.stderr) as bar:
+        yield bar
+
+
+def _cell(value: Cell) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return printable(str(value))

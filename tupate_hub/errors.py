@@ -1,0 +1,58 @@
+"""Errors that know how to present themselves: one sentence, the next command to type, an exit code."""
+
+from __future__ import annotations
+
+
+class TupateHubError(Exception):
+    """A mistake of the user's, or work that failed, told in one sentence.
+
+    Parameters
+    ----------
+    message : str
+        What is wrong, as one clear sentence.
+    hint : str, optional
+        What to do next, usually a command to type.
+    exit_code : int, optional
+        Overrides the class's exit code of the command line.
+    """
+
+    exit_code: int = 2
+
+    def __init__(self, message: str, hint: str = "", exit_code: int | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        if exit_code is not None:
+            self.exit_code = exit_code
+
+
+class UnknownName(TupateHubError):
+    """A task, space, similarity or method that is not there; the message lists what is."""
+
+
+class FormatError(TupateHubError):
+    """A file or folder that is not what it should be: truncated, malformed, hostile or not understood."""
+
+
+class RegistryError(FormatError):
+    """A `registry.json` that cannot be used; the message names the entry and the field."""
+
+
+class SpaceMismatch(TupateHubError):
+    """Two embeddings of different base models or methods, which cannot be compared."""
+
+
+class TargetExists(TupateHubError):
+    """A file or folder that would have to be overwritten."""
+
+
+class NotAvailableOffline(TupateHubError):
+    """Something that only the Hub has, while there is no network."""
+
+    exit_code = 3
+
+
+class WorkFailed(TupateHubError):
+    """The input was right and the work failed: a full disk, a training run that diverged."""
+
+    exit_code = 1

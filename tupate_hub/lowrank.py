@@ -1,0 +1,128 @@
+"""Algebra of low-rank updates W = B·A on their factors alone: nothing of the size of W is ever formed.
+
+A has shape (r, in), B (out, r). (B, A) and (B R, R^-1 A) are the same update for any invertible R of shape (r, r), so only
+what depends on the product has a meaning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Factors:
+    """One update B·A by its factors: `a` of shape (r, in), `bt`, the transpose of B, of shape (r, out).
+
+    A plain vector v is the update of rank one with a = v and bt = [[1]].
+    """
+
+    a: Floats
+    bt: Floats
+
+    @staticmethod
+    def of_vector(vector: Floats) -> Factors:
+        """A vector of shape (d,) as a rank-one update."""
+        return Factors(vector[None, :], np.ones((1, 1), dtype=np.float32))
+
+
+@dataclass(frozen=True)
+class Stack:
+    """The factors of many updates of one place, one below the other, in one piece of memory.
+
+    `a` has shape (R, in) and `bt` (R, out), R the sum of the ranks; update i holds rows starts[i]:starts[i + 1].
+    `owners` are the indices, in some list of embeddings, of those that have this place.
+    """
+
+    a: Floats
+    bt: Floats
+    starts: NDArray[np.intp]
+    owners: NDArray[np.intp]
+
+    @cached_property
+    def uniform_rank(self) -> int:
+        """The rank of every update, or 0 where they differ."""
+        ranks = np.diff(np.append(self.starts, len(self.a)))
+        return int(ranks[0]) if len(ranks) and (ranks == ranks[0]).all() else 0
+
+
+def stack(updates: Sequence[Factors], owners: Sequence[int]) -> Stack:
+    """Stack updates that share their outer shape (in, out); their ranks may differ."""
+    ranks = [len(update.a) for update in updates]
+    return Stack(
+        np.ascontiguousarray(np.concatenate([update.a for update in updates]), dtype=np.float32),
+        np.ascontiguousarray(np.concatenate([update.bt for update in updates]), dtype=np.float32),
+        np.concatenate([[0], np.cumsum(ranks)[:-1]]).astype(np.intp),
+        np.asarray(owners, dtype=np.intp),
+    )
+
+
+def inner(x: Factors, y: Factors) -> float:
+    """<B A, B' A'> = sum((Bᵀ B') ∘ (A A'ᵀ)), the Frobenius inner product of two updates, from r x r' matrices."""
+    return float(np.sum((x.bt @ y.bt.T).astype(np.float64) * (x.a @ y.a.T)))
+
+
+def stacked_inner(x: Stack, y: Stack) -> NDArray[np.float64]:
+    """Inner products of all updates of two stacks of one place, of shape (len(x.starts), len(y.starts)).
+
+    One matrix product a side and a sum over rank-by-rank tiles; `y` is read once and taken in slices, so the memory
+    beyond the stacks stays below some 64 MB.
+    """
+    rows = max(1, 4_000_000 // max(1, len(x.a)))
+    bounds = [0]
+    for start, stop in zip(y.starts, [*y.starts[1:], len(y.a)], strict=True):
+        if stop - bounds[-1] > rows and start > bounds[-1]:
+            bounds.append(int(start))
+    bounds.append(len(y.a))
+    tiles = []
+    for first, last in zip(bounds, bounds[1:], strict=False):
+        inside = (y.starts >= first) & (y.starts < last)
+        product = y.a[first:last] @ x.a.T
+        product *= y.bt[first:last] @ x.bt.T
+        tiles.append(_tile_sums(product, y.starts[inside] - first, y.uniform_rank, x))
+    return np.concatenate(tiles).T
+
+
+def _tile_sums(
+    product: Floats, starts: NDArray[np.intp], rank: int, x: Stack
+) -> NDArray[np.float64]:
+    if rank and x.uniform_rank:
+        tiles = product.reshape(len(starts), rank, len(x.starts), x.uniform_rank)
+        return np.asarray(tiles.sum(axis=(1, 3), dtype=np.float64))
+    rows = np.add.reduceat(product, starts, axis=0, dtype=np.float64)
+    return np.asarray(np.add.reduceat(rows, x.starts, axis=1))
+
+
+def stacked_squares(x: Stack) -> NDArray[np.float64]:
+    """Squared Frobenius norm of each update of a stack, of shape (len(x.starts),)."""
+    edges = [*x.starts, len(x.a)]
+    if x.uniform_rank:
+        a = x.a.reshape(len(x.starts), x.uniform_rank, -1)
+        bt = x.bt.reshape(len(x.starts), x.uniform_rank, -1)
+        tiles = np.matmul(a, a.transpose(0, 2, 1)) * np.matmul(bt, bt.transpose(0, 2, 1))
+        return np.asarray(tiles.sum(axis=(1, 2), dtype=np.float64))
+    pieces = [Factors(x.a[first:last], x.bt[first:last]) for first, last in zip(edges, edges[1:], strict=False)]
+    return np.array([inner(piece, piece) for piece in pieces])
+
+
+def canonical(x: Factors) -> Factors:
+    """The same update with B' = U sqrt(S), A' = sqrt(S) Vᵀ from its singular value decomposition, zero ranks dropped.
+
+    Costs two QR decompositions and one SVD of an r x r matrix. Signs are fixed by making the largest entry of each row
+    of A' positive, so equal updates give equal factors where their singular values differ.
+    """
+    qa, ra = np.linalg.qr(x.a.T.astype(np.float64))
+    qb, rb = np.linalg.qr(x.bt.T.astype(np.float64))
+    u, s, vt = np.linalg.svd(rb @ ra.T)
+    keep = s > (s[0] if len(s) else 0.0) * 1e-7
+    root = np.sqrt(s[keep])[:, None]
+    bt = root * (qb @ u[:, : len(s)][:, keep]).T
+    a = root * (qa @ vt[: len(s)][keep].T).T
+    signs = np.sign(a[np.arange(len(a)), np.abs(a).argmax(axis=1)])[:, None] if len(a) else np.ones((0, 1))
+    return Factors((a * signs).astype(np.float32), (bt * signs).astype(np.float32))

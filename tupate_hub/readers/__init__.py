@@ -1,0 +1,26 @@
+"""Readers: the files that strangers left, hostile bytes in, `Adapter` out, without torch.
+
+`docs/formats.md` says what is read and what is refused. The reading itself is imported when it is first asked for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tupate_hub.readers.detect import LAYOUTS as LAYOUTS
+    from tupate_hub.readers.detect import Detection as Detection
+    from tupate_hub.readers.detect import Layout as Layout
+    from tupate_hub.readers.detect import detect as detect
+    from tupate_hub.readers.detect import find_adapters as find_adapters
+    from tupate_hub.readers.detect import read_adapter as read_adapter
+
+__all__ = ["LAYOUTS", "Detection", "Layout", "detect", "find_adapters", "read_adapter"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from tupate_hub.readers import detect as module
+
+    return getattr(module, name)

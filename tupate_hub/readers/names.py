@@ -1,0 +1,54 @@
+"""One name for one place in a model, however the library that saved it spelled the way there."""
+
+from __future__ import annotations
+
+import re
+
+#: What libraries put in front of a module's own name: wrappers first, then the attribute under which a model with a
+#: head keeps its backbone. `transformer.` is GPT-2's backbone but part of DistilBERT's own names, hence the lookahead.
+_ROOTS = re.compile(
+    r"(?:base_model\.model\.|_orig_mod\.|module\.|0\.auto_model\.|auto_model\.|model\.|language_model\."
+    r"|(?:bert|roberta|distilbert|deberta|electra|albert|mpnet|longformer|mobilebert|xlm|vit|beit|deit|bart|plbart"
+    r"|led|xmod|mbart|clip|whisper|gpt_neox|backbone|pretrained_model)\.(?=[A-Za-z])"
+    r"|transformer\.(?=h\.|wte\.|wpe\.|ln_f\.|blocks\.|encoder\.|decoder\.|word_embeddings))*"
+)
+
+_HEADS = frozenset(
+    {
+        "classifier",
+        "pre_classifier",
+        "score",
+        "qa_outputs",
+        "lm_head",
+        "cls",
+        "heads",
+        "head",
+        "classification_head",
+        "predictions",
+        "vocab_transform",
+        "vocab_projector",
+        "vocab_layer_norm",
+        "generator_predictions",
+        "discriminator_predictions",
+        "summary",
+        "v_head",
+    }
+)
+
+
+def block_name(module: str) -> str:
+    """The canonical name of a module: wrappers and the backbone's attribute taken off.
+
+    >>> block_name("base_model.model.bert.encoder.layer.0.attention.self.query")
+    'encoder.layer.0.attention.self.query'
+    >>> block_name("model.layers.3.self_attn.q_proj.base_layer")
+    'layers.3.self_attn.q_proj'
+    """
+    match = _ROOTS.match(module)
+    name = module[match.end() :] if match else module
+    return name.replace(".base_layer", "").replace(".original_module", "")
+
+
+def is_head(key: str) -> bool:
+    """Whether a tensor belongs to a head, by the first part of its canonical name."""
+    return block_name(key).partition(".")[0] in _HEADS

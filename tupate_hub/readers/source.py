@@ -1,0 +1,248 @@
+"""Source: the bytes of one adapter, opened defensively: a configuration, named arrays, and what the user said of them."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tupate_hub.embedding import Adapter, Block, order_blocks
+from tupate_hub.errors import FormatError
+from tupate_hub.space import normalise_base
+from tupate_hub.tensorfile import read_tensorfile
+
+Array = NDArray[Any]
+
+#: The name under which a file that holds one bare array keeps it.
+BARE = ""
+
+_POINTER = b"version https://git-lfs"
+_MOST_CONFIG = 4_000_000
+_MOST_WEIGHTS = 8_000_000_000
+_FEWEST_BYTES = 32
+_MOST_KEY = 1000
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a reader is given.
+
+    `path` is what the user named, `config` the parsed configuration ({} where there is none), `tensors` the weights by
+    key (`BARE` for a file that is one array). `base`, `task` and `base_weights` are what the user said.
+    """
+
+    path: Path
+    weights: Path
+    config: Mapping[str, Any]
+    tensors: Mapping[str, Array]
+    layout: str = ""
+    base: str | None = None
+    task: str | None = None
+    base_weights: Path | None = None
+
+    @property
+    def where(self) -> str:
+        """How messages name it."""
+        return str(self.weights)
+
+    def refuse(self, what: str, hint: str = "") -> FormatError:
+        """An error about this source, to be raised."""
+        return FormatError(f"{self.where} {what}", hint=hint)
+
+    def number(self, key: str, default: float, config: Mapping[str, Any] | None = None) -> float:
+        """A number of the configuration.
+
+        Raises
+        ------
+        FormatError
+            When it is there and is no finite number.
+        """
+        value = (self.config if config is None else config).get(key)
+        if value is None:
+            return default
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < 1e30:
+            raise self.refuse(f"has a configuration whose {key!r} is {_short(value)}, which is no number.")
+        return float(value)
+
+    def mapping(self, key: str, config: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
+        """An object of the configuration, {} where it is missing or null.
+
+        Raises
+        ------
+        FormatError
+            When it is there and is no object.
+        """
+        value = (self.config if config is None else config).get(key)
+        if value is None:
+            return {}
+        if not isinstance(value, dict):
+            raise self.refuse(f"has a configuration whose {key!r} is {_short(value)}, which is no object.")
+        return value
+
+
+@dataclass
+class Findings:
+    """What a reader gathers while it goes through the keys; `adapter` closes it."""
+
+    blocks: list[Block] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
+    notes: list[str] = field(default_factory=list)
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def adapter(self, source: Source, method: str, base: object = None) -> Adapter:
+        """The adapter made of what was found; `base` is the base model as the file writes it.
+
+        Raises
+        ------
+        FormatError
+            When no block was found, or two have one name.
+        """
+        written = base if isinstance(base, str) else None
+        known = normalise_base(source.base) if source.base else normalise_base(written)
+        if known is None:
+            said = f"names a local base model, {_short(written)}" if written else "names no base model"
+            self.notes.append(f"The file {said}: say which it is with --base MODEL_ID.")
+        blocks = order_blocks(self.blocks, source.where)
+        if method != "plain" and all(_is_zero(block) for block in blocks):
+            self.notes.append("Every update is zero: it was never trained.")
+        return Adapter(
+            method,
+            known,
+            blocks,
+            self.settings,
+            dict(sorted(self.left_out.items())),
+            tuple(self.notes),
+            source.task,
+            source.layout,
+        )
+
+
+def _is_zero(block: Block) -> bool:
+    parts = block.parts
+    if block.form == "lowrank":
+        return not parts["B"].any() or not parts["A"].any()
+    if block.form == "bottleneck":
+        return not parts["up"].any() and not parts["up_bias"].any()
+    if block.form == "scaling":
+        return bool((parts["scaling"] == 1).all())
+    return not any(part.any() for part in parts.values())
+
+
+def floats(source: Source, key: str, array: Array) -> NDArray[np.float32]:
+    """An array as float32.
+
+    Raises
+    ------
+    FormatError
+        When it holds anything but floating-point numbers: integers are quantised weights, whose scales are elsewhere.
+    """
+    if array.dtype.kind != "f":
+        raise source.refuse(f"holds {key!r} as {array.dtype}; only floating-point weights are read.")
+    with np.errstate(over="ignore"):  # what overflows becomes infinity, which make_block refuses by name
+        return np.asarray(array, dtype=np.float32)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """A configuration file's JSON object.
+
+    Raises
+    ------
+    FormatError
+        When it cannot be read, is a Git LFS pointer, is too large, or is no JSON object.
+    """
+    data = _read(path, _MOST_CONFIG)
+    if data.startswith(_POINTER):
+        raise FormatError(f"{path} is a Git LFS pointer, not the configuration itself.", hint="fetch it: git lfs pull")
+    try:
+        config = json.loads(data.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{path} is not JSON.") from error
+    if not isinstance(config, dict):
+        raise FormatError(f"{path} is no JSON object.")
+    return config
+
+
+def read_weights(path: Path) -> Mapping[str, Array]:
+    """The arrays of a weights file by key, the format told from the name's ending; a bare array has the key `BARE`.
+
+    Raises
+    ------
+    FormatError
+        For a Git LFS pointer, a placeholder, a truncated, malformed or unreadable file.
+    """
+    check_weights(path)
+    suffix = path.suffix.lower()
+    if suffix == ".safetensors":
+        tensors: Mapping[str, Array] | Array = read_tensorfile(path).tensors
+    elif suffix in (".npy", ".npz"):
+        from tupate_hub.readers.numpyfile import read_numpy_file
+
+        tensors = read_numpy_file(path)
+    else:
+        from tupate_hub.readers.torchfile import read_torch_file
+
+        tensors = read_torch_file(path)
+    named = tensors if isinstance(tensors, Mapping) else {BARE: tensors}
+    if not named:
+        raise FormatError(f"{path} holds no tensors.")
+    if any(len(key) > _MOST_KEY for key in named):
+        raise FormatError(f"{path} holds a key of more than {_MOST_KEY} characters.")
+    return named
+
+
+def check_weights(path: Path) -> None:
+    """Refuse what is no weights file, from its first bytes.
+
+    Raises
+    ------
+    FormatError
+        For a Git LFS pointer, an empty file, a placeholder, or anything that is no regular file.
+    """
+    try:
+        if not path.is_file():
+            raise FormatError(f"{path} is no file.")
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            first = file.read(len(_POINTER))
+    except OSError as error:
+        raise FormatError(f"{path} cannot be read: {error.strerror}.") from error
+    if first == _POINTER:
+        raise FormatError(f"{path} is a Git LFS pointer, not the weights themselves.", hint="fetch them: git lfs pull")
+    if size == 0:
+        raise FormatError(f"{path} is empty.")
+    if size < _FEWEST_BYTES:
+        raise FormatError(f"{path} is a placeholder of {size} bytes, not weights.")
+    if size > _MOST_WEIGHTS:
+        raise FormatError(f"{path} has {size} bytes; an adapter of at most {_MOST_WEIGHTS} is read.")
+
+
+def _read(path: Path, most: int) -> bytes:
+    try:
+        if not path.is_file():
+            raise FormatError(f"{path} is no file.")
+        with path.open("rb") as file:
+            data = file.read(most + 1)
+    except OSError as error:
+        raise FormatError(f"{path} cannot be read: {error.strerror}.") from error
+    if len(data) > most:
+        raise FormatError(f"{path} has more than {most} bytes, too many for a configuration.")
+    return data
+
+
+def _short(value: object) -> str:
+    if isinstance(value, (dict, list)):
+        return "an object" if isinstance(value, dict) else "a list"
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def short_list(names: Iterable[str], most: int = 3) -> str:
+    """A few names, for messages."""
+    listed = [_short(name) for name in names]
+    return ", ".join(listed[:most]) + (f" and {len(listed) - most} more" if len(listed) > most else "")

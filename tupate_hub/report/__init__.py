@@ -1,0 +1,1 @@
+"""Reports: pages and pictures made from a registry alone."""

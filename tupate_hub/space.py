@@ -1,0 +1,62 @@
+"""Space: what makes two embeddings comparable, a base model and a tuning method."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from tupate_hub.errors import FormatError
+
+#: Organisations under which the Hub filed the models that once had no organisation.
+_LEGACY_ORGANISATIONS = frozenset(
+    {"google-bert", "FacebookAI", "openai-community", "distilbert", "google-t5", "albert", "xlnet", "almanach"}
+)
+_MODEL_ID = re.compile(r"(?:[A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*")
+
+
+@dataclass(frozen=True, order=True)
+class Space:
+    """A base model and a method. Embeddings of different spaces do not compare.
+
+    `base` is a normalised model id (see `normalise_base`), `method` a method name such as `lora`.
+    """
+
+    base: str
+    method: str
+
+    @property
+    def name(self) -> str:
+        """Short name, `<last part of the base>/<method>`: the folder of the space in a zoo."""
+        return f"{self.base.rpartition('/')[2]}/{self.method}"
+
+
+def normalise_base(written: str | None) -> str | None:
+    """A base model's id in one spelling, or None where what is written names no model.
+
+    `google-bert/bert-base-uncased` and `bert-base-uncased` are one model, and so are the other models that the Hub
+    moved under an organisation. Local paths, POSIX or Windows, and missing names give None: the user has to say.
+
+    >>> normalise_base("distilbert/distilgpt2")
+    'distilgpt2'
+    >>> normalise_base("/content/checkpoint-12") is None
+    True
+    """
+    if not written or not isinstance(written, str) or not _MODEL_ID.fullmatch(written):
+        return None
+    organisation, _, name = written.rpartition("/")
+    return name if organisation in _LEGACY_ORGANISATIONS else written
+
+
+def require_base(written: str | None, where: str) -> str:
+    """The normalised base model, or an error that asks for it.
+
+    Raises
+    ------
+    FormatError
+        When `written` is missing or a local path.
+    """
+    base = normalise_base(written)
+    if base is None:
+        said = f"names a local base model, {written!r}" if written else "names no base model"
+        raise FormatError(f"{where} {said}.", hint="say which model it was tuned on: --base MODEL_ID")
+    return base

@@ -1,0 +1,216 @@
+"""Features: examples of a task as token ids, in batches of similar length, and predictions from a model's outputs."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tupate_hub.training.dataset import Example
+
+Batch = dict[str, torch.Tensor]
+
+_CONTEXT_STRIDE = 128
+_MOST_ANSWER_TOKENS = 30
+_BEST_EDGES = 20
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One row of a batch: token ids, of shape (length,) or (choices, length), its labels and where it came from.
+
+    `example` is the index of its example; a long context gives several features. `offsets` are the character spans of
+    context tokens, None elsewhere (spans only).
+    """
+
+    ids: tuple[tuple[int, ...], ...]
+    types: tuple[tuple[int, ...], ...]
+    labels: Mapping[str, Any]
+    example: int
+    offsets: tuple[tuple[int, int] | None, ...] = ()
+
+    @property
+    def length(self) -> int:
+        """Tokens of its longest sequence."""
+        return max(len(ids) for ids in self.ids)
+
+
+def encode(tokenizer: Any, kind: str, examples: Sequence[Example], max_length: int) -> list[Feature]:
+    """Tokenise the examples of a task; shapes and truncation follow the task's kind.
+
+    A text pair loses tokens from its longer side, a multiple-choice row from its context, and a long question-answering
+    context is cut into windows that overlap by 128 tokens.
+    """
+    if kind == "extractive_qa":
+        return _encode_spans(tokenizer, examples, max_length)
+    if kind == "multiple_choice":
+        return _encode_choices(tokenizer, examples, max_length)
+    texts = [example["text_a"] for example in examples]
+    seconds = None if examples[0]["text_b"] is None else [example["text_b"] for example in examples]
+    encoded = tokenizer(texts, seconds, truncation=True, max_length=max_length)
+    return [
+        Feature((tuple(ids),), (tuple(types),), {"labels": example["label"]}, index)
+        for index, (ids, types, example) in enumerate(
+            zip(encoded["input_ids"], encoded["token_type_ids"], examples, strict=True)
+        )
+    ]
+
+
+def _encode_choices(tokenizer: Any, examples: Sequence[Example], max_length: int) -> list[Feature]:
+    features = []
+    for index, example in enumerate(examples):
+        first = example["context"] or example["question"]
+        lead = example["question"] + " " if example["context"] and example["question"] else ""
+        choices = [lead + choice for choice in example["choices"]]
+        encoded = tokenizer([first] * len(choices), choices, truncation=True, max_length=max_length)
+        ids = tuple(tuple(row) for row in encoded["input_ids"])
+        types = tuple(tuple(row) for row in encoded["token_type_ids"])
+        features.append(Feature(ids, types, {"labels": example["label"]}, index))
+    return features
+
+
+def _encode_spans(tokenizer: Any, examples: Sequence[Example], max_length: int) -> list[Feature]:
+    encoded = tokenizer(
+        [example["question"].strip() for example in examples],
+        [example["context"] for example in examples],
+        truncation="only_second",
+        max_length=max_length,
+        stride=_CONTEXT_STRIDE,
+        return_overflowing_tokens=True,
+        return_offsets_mapping=True,
+    )
+    features = []
+    for row, index in enumerate(encoded["overflow_to_sample_mapping"]):
+        in_context = [part == 1 for part in encoded.sequence_ids(row)]
+        pairs = zip(encoded["offset_mapping"][row], in_context, strict=True)
+        offsets = tuple(tuple(span) if inside else None for span, inside in pairs)
+        start, end = _token_span(offsets, examples[index]["answers"])
+        labels = {"start_positions": start, "end_positions": end}
+        ids, types = tuple(encoded["input_ids"][row]), tuple(encoded["token_type_ids"][row])
+        features.append(Feature((ids,), (types,), labels, index, offsets))
+    return features
+
+
+def _token_span(offsets: Sequence[tuple[int, int] | None], answers: Mapping[str, Any]) -> tuple[int, int]:
+    """First and last token of the first answer; (0, 0), the [CLS] token, where the window does not hold it."""
+    if not answers["text"]:
+        return 0, 0
+    begin = answers["answer_start"][0]
+    end = begin + len(answers["text"][0])
+    inside = [token for token, span in enumerate(offsets) if span and span[0] < end and span[1] > begin]
+    if not inside:
+        return 0, 0
+    first, last = offsets[inside[0]], offsets[inside[-1]]
+    whole = first is not None and last is not None and first[0] <= begin and last[1] >= end
+    return (inside[0], inside[-1]) if whole else (0, 0)
+
+
+def thin_empty_windows(features: Sequence[Feature], examples: Sequence[Example]) -> list[Feature]:
+    """Drop all but the first answerless window of each answerable question, so that answers are not drowned."""
+    kept, seen = [], set()
+    for feature in features:
+        empty = feature.labels.get("end_positions") == 0 and examples[feature.example]["answers"]["text"]
+        if not empty or feature.example not in seen:
+            kept.append(feature)
+        if empty:
+            seen.add(feature.example)
+    return kept
+
+
+def collate(features: Sequence[Feature], pad_id: int) -> Batch:
+    """Pad features to their longest: `input_ids`, `token_type_ids`, `attention_mask` and label tensors.
+
+    Ids have shape (batch, length), or (batch, choices, length) for multiple choice.
+    """
+    length = max(feature.length for feature in features)
+    rows, choices = len(features), len(features[0].ids)
+    ids = np.full((rows, choices, length), pad_id, dtype=np.int64)
+    types = np.zeros_like(ids)
+    mask = np.zeros_like(ids)
+    for row, feature in enumerate(features):
+        for choice, tokens in enumerate(feature.ids):
+            ids[row, choice, : len(tokens)] = tokens
+            types[row, choice, : len(tokens)] = feature.types[choice]
+            mask[row, choice, : len(tokens)] = 1
+    arrays = {"input_ids": ids, "token_type_ids": types, "attention_mask": mask}
+    if choices == 1:
+        arrays = {name: array[:, 0] for name, array in arrays.items()}
+    batch = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
+    for name, value in features[0].labels.items():
+        kind = torch.float32 if isinstance(value, float) else torch.int64
+        batch[name] = torch.tensor([feature.labels[name] for feature in features], dtype=kind)
+    return batch
+
+
+def grouped_batches(features: Sequence[Feature], batch_size: int, seed: int) -> Iterator[list[Feature]]:
+    """Batches of similar length without end, in an order that the seed and the epoch alone decide.
+
+    Each epoch is shuffled, cut into pools of 50 batches, sorted by length inside a pool, and its batches are shuffled.
+    """
+    epoch = 0
+    while True:
+        order = list(range(len(features)))
+        shuffle = random.Random(f"{seed}:{epoch}")
+        shuffle.shuffle(order)
+        pool = 50 * batch_size
+        batches = []
+        for start in range(0, len(order), pool):
+            chunk = sorted(order[start : start + pool], key=lambda index: features[index].length)
+            batches += [chunk[at : at + batch_size] for at in range(0, len(chunk), batch_size)]
+        shuffle.shuffle(batches)
+        for batch in batches:
+            yield [features[index] for index in batch]
+        epoch += 1
+
+
+def predict_spans(
+    features: Sequence[Feature],
+    logits: Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]],
+    examples: Sequence[Example],
+    *,
+    no_answer: bool,
+) -> list[str]:
+    """The best answer text of each example over all its windows; "" where no answer wins (SQuAD 2 only).
+
+    A span's value is start logit + end logit of one window, at most 30 tokens long; with `no_answer`, the smallest value
+    of [CLS] over the windows competes with it, as in the official SQuAD 2 evaluation of BERT.
+    """
+    best: dict[int, tuple[float, str]] = {}
+    nothing: dict[int, float] = {}
+    for feature, (start, end) in zip(features, logits, strict=True):
+        context = examples[feature.example]["context"]
+        value, text = _best_span(feature, start, end, context)
+        if value > best.get(feature.example, (-np.inf, ""))[0]:
+            best[feature.example] = (value, text)
+        empty = float(start[0] + end[0])
+        nothing[feature.example] = min(empty, nothing.get(feature.example, np.inf))
+    answers = []
+    for index in range(len(examples)):
+        value, text = best.get(index, (-np.inf, ""))
+        answers.append("" if no_answer and nothing[index] > value else text)
+    return answers
+
+
+def _best_span(
+    feature: Feature, start: NDArray[np.float32], end: NDArray[np.float32], context: str
+) -> tuple[float, str]:
+    tokens = np.array([token for token, span in enumerate(feature.offsets) if span])
+    if not len(tokens):
+        return -np.inf, ""
+    starts = tokens[np.argsort(-start[tokens], kind="stable")[:_BEST_EDGES]]
+    ends = tokens[np.argsort(-end[tokens], kind="stable")[:_BEST_EDGES]]
+    values = start[starts][:, None] + end[ends][None, :]
+    span = ends[None, :] - starts[:, None]
+    values = np.where((span >= 0) & (span < _MOST_ANSWER_TOKENS), values, -np.inf)
+    first, last = np.unravel_index(np.argmax(values), values.shape)
+    if not np.isfinite(values[first, last]):
+        return -np.inf, ""
+    opening, closing = feature.offsets[starts[first]], feature.offsets[ends[last]]
+    if opening is None or closing is None:
+        return -np.inf, ""
+    return float(values[first, last]), context[opening[0] : closing[1]]

@@ -1,0 +1,121 @@
+"""Task metrics, and the score of the best prediction that looks at no input.
+
+Conventions: GLUE (Wang et al. 2019) for accuracy, F1, Matthews and Pearson/Spearman correlation; TweetEval (Barbieri et
+al. 2020) for macro F1 and macro recall; the SQuAD scripts (Rajpurkar et al. 2016, 2018) for token F1 and exact match.
+The formulas are scikit-learn's, scipy's and transformers'. All scores are in [0, 1], correlations in [-1, 1].
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import pearsonr, spearmanr
+from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef, recall_score
+from transformers.data.metrics.squad_metrics import compute_exact, compute_f1
+
+from tupate_hub.errors import UnknownName
+from tupate_hub.training.dataset import TaskData
+
+Scores = dict[str, float]
+Predictions = Sequence[Any] | NDArray[Any]
+
+
+def _correlations(gold: NDArray[Any], predicted: NDArray[Any]) -> Scores:
+    if np.ptp(predicted) == 0:
+        return {"pearson": 0.0, "spearman": 0.0}
+    return {
+        "pearson": float(pearsonr(gold, predicted).statistic),
+        "spearman": float(spearmanr(gold, predicted).statistic),
+    }
+
+
+def _spans(gold: Sequence[Sequence[str]], predicted: Sequence[str]) -> Scores:
+    f1, exact = [], []
+    for answers, text in zip(gold, predicted, strict=True):
+        f1.append(max((compute_f1(answer, text) for answer in answers), default=float(not text)))
+        exact.append(max((compute_exact(answer, text) for answer in answers), default=int(not text)))
+    return {"f1": float(np.mean(f1)), "exact_match": float(np.mean(exact))}
+
+
+def _accuracy(gold: Predictions, predicted: Predictions) -> float:
+    return float(accuracy_score(gold, predicted))
+
+
+def _macro_f1(gold: Predictions, predicted: Predictions) -> float:
+    return float(f1_score(gold, predicted, average="macro", zero_division=0))
+
+
+def _positive_f1(gold: Predictions, predicted: Predictions) -> float:
+    return float(f1_score(gold, predicted, zero_division=0))
+
+
+_METRICS: Mapping[str, Callable[[Any, Any], Scores]] = {
+    "accuracy": lambda g, p: {"accuracy": _accuracy(g, p)},
+    "accuracy_and_f1": lambda g, p: {"accuracy": _accuracy(g, p), "f1": _positive_f1(g, p)},
+    "accuracy_and_macro_f1": lambda g, p: {"accuracy": _accuracy(g, p), "macro_f1": _macro_f1(g, p)},
+    "matthews_correlation": lambda g, p: {"matthews": float(matthews_corrcoef(g, p))},
+    "pearson_and_spearman": _correlations,
+    "macro_f1": lambda g, p: {"macro_f1": _macro_f1(g, p)},
+    "macro_recall": lambda g, p: {"macro_recall": float(recall_score(g, p, average="macro", zero_division=0))},
+    "f1_answer": lambda g, p: {"f1": _positive_f1(g, p)},
+    "squad_f1": _spans,
+    "squad_v2_f1": _spans,
+}
+
+
+def gold_labels(data: TaskData, examples: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """What the examples' predictions are compared with: labels, or lists of accepted answers."""
+    if data.kind == "extractive_qa":
+        return [example["answers"]["text"] for example in examples]
+    return [example["label"] for example in examples]
+
+
+def score(metric: str, gold: Sequence[Any], predicted: Predictions) -> Scores:
+    """Every figure of a metric, and their convention's single number under `primary`.
+
+    `primary` is the mean of the figures (GLUE's rule for metrics of two figures), except for spans, where it is F1.
+
+    Raises
+    ------
+    UnknownName
+        For a metric that is not in the table.
+    """
+    if metric not in _METRICS:
+        raise UnknownName(f"Unknown metric {metric!r}.", hint="known: " + ", ".join(sorted(_METRICS)))
+    spans = metric.startswith("squad")
+    scores = _METRICS[metric](gold if spans else np.asarray(gold), predicted if spans else np.asarray(predicted))
+    primary = scores["f1"] if spans else float(np.mean(list(scores.values())))
+    return {"primary": primary, **scores}
+
+
+def trivial_baseline(data: TaskData) -> tuple[str, float]:
+    """The best score on the validation examples that needs no learning, and the rule that reaches it.
+
+    Classes and choices: the best constant. Regression: a constant, whose correlation is 0. Spans: no answer at all, or
+    the sentence that shares most words with the question (the idea of the sliding-window baseline of Richardson et
+    al. 2013).
+    """
+    gold = gold_labels(data, data.validation)
+    if data.kind == "regression":
+        return "constant", 0.0
+    rules: dict[str, Predictions]
+    if data.kind == "extractive_qa":
+        rules = {
+            "no answer": [""] * len(gold),
+            "sentence with most question words": [_overlapping_sentence(example) for example in data.validation],
+        }
+    else:
+        rules = {f"always {label}": np.full(len(gold), label) for label in range(data.num_labels)}
+    scores = {rule: score(data.metric, gold, predicted)["primary"] for rule, predicted in rules.items()}
+    best = max(scores, key=lambda rule: scores[rule])
+    return best, scores[best]
+
+
+def _overlapping_sentence(example: Mapping[str, Any]) -> str:
+    words = set(re.findall(r"\w+", example["question"].lower()))
+    sentences = re.split(r"(?<=[.!?])\s+", example["context"])
+    return str(max(sentences, key=lambda sentence: len(words & set(re.findall(r"\w+", sentence.lower())))))

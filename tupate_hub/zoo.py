@@ -1,0 +1,238 @@
+"""Zoo: a registry and the bytes behind it, with the questions that they answer."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tupate_hub.errors import FormatError, RegistryError, SpaceMismatch, TupateHubError, UnknownName
+from tupate_hub.registry import FILENAME, Entry, Registry, SpaceEntry, Task, parse_registry
+
+if TYPE_CHECKING:
+    from tupate_hub.embedding import TaskEmbedding
+    from tupate_hub.index import Index
+    from tupate_hub.ranking import Ranking
+
+ENVIRONMENT = "TUPATE_HUB_REGISTRY"
+
+
+@dataclass(frozen=True)
+class Zoo:
+    """A folder with a `registry.json`. Every file is checked against it before it is used."""
+
+    root: Path
+    registry: Registry
+
+    @staticmethod
+    def open(location: str | Path | None = None) -> Zoo:
+        """Open a registry: `location`, else the environment's TUPATE_HUB_REGISTRY, else the bundled one.
+
+        Raises
+        ------
+        RegistryError
+            When there is no registry, or it is not valid.
+        """
+        chosen = location or os.environ.get(ENVIRONMENT)
+        root = Path(chosen) if chosen else bundled_root()
+        path = root / FILENAME
+        try:
+            text = path.read_bytes()
+        except OSError as error:
+            raise RegistryError(
+                f"There is no registry in {root}: {FILENAME} {_why(error)}.",
+                hint="leave out --registry (and unset TUPATE_HUB_REGISTRY) for the bundled zoo",
+            ) from error
+        return Zoo(root, parse_registry(text, str(path)))
+
+    # --- bytes -------------------------------------------------------------------------------------------------
+
+    def read_file(self, file: str, size: int, sha256: str) -> bytes:
+        """The bytes of a file of the zoo, checked: inside the zoo, of the size and digest that the registry gives.
+
+        Raises
+        ------
+        FormatError
+            When the file leaves the zoo, is missing, truncated or has another content.
+        """
+        path = self.root / file
+        try:
+            if not path.resolve().is_relative_to(self.root.resolve()):
+                raise FormatError(f"{path} leads out of the zoo.", hint="tupate-hub verify")
+            found = path.stat().st_size
+            if found != size:
+                raise FormatError(f"{path} has {found} bytes, the registry says {size}.", hint="tupate-hub verify")
+            data = path.read_bytes()
+        except OSError as error:
+            raise FormatError(f"{path} cannot be read: it {_why(error)}.", hint="tupate-hub verify") from error
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise FormatError(f"{path} has another content than the registry says.", hint="tupate-hub verify")
+        return data
+
+    def embedding(self, task: str, space: str | None = None) -> TaskEmbedding:
+        """The embedding of a task, by name or alias, in a space.
+
+        Raises
+        ------
+        UnknownName
+            For an unknown task or space, or a task that the space has not.
+        FormatError
+            For a file that is damaged or belongs to another entry.
+        """
+        where = self.registry.space(space)
+        return self.load(self.registry.entry(self.registry.task(task).name, where.name))
+
+    def load(self, entry: Entry) -> TaskEmbedding:
+        """The embedding of an entry; errors as in `embedding`."""
+        from tupate_hub.embedding import parse_embedding
+
+        one = parse_embedding(self.read_file(entry.file, entry.bytes, entry.sha256), str(self.root / entry.file))
+        wanted = self.registry.space(entry.space).space
+        if one.space != wanted:
+            raise SpaceMismatch(
+                f"{self.root / entry.file} holds {one.space.method} on {one.space.base}; "
+                f"the registry says {wanted.method} on {wanted.base}.",
+                hint="tupate-hub verify",
+            )
+        if one.task != entry.task:
+            raise FormatError(
+                f"{self.root / entry.file} holds task {one.task!r}; the registry says {entry.task!r}.",
+                hint="tupate-hub verify",
+            )
+        return one
+
+    def index(self, space: str, similarity: str) -> Index:
+        """The kernel of a space: the stored one where it fits the registry, else computed from the embeddings."""
+        from tupate_hub.index import build_index, parse_index
+
+        place = self.registry.space(space).index.get(similarity)
+        entries = self.registry.in_space(space)
+        digests = tuple(entry.sha256 for entry in entries)
+        if place is not None:
+            stored = parse_index(self.read_file(place["file"], place["bytes"], place["sha256"]), place["file"])
+            if stored.digests == digests and (stored.space, stored.similarity) == (space, similarity):
+                return stored
+        return build_index(space, similarity, [self.load(entry) for entry in entries], digests)
+
+    def verify(self, each: Callable[[Iterator[Entry]], Iterator[Entry]] = lambda entries: entries) -> list[str]:
+        """Check every file against its hash and every header against its entry; a sentence for each that is wrong.
+
+        `each` may wrap the entries, for a progress bar.
+        """
+        problems = []
+        for entry in each(iter(self.registry.entries)):
+            try:
+                self.load(entry)
+            except TupateHubError as error:
+                problems.append(error.message)
+        for space in self.registry.spaces.values():
+            problems += self._verify_indexes(space)
+        return problems
+
+    def _verify_indexes(self, space: SpaceEntry) -> list[str]:
+        from tupate_hub.index import parse_index
+
+        problems = []
+        digests = tuple(entry.sha256 for entry in self.registry.in_space(space.name))
+        for place in space.index.values():
+            try:
+                stored = parse_index(self.read_file(place["file"], place["bytes"], place["sha256"]), place["file"])
+                if stored.digests != digests:
+                    problems.append(f"{place['file']} was made from other embeddings than the registry lists.")
+            except TupateHubError as error:
+                problems.append(error.message)
+        return problems
+
+    # --- questions ---------------------------------------------------------------------------------------------
+
+    def similar(
+        self,
+        query: str | Path | TaskEmbedding,
+        k: int | None = None,
+        *,
+        space: str | None = None,
+        similarity: str = "update",
+        centre: bool = False,
+        explain: bool = False,
+    ) -> Ranking:
+        """Rank the tasks of a space by similarity to a task of the zoo, an adapter on disk, or an embedding.
+
+        Parameters
+        ----------
+        query : str, Path or TaskEmbedding
+            A task's name or alias; else the path of an adapter file or folder.
+        k : int, optional
+            How many neighbours; all of them by default.
+        space, similarity : str, optional
+            Where to look and how; by default the space of the query, or the registry's default space.
+        centre : bool
+            Centre the feature space over the zoo before taking cosines.
+        explain : bool
+            Also give what each block contributes to each score.
+
+        Raises
+        ------
+        UnknownName
+            For an unknown task, space or similarity.
+        SpaceMismatch
+            When the zoo has no space for the query's base model and method.
+        FormatError
+            When a file is damaged, or the query's update is all zero.
+        """
+        from tupate_hub import search
+
+        return search.similar(self, query, k, space, similarity, centre, explain)
+
+    def with_index_removed(self, space: str) -> Zoo:
+        """The same zoo without the stored kernels of a space, which no longer fit."""
+        entry = replace(self.registry.space(space), index={})
+        return replace(self, registry=replace(self.registry, spaces={**self.registry.spaces, space: entry}))
+
+    @cached_property
+    def tasks(self) -> dict[str, Task]:
+        """The tasks that have an embedding, by name."""
+        return {entry.task: self.registry.tasks[entry.task] for entry in self.registry.entries}
+
+
+def bundled_root() -> Path:
+    """Where the zoo lies that comes with the package: inside the wheel, or beside the package in a checkout.
+
+    Raises
+    ------
+    RegistryError
+        When neither has it.
+    """
+    package = Path(__file__).parent
+    for root in (package / "bundled", package.parent):
+        if (root / FILENAME).is_file():
+            return root
+    raise RegistryError("The bundled zoo is missing from this installation.", hint="pip install --force-reinstall tupate-hub")
+
+
+def find_space(registry: Registry, space: object) -> SpaceEntry:
+    """The registry's entry of a space.
+
+    Raises
+    ------
+    SpaceMismatch
+        Naming the space and those that there are.
+    """
+    for entry in registry.spaces.values():
+        if entry.space == space:
+            return entry
+    base, method = getattr(space, "base", "?"), getattr(space, "method", "?")
+    known = "; ".join(f"{entry.method} on {entry.base}" for entry in registry.spaces.values()) or "nothing"
+    raise SpaceMismatch(f"The query is {method} on {base}; the zoo holds {known}.", hint="tupate-hub spaces")
+
+
+def _why(error: OSError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "does not exist"
+    return f"cannot be opened ({error.strerror})"
+
+
+__all__ = ["ENVIRONMENT", "UnknownName", "Zoo", "bundled_root", "find_space"]
