@@ -33,7 +33,7 @@ def is_weak(embedding: TaskEmbedding) -> bool:
     """Whether the score does not beat the trivial baseline by more than one standard error of a proportion."""
     scores, count = embedding.facts["scores"], embedding.facts["training"]["validation_examples"]
     spread = math.sqrt(max(scores["baseline"] * (1 - scores["baseline"]), 0.01) / count)
-    return bool(scores["primary"] <= scores["baseline"] + spread)
+    return not scores["primary"] > scores["baseline"] + spread  # NaN is weak
 
 
 def task_of(embedding: TaskEmbedding, names: dict[str, Any]) -> Task:

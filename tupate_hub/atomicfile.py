@@ -22,12 +22,20 @@ def told_in_one_sentence(target: Path) -> Iterator[None]:
         raise TupateHubError(f"No permission to write {target}.", hint="choose another place: --to DIR") from error
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise WorkFailed(f"The disk is full: {target} was not written.", hint="free some space, or --to DIR") from error
+            raise WorkFailed(
+                f"The disk is full: {target} was not written.", hint="free some space, or --to DIR"
+            ) from error
         if error.errno == errno.EROFS:
-            raise TupateHubError(f"{target} lies on a read-only disk.", hint="choose another place: --to DIR") from error
+            raise TupateHubError(
+                f"{target} lies on a read-only disk.", hint="choose another place: --to DIR"
+            ) from error
         if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG):
-            raise TupateHubError(f"{target} cannot be written: {error.strerror}.", hint="choose another place") from error
-        raise
+            raise TupateHubError(
+                f"{target} cannot be written: {error.strerror}.", hint="choose another place"
+            ) from error
+        raise WorkFailed(
+            f"{target} was not written: {error.strerror or error}.", hint="choose another place"
+        ) from error
 
 
 def write_bytes(target: Path, data: bytes) -> None:
@@ -41,19 +49,23 @@ def write_bytes(target: Path, data: bytes) -> None:
         A full disk. The old file, if any, is untouched.
     """
     with told_in_one_sentence(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.chmod(name, 0o666 & ~_umask())
-            os.replace(name, target)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(name)
-            raise
+        _replace(target, data)
+
+
+def _replace(target: Path, data: bytes) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(name, 0o666 & ~_umask())
+        os.replace(name, target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(name)
+        raise
 
 
 def write_folder(target: Path, files: dict[str, bytes], *, force: bool = False) -> None:
@@ -64,27 +76,28 @@ def write_folder(target: Path, files: dict[str, bytes], *, force: bool = False) 
     TargetExists
         When `target` exists and `force` is not set.
     """
+    target = Path(os.path.abspath(target))  # "." has no parent to stage beside
     if os.path.lexists(target) and not force:
         raise TargetExists(f"{target} exists already.", hint="add --force to replace it, or give another folder")
-    if target.is_symlink() or (target.exists() and not target.is_dir()):
+    if os.path.islink(target) or (os.path.exists(target) and not os.path.isdir(target)):
         raise TargetExists(f"{target} is not a folder.", hint="give another folder")
     with told_in_one_sentence(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part"))
+        old = staging.with_suffix(".old")
         try:
             for name, data in files.items():
-                write_bytes(staging / name, data)
+                _replace(staging / name, data)
             staging.chmod(0o777 & ~_umask())
             if target.exists():
-                old = staging.with_suffix(".old")
                 target.replace(old)
-                staging.replace(target)
-                shutil.rmtree(old, ignore_errors=True)
-            else:
-                staging.replace(target)
+            staging.replace(target)
         except BaseException:
+            if old.exists() and not target.exists():
+                old.replace(target)
             shutil.rmtree(staging, ignore_errors=True)
             raise
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _umask() -> int:

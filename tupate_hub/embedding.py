@@ -33,6 +33,7 @@ FORMS: Mapping[str, tuple[str, ...]] = {
     "rows": ("rows",),
     "vector": ("vector",),
 }
+_FIELDS = frozenset({"schema", "task", "base", "method", "scales"})
 _FORM_OF = {parts: form for form, parts in FORMS.items()}
 
 
@@ -65,8 +66,9 @@ def make_block(name: str, parts: Mapping[str, NDArray[Any]], scale: float = 1.0,
     """
     form = next((form for form, names in FORMS.items() if set(names) == set(parts)), None)
     if form is None:
-        raise FormatError(f"{where or 'A file'}: the parts {sorted(parts)} of {name!r} make up no block that is known.")
-    ordered = {part: np.asarray(parts[part], dtype=np.float32) for part in FORMS[form]}
+        raise FormatError(f"{where or 'A file'}: the parts {sorted(parts)[:8]} of {name!r} make up no block that is known.")
+    with np.errstate(over="ignore"):  # what overflows becomes infinity and is refused below
+        ordered = {part: np.asarray(parts[part], dtype=np.float32) for part in FORMS[form]}
     if not _fits(form, ordered):
         shapes = ", ".join(f"{part} {array.shape}" for part, array in ordered.items())
         raise FormatError(f"{where or 'A file'}: the shapes of {name!r} do not fit together: {shapes}.")
@@ -89,9 +91,12 @@ def _fits(form: str, parts: Mapping[str, Floats]) -> bool:
 
 
 def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
-    """Sorts names with their numbers as numbers: layer.2 before layer.10."""
-    pieces = re.split(r"(\d+)", name)
-    return tuple((1, int(piece), "") if piece.isdigit() else (0, 0, piece) for piece in pieces)
+    """Sorts names with their numbers as numbers: layer.2 before layer.10. No two names have one key."""
+    keys = []
+    for piece in re.split(r"(\d+)", name):
+        digits = piece.lstrip("0")  # compared by length, then as text: a hostile name may have any number of digits
+        keys.append((1, len(digits), digits) if piece.isdigit() else (0, 0, piece))
+    return (*keys, (-1, 0, name))
 
 
 def order_blocks(blocks: Iterable[Block], where: str = "") -> tuple[Block, ...]:
@@ -160,10 +165,24 @@ class TaskEmbedding:
         return np.concatenate([array.ravel() for block in self.blocks for array in block.parts.values()])
 
     def to_bytes(self, dtype: str = "float16") -> bytes:
-        """The embedding's safetensors file; the same embedding always gives the same bytes."""
-        tensors = {
-            f"{block.name}.{part}": array.astype(dtype) for block in self.blocks for part, array in block.parts.items()
-        }
+        """The embedding's safetensors file; the same embedding always gives the same bytes.
+
+        Raises
+        ------
+        FormatError
+            When a number is too large for `dtype` (float16 ends at 65504), or a fact has the name of a field.
+        """
+        with np.errstate(over="ignore"):  # what overflows becomes infinity and is refused below
+            tensors = {
+                f"{block.name}.{part}": array.astype(dtype)
+                for block in self.blocks
+                for part, array in block.parts.items()
+            }
+        for name, array in tensors.items():
+            if not np.isfinite(array).all():
+                raise FormatError(f"{self.task!r}: {name!r} holds numbers that {dtype} cannot.", hint="write float32")
+        if taken := _FIELDS & self.facts.keys():
+            raise FormatError(f"{self.task!r}: a fact cannot be named {min(taken)!r}: the file has a field of that name.")
         scales = {block.name: block.scale for block in self.blocks if block.scale != 1.0}
         metadata = {
             "schema": SCHEMA,
@@ -192,8 +211,11 @@ def parse_embedding(data: bytes, where: str) -> TaskEmbedding:
         task, base, method = meta.pop("task"), meta.pop("base"), meta.pop("method")
         scales = json.loads(meta.pop("scales"))
         facts = {key: json.loads(value) for key, value in meta.items()}
-    except (KeyError, ValueError) as error:
+        _json([task, base, method, facts]).encode()  # a lone surrogate can be neither shown nor written
+    except KeyError as error:
         raise FormatError(f"{where} has a header without {error}.") from error
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{where} has a header whose facts are not JSON.") from error
     parts: dict[str, dict[str, NDArray[Any]]] = {}
     for name, array in file.tensors.items():
         block, _, part = name.rpartition(".")
@@ -217,7 +239,7 @@ def embed(adapter: Adapter, task: str, facts: Mapping[str, Any] | None = None) -
     Raises
     ------
     FormatError
-        When the adapter's base model is not known, or its update is zero: it has no direction.
+        When the adapter's base model is not known.
     """
     if adapter.base is None:
         raise FormatError(f"The adapter of {task!r} names no base model.", hint="say it: --base MODEL_ID")
@@ -229,7 +251,10 @@ def _scale(scales: Any, name: str, where: str) -> float:
     value = scales.get(name, 1.0) if isinstance(scales, dict) else None
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         raise FormatError(f"{where} has a header whose scales are not numbers.")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise FormatError(f"{where} has a header whose scale of {name!r} is too large.") from error
 
 
 def _json(value: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,11 +13,13 @@ from tupate_hub.tensorfile import TensorFile
 
 #: Under which attribute the models with a task head keep their encoder, by model type.
 _BACKBONE = {"bert": "bert", "roberta": "roberta", "distilbert": "distilbert"}
-_TASK_TYPES = {
-    "classification": "SEQ_CLS",
-    "regression": "SEQ_CLS",
-    "extractive_qa": "QUESTION_ANS",
-    "token_classification": "TOKEN_CLS",
+#: The model class that a PEFT folder is for, by the task's kind.
+_HEADED = {
+    "classification": "AutoModelForSequenceClassification",
+    "regression": "AutoModelForSequenceClassification",
+    "extractive_qa": "AutoModelForQuestionAnswering",
+    "multiple_choice": "AutoModelForMultipleChoice",
+    "token_classification": "AutoModelForTokenClassification",
 }
 _ATTENTION = {"query": "q", "key": "k", "value": "v"}
 
@@ -29,7 +32,7 @@ def as_embedding(embedding: TaskEmbedding, bare: bool = False) -> Files:
 
 
 def as_peft(embedding: TaskEmbedding, bare: bool = False) -> Files:
-    """A PEFT adapter folder (peft 0.17 to 0.21), for the model class of the task's kind.
+    """A PEFT adapter folder (peft 0.17 to 0.21), for any model class with a head.
 
     With `bare`, for a model without a head (`AutoModel`), whose modules have no prefix.
 
@@ -49,13 +52,13 @@ def as_peft(embedding: TaskEmbedding, bare: bool = False) -> Files:
     rank, alpha = next(iter(ranks.values())), next(iter(alphas.values()))
     config = {
         "peft_type": "LORA",
-        "task_type": None if bare else _TASK_TYPES.get(_kind(embedding)),
+        "task_type": None,  # with one, PEFT demands the head's weights, which are not here
         "base_model_name_or_path": embedding.space.base,
         "r": rank,
         "lora_alpha": _whole(alpha),
         "rank_pattern": {name: value for name, value in ranks.items() if value != rank},
         "alpha_pattern": {name: _whole(value) for name, value in alphas.items() if value != alpha},
-        "target_modules": sorted({block.name.rpartition(".")[2] for block in embedding.blocks}),
+        "target_modules": _target_modules(embedding),
         "lora_dropout": 0.0,
         "bias": "none",
         "fan_in_fan_out": False,
@@ -105,7 +108,7 @@ def as_adapters(embedding: TaskEmbedding, bare: bool = False) -> Files:
         "output_lora": False,
         "use_gating": False,
     }
-    architecture = embedding.facts.get("architecture", {})
+    architecture = _architecture(embedding)
     outer = {
         "config": config,
         "hidden_size": architecture.get("hidden_size"),
@@ -153,8 +156,8 @@ def _require_lora(embedding: TaskEmbedding, form: str) -> None:
 
 
 def _backbone(embedding: TaskEmbedding) -> str:
-    model_type = embedding.facts.get("architecture", {}).get("model_type")
-    if model_type not in _BACKBONE:
+    model_type = _architecture(embedding).get("model_type")
+    if not isinstance(model_type, str) or model_type not in _BACKBONE:
         raise FormatError(
             f"The model type of {embedding.space.base} is not known to the exporter: {model_type!r}.",
             hint="for a model without a head: --as peft --bare",
@@ -162,31 +165,38 @@ def _backbone(embedding: TaskEmbedding) -> str:
     return _BACKBONE[model_type]
 
 
-def _kind(embedding: TaskEmbedding) -> str:
-    return str(embedding.facts.get("task_kind", ""))
+def _architecture(embedding: TaskEmbedding) -> Mapping[str, Any]:
+    found = embedding.facts.get("architecture")
+    return found if isinstance(found, dict) else {}
+
+
+def _target_modules(embedding: TaskEmbedding) -> list[str]:
+    """The last parts of the blocks' names where every layer has them, as people write it; else the whole names.
+
+    PEFT adapts every module whose name ends so: a short name would also adapt layers that the embedding lacks.
+    """
+    names = {block.name for block in embedding.blocks}
+    targets = {name.rpartition(".")[2] for name in names}
+    count = len(names) // len(targets)
+    everywhere = {f"encoder.layer.{layer}.attention.self.{target}" for layer in range(count) for target in targets}
+    return sorted(
+        targets if names == everywhere and count == _architecture(embedding).get("num_hidden_layers") else names
+    )
 
 
 def _whole(number: float) -> int | float:
     nearest = round(number)
-    return nearest if abs(number - nearest) < 1e-6 else number
+    return nearest if math.isclose(number, nearest, rel_tol=1e-9) else number
 
 
 def _text(config: Mapping[str, Any]) -> bytes:
     return (json.dumps(config, indent=2, sort_keys=True) + "\n").encode()
 
 
-_PEFT_CLASSES = {
-    "SEQ_CLS": "AutoModelForSequenceClassification",
-    "QUESTION_ANS": "AutoModelForQuestionAnswering",
-    "TOKEN_CLS": "AutoModelForTokenClassification",
-}
-
-
 def _readme(embedding: TaskEmbedding, form: str, bare: bool) -> bytes:
     base, task = embedding.space.base, embedding.task
     if form == "peft":
-        headed = "AutoModelForMultipleChoice" if _kind(embedding) == "multiple_choice" else "AutoModel"
-        auto = "AutoModel" if bare else _PEFT_CLASSES.get(_TASK_TYPES.get(_kind(embedding), ""), headed)
+        auto = "AutoModel" if bare else _HEADED.get(str(embedding.facts.get("task_kind")), "AutoModelForSequenceClassification")
         code = (
             f"from transformers import {auto}\nfrom peft import PeftModel\n\n"
             f'model = PeftModel.from_pretrained({auto}.from_pretrained("{base}"), "PATH")'

@@ -70,12 +70,15 @@ def parse_index(data: bytes, where: str) -> Index:
         tasks, digests = tuple(json.loads(meta["tasks"])), tuple(json.loads(meta["digests"]))
         space, similarity, schema = meta["space"], meta["similarity"], meta["schema"]
         triangle = file.tensors["kernel"].astype(np.float64)
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, RecursionError) as error:
         raise FormatError(f"{where} is no index of a space.") from error
     count = len(tasks)
-    fits = schema == SCHEMA and len(digests) == count and triangle.shape == (count * (count + 1) // 2,)
+    text = all(isinstance(one, str) for one in (*tasks, *digests))
+    fits = schema == SCHEMA and text and len(digests) == count and triangle.shape == (count * (count + 1) // 2,)
     if not fits or not np.isfinite(triangle).all():
         raise FormatError(f"{where} is no {SCHEMA} file, or is damaged.")
     full = np.zeros((count, count))
     full[np.triu_indices(count)] = triangle
+    if not (np.diag(full) > 0).all():
+        raise FormatError(f"{where} has a kernel whose diagonal is not positive.", hint="tupate-hub verify")
     return Index(space, similarity, tasks, digests, full + np.triu(full, 1).T)

@@ -83,10 +83,25 @@ def stacked_inner(x: Stack, y: Stack) -> NDArray[np.float64]:
     tiles = []
     for first, last in zip(bounds, bounds[1:], strict=False):
         inside = (y.starts >= first) & (y.starts < last)
-        product = y.a[first:last] @ x.a.T
-        product *= y.bt[first:last] @ x.bt.T
+        product = _times_transposed(y.a[first:last], x.a)
+        product *= _times_transposed(y.bt[first:last], x.bt)
         tiles.append(_tile_sums(product, y.starts[inside] - first, y.uniform_rank, x))
-    return np.concatenate(tiles).T
+    return np.asarray(np.concatenate(tiles).T)
+
+
+#: A product with at most this many columns is made in panels of rows that stay in the cache of one core: BLAS
+#: otherwise copies and spreads a matrix that is read only once (measured: 1.1 x a plain read against 5 x).
+_NARROW, _PANEL = 32, 128
+
+
+def _times_transposed(tall: Floats, short: Floats) -> Floats:
+    """`tall @ short.T`, at the speed of reading `tall` where `short` has few rows."""
+    if len(short) > _NARROW:
+        return np.asarray(tall @ short.T)
+    product = np.empty((len(tall), len(short)), dtype=np.float32)
+    for start in range(0, len(tall), _PANEL):
+        np.matmul(tall[start : start + _PANEL], short.T, out=product[start : start + _PANEL])
+    return product
 
 
 def _tile_sums(

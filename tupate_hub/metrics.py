@@ -1,9 +1,9 @@
 """Metrics of a ranking of sources for one target, as functions of two arrays.
 
-`prediction` says how good each source is expected to be and `scores` what was measured, both of shape (sources,), higher
-is better. Only the order of the prediction counts. Where it ties, every metric is its exact expected value over all orders
-of the tied sources (for NDCG: McSherry and Najork, ECIR 2008), so no result depends on the order of a file, and a
-prediction that is the same for all sources has the value of a random one.
+`prediction` says how good each source is expected to be and `scores` what was measured, both of shape (sources,),
+higher is better. Only the order of the prediction counts. Where it ties, NDCG, regret and the rank of the best are the
+exact expected values over all orders of the tied sources (for NDCG: McSherry and Najork, ECIR 2008), so no result
+depends on the order of a file, and a prediction that is the same for all sources has the value of a random one.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ POINTS = 100.0
 def ndcg(prediction: ArrayLike, relevance: ArrayLike) -> float:
     """Normalised discounted cumulative gain, in [0, 1]: 1 for the ideal order, and where all are equally relevant.
 
-    DCG = sum_i (2^rel_i - 1) / log2(i + 1) over the positions i = 1, 2, ..., divided by the DCG of the ideal order (Vu et
-    al., EMNLP 2020, section 3). Gains are computed relative to the largest, so a relevance of thousands does not overflow.
+    DCG = sum_i (2^rel_i - 1) / log2(i + 1) over the positions i = 1, 2, ..., divided by the DCG of the ideal order (Vu
+    et al., EMNLP 2020). Gains are computed relative to the largest, so a relevance of thousands does not overflow.
 
     Raises
     ------
@@ -71,23 +71,15 @@ def ndcg_by_score(prediction: ArrayLike, scores: ArrayLike) -> float:
 
 def best_within(prediction: ArrayLike, scores: ArrayLike, k: int) -> float:
     """The best score among the first k predicted, expected over the orders of ties, in the unit of `scores`."""
-    predicted, measured = _pair(prediction, scores)
-    if k < 1:
-        raise FormatError(f"The best of the first {k} predicted is asked for: k is at least 1.")
-    order, starts = _tied_groups(predicted)
-    k = min(k, len(order))
-    group = int(np.searchsorted(starts, k, side="left")) - 1
-    start = int(starts[group])
-    end = int(starts[group + 1]) if group + 1 < len(starts) else len(order)
-    certain = measured[order[:start]].max(initial=-np.inf)
-    tied = np.sort(measured[order[start:end]])[::-1]
-    chances = _chance_of_best(len(tied), k - start)
-    return float(chances @ np.maximum(certain, tied[: len(chances)]))
+    chances, best = _outcomes(*_pair(prediction, scores), k)
+    return float(chances @ best)
 
 
 def regret(prediction: ArrayLike, scores: ArrayLike, k: int) -> float:
     """What is lost by trying only the first k predicted: best score minus best among them, in the unit of `scores`."""
-    return max(0.0, float(np.max(np.asarray(scores, dtype=np.float64)) - best_within(prediction, scores, k)))
+    predicted, measured = _pair(prediction, scores)
+    chances, best = _outcomes(predicted, measured, k)
+    return float(chances @ (measured.max() - best))
 
 
 def relative_regret(prediction: ArrayLike, scores: ArrayLike, k: int) -> float:
@@ -116,7 +108,7 @@ def rank_of_best(prediction: ArrayLike, scores: ArrayLike) -> float:
 
 
 def spearman(prediction: ArrayLike, scores: ArrayLike) -> float:
-    """Spearman's rank correlation, in [-1, 1], equal values sharing the mean of their ranks; 0 where one side is constant."""
+    """Spearman's rank correlation, in [-1, 1]; equal values share their mean rank; 0 where one side is constant."""
     first, second = (_mean_ranks(side) - (len(side) - 1) / 2 for side in _pair(prediction, scores))
     norm = float(np.sqrt((first @ first) * (second @ second)))
     return float(np.clip(first @ second / norm, -1, 1)) if norm > 0 else 0.0
@@ -191,8 +183,22 @@ def _tied_groups(prediction: Doubles) -> tuple[NDArray[np.intp], NDArray[np.intp
     return order, np.flatnonzero(np.append(True, np.diff(prediction[order]) != 0))
 
 
+def _outcomes(predicted: Doubles, measured: Doubles, k: int) -> tuple[Doubles, Doubles]:
+    """What the best score among the first k predicted may be, given the ties at the k-th place: chances, and scores."""
+    if k < 1:
+        raise FormatError(f"The best of the first {k} predicted is asked for: k is at least 1.")
+    order, starts = _tied_groups(predicted)
+    k = min(k, len(order))
+    group = int(np.searchsorted(starts, k, side="left")) - 1
+    start, end = int(starts[group]), int(np.append(starts, len(order))[group + 1])
+    certain = measured[order[:start]].max(initial=-np.inf)
+    tied = np.sort(measured[order[start:end]])[::-1]
+    chances = _chance_of_best(len(tied), k - start)
+    return chances, np.maximum(certain, tied[: len(chances)])
+
+
 def _chance_of_best(size: int, drawn: int) -> Doubles:
-    """The chance that the i-th best of `size` is the best of `drawn` taken at random: C(size-1-i, drawn-1) / C(size, drawn)."""
+    """The chance C(size-1-i, drawn-1) / C(size, drawn) that the i-th best of `size` is the best of `drawn` ones."""
     left = size - np.arange(size - drawn, dtype=np.float64)
     steps = (left - drawn) / left
     return np.cumprod(np.append(1.0, steps)) * (drawn / (size - np.arange(size - drawn + 1)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -39,7 +39,7 @@ class Ranking:
     centred: bool
     neighbors: tuple[Neighbor, ...]
 
-    def __iter__(self) -> object:
+    def __iter__(self) -> Iterator[Neighbor]:
         return iter(self.neighbors)
 
     def __len__(self) -> int:
@@ -67,4 +67,4 @@ def off_diagonal(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
 def tied(scores: Sequence[float]) -> list[bool]:
     """Which of the ordered scores lie within `TIE` of the one before or after."""
     gaps = [abs(first - second) < TIE for first, second in zip(scores, scores[1:], strict=False)]
-    return [before or after for before, after in zip([False, *gaps], [*gaps, False], strict=True)]
+    return [before or after for before, after in zip([False, *gaps], [*gaps, False], strict=True)][: len(scores)]

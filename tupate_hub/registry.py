@@ -148,7 +148,15 @@ class Registry:
         ) + "\n"  # fmt: skip
 
     def with_entry(self, entry: Entry, task: Task, space: SpaceEntry) -> Registry:
-        """A registry that also has this embedding, in place of another of its task and space."""
+        """A registry that also has this embedding, in place of another of its task and space.
+
+        Raises
+        ------
+        RegistryError
+            When an alias of the task is a name or alias of another task.
+        """
+        if clash := _clash({**self.tasks, task.name: task}):
+            raise RegistryError(f"Cannot add {task.name!r}: {clash}.", hint="give each alias to one task")
         others = tuple(one for one in self.entries if (one.task, one.space) != (entry.task, entry.space))
         return replace(
             self,
@@ -168,12 +176,14 @@ def parse_registry(text: str | bytes, where: str) -> Registry:
         Naming the entry and the field that are wrong, or the newer schema.
     """
     try:
-        data = json.loads(text)
+        data = json.loads(text, object_pairs_hook=_distinct, parse_constant=_no_constant)
+        json.dumps(data, ensure_ascii=False).encode()  # a lone surrogate can be neither shown nor written
     except (ValueError, RecursionError) as error:
-        raise RegistryError(f"{where} is not JSON: {error}.", hint="tupate-hub verify") from error
+        raise RegistryError(f"{where} is not JSON: {error}.", hint="restore it, or leave out --registry for the bundled zoo") from error
     check = _Check(where)
     check.that(isinstance(data, dict), "the top level", "must be an object")
     schema = check.typed(data, "the top level", "schema", int)
+    check.that(schema >= 1, "the top level", f"schema {schema} is none")
     if schema > SCHEMA:
         raise RegistryError(
             f"{where} has schema {schema}; this version of tupate-hub reads up to {SCHEMA}.",
@@ -194,7 +204,33 @@ def parse_registry(text: str | bytes, where: str) -> Registry:
         "embeddings",
         "two of them have the same task and space",
     )
-    return Registry(tasks, spaces, entries, default)
+    if clash := _clash(tasks):
+        raise RegistryError(f"{where}: {clash}.", hint="give each alias to one task")
+    return Registry(tasks, spaces, tuple(sorted(entries, key=lambda one: (one.space, one.task))), default)
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"{name!r} stands twice in one object")
+        found[name] = value
+    return found
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _clash(tasks: Mapping[str, Task]) -> str:
+    """What is wrong where two tasks answer to one name, as spelled after folding; empty where none do."""
+    owners: dict[str, str] = {}
+    for task in tasks.values():
+        for spelled in (task.name, *task.aliases):
+            owner = owners.setdefault(_fold(spelled), task.name)
+            if owner != task.name:
+                return f"task {task.name!r}: {spelled!r} in its name or aliases is also a name of task {owner!r}"
+    return ""
 
 
 class _Check:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,18 +11,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from tupate_hub.embedding import SCHEMA, TaskEmbedding, embed, parse_embedding
+from tupate_hub.embedding import SCHEMA, TaskEmbedding, embed, read_embedding
 from tupate_hub.errors import FormatError, SpaceMismatch, UnknownName
 from tupate_hub.index import Index
 from tupate_hub.ranking import Neighbor, Ranking, off_diagonal, order, percentiles, tied
-from tupate_hub.registry import Entry, SpaceEntry
+from tupate_hub.registry import Entry, Registry, SpaceEntry
 from tupate_hub.similarity import Kernel, centred, get_similarity, kernel, pack
-from tupate_hub.tensorfile import read_tensorfile
+from tupate_hub.tensorfile import read_header
 
 if TYPE_CHECKING:
     from tupate_hub.zoo import Zoo
 
 Doubles = NDArray[np.float64]
+
+_MOST_HEADER = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,9 @@ def similar(
     return Ranking(asked.name, asked.space.name, similarity, centre, tuple(neighbors))
 
 
-def explain_pair(zoo: Zoo, first: str, second: str, space: str | None, similarity: str) -> tuple[float, dict[str, float]]:
+def explain_pair(
+    zoo: Zoo, first: str, second: str, space: str | None, similarity: str
+) -> tuple[float, dict[str, float]]:
     """The score of two tasks, adapters or embeddings and what each block contributes to it; they add up to it.
 
     Raises
@@ -94,8 +99,6 @@ def explain_pair(zoo: Zoo, first: str, second: str, space: str | None, similarit
 
 def _resolve(zoo: Zoo, query: str | Path | TaskEmbedding, space: str | None) -> _Query:
     """A task's name first, then a path: a folder of the name of a task does not hide the task."""
-    from tupate_hub.zoo import find_space
-
     if isinstance(query, TaskEmbedding):
         return _outside(query, find_space(zoo.registry, query.space), space)
     if isinstance(query, str):
@@ -103,7 +106,7 @@ def _resolve(zoo: Zoo, query: str | Path | TaskEmbedding, space: str | None) -> 
         try:
             name = zoo.registry.task(query).name
         except UnknownName:
-            if not looks_like_path and not Path(query).exists():
+            if not looks_like_path and not os.path.exists(query):
                 raise
         else:
             where = zoo.registry.space(space)
@@ -111,10 +114,26 @@ def _resolve(zoo: Zoo, query: str | Path | TaskEmbedding, space: str | None) -> 
             row = [entry.task for entry in zoo.registry.in_space(where.name)].index(name)
             return _Query(name, where, row, None)
     path = Path(query)
-    if not path.exists():
+    if not os.path.exists(path):
         raise FormatError(f"{path} does not exist.", hint="give a task (tupate-hub list) or the path of an adapter")
     embedding = read_query(path, zoo.registry.spaces)
     return _outside(embedding, find_space(zoo.registry, embedding.space), space)
+
+
+def find_space(registry: Registry, space: object) -> SpaceEntry:
+    """The registry's entry of a space.
+
+    Raises
+    ------
+    SpaceMismatch
+        Naming the space and those that there are.
+    """
+    for entry in registry.spaces.values():
+        if entry.space == space:
+            return entry
+    base, method = getattr(space, "base", "?"), getattr(space, "method", "?")
+    known = "; ".join(f"{entry.method} on {entry.base}" for entry in registry.spaces.values()) or "nothing"
+    raise SpaceMismatch(f"The query is {method} on {base}; the zoo holds {known}.", hint="tupate-hub spaces")
 
 
 def _outside(embedding: TaskEmbedding, found: SpaceEntry, asked: str | None) -> _Query:
@@ -128,12 +147,25 @@ def _outside(embedding: TaskEmbedding, found: SpaceEntry, asked: str | None) -> 
 
 
 def read_query(path: Path, spaces: Mapping[str, SpaceEntry] | None = None) -> TaskEmbedding:
-    """An embedding file, or any adapter that the readers know, as an embedding named after its file or folder."""
-    if path.is_file() and path.suffix == ".safetensors" and read_tensorfile(path).metadata.get("schema") == SCHEMA:
-        return parse_embedding(path.read_bytes(), str(path))
+    """Any adapter that the readers know, or an embedding file or the folder that `pull` makes of it."""
+    files = [path] if path.is_file() else sorted(path.glob("*.safetensors"))
+    if len(files) == 1 and _is_embedding(files[0]):
+        return read_embedding(files[0])
     from tupate_hub.readers import read_adapter
 
     return embed(read_adapter(path), path.resolve().stem if path.is_file() else path.resolve().name)
+
+
+def _is_embedding(file: Path) -> bool:
+    """Whether a file's header says that it is an embedding of this project; what is wrong with it, reading it says."""
+    try:
+        with file.open("rb") as stream:
+            length = stream.read(8)
+            start = length + stream.read(min(int.from_bytes(length, "little"), _MOST_HEADER))
+        metadata = read_header(start, str(file), file.stat().st_size)[0].get("__metadata__")
+    except (OSError, FormatError):
+        return False
+    return isinstance(metadata, dict) and str(metadata.get("schema")).startswith(SCHEMA.partition("/")[0])
 
 
 def _loaded(zoo: Zoo, asked: _Query) -> TaskEmbedding:
@@ -170,10 +202,10 @@ def _contributions(
     inside, across = kernel(everything, everything), kernel(one, everything)
     moved = [_centre_block(inside, across, row) for row in range(len(across.blocks))]
     square = sum(part[1] for part in moved)
-    zoo_squares = np.sum([part[2] for part in moved], axis=0)
+    norms = np.sqrt(np.maximum(square * np.sum([part[2] for part in moved], axis=0), 0))
     return [
         {
-            name: float(part[0][row] / np.sqrt(square * zoo_squares[row]))
+            name: float(part[0][row] / norms[row]) if norms[row] > 0 else 0.0
             for name, part in zip(across.blocks, moved, strict=True)
         }
         for row in wanted
@@ -204,9 +236,7 @@ def _same_data(zoo: Zoo, asked: _Query, entry: Entry) -> bool:
     digest, dataset = entry.source.get("data_sha256"), zoo.registry.tasks[entry.task].dataset
     if asked.row is not None:
         other = zoo.registry.entry(asked.name, asked.space.name).source.get("data_sha256")
-        return bool(
-            (digest and digest == other) or (dataset and dataset == zoo.registry.tasks[asked.name].dataset)
-        )
+        return bool((digest and digest == other) or (dataset and dataset == zoo.registry.tasks[asked.name].dataset))
     facts = asked.embedding.facts if asked.embedding else {}
-    source = facts.get("data") or {}
-    return bool(digest and digest == source.get("sha256"))
+    source = facts.get("data")
+    return bool(digest and isinstance(source, dict) and digest == source.get("sha256"))

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from tupate_hub.embedding import Block, TaskEmbedding, shared_names
 from tupate_hub.errors import FormatError, SpaceMismatch, UnknownName
 from tupate_hub.lowrank import Factors, Stack, stack, stacked_inner, stacked_squares
+from tupate_hub.space import Space
 
 Doubles = NDArray[np.float64]
 
@@ -60,7 +61,7 @@ def _affine(block: Block) -> Factors:
     a[:hidden, :width] = parts["down"]
     a[:hidden, width] = parts["down_bias"]
     a[hidden, width] = 1
-    return Factors(a, block.scale * np.concatenate([parts["up"].T, parts["up_bias"][None, :]]))
+    return Factors(a, np.float32(block.scale) * np.concatenate([parts["up"].T, parts["up_bias"][None, :]]))
 
 
 SIMILARITIES: Mapping[str, Similarity] = {
@@ -116,6 +117,7 @@ class Pack:
     tasks: tuple[str, ...]
     stacks: Mapping[str, Stack]
     squares: Doubles
+    space: Space | None = None
 
     @property
     def blocks(self) -> tuple[str, ...]:
@@ -134,25 +136,34 @@ def pack(embeddings: Sequence[TaskEmbedding], similarity: str = DEFAULT) -> Pack
         For an embedding whose update is all zero, or too large for float32: it has no direction.
     """
     features = get_similarity(similarity).features
-    _require_one_space(embeddings)
+    space = _one_space([one.space for one in embeddings])
     names = shared_names(embeddings)
     stacks, squares = {}, np.zeros((len(names), len(embeddings)))
     for row, name in enumerate(names):
         owners = [index for index, one in enumerate(embeddings) if name in one.by_name]
-        updates = [features(embeddings[index].by_name[name]) for index in owners]
+        with np.errstate(over="ignore", invalid="ignore"):  # refused below, by the task's name
+            updates = [features(embeddings[index].by_name[name]) for index in owners]
         _require_one_shape(updates, [embeddings[index].task for index in owners], name, similarity)
         stacks[name] = stack(updates, owners)
-        squares[row, owners] = stacked_squares(stacks[name])
+        with np.errstate(over="ignore", invalid="ignore"):
+            squares[row, owners] = stacked_squares(stacks[name])
     for index, total in enumerate(squares.sum(axis=0)):
-        if not total > 0:
-            raise FormatError(f"The update of {embeddings[index].task!r} is all zero: it was never trained.")
         if not np.isfinite(total):
             raise FormatError(f"The update of {embeddings[index].task!r} is too large to measure: it diverged.")
-    return Pack(similarity, tuple(one.task for one in embeddings), stacks, squares)
+        if not total > 0:
+            raise FormatError(f"The update of {embeddings[index].task!r} is all zero: it was never trained.")
+    return Pack(similarity, tuple(one.task for one in embeddings), stacks, squares, space)
 
 
 def kernel(x: Pack, y: Pack) -> Kernel:
-    """Inner products between all embeddings of two packs of one similarity."""
+    """Inner products between all embeddings of two packs of one similarity.
+
+    Raises
+    ------
+    SpaceMismatch
+        For packs of two spaces, or blocks of different shapes.
+    """
+    _one_space([side.space for side in (x, y) if side.space is not None])
     names = tuple(dict.fromkeys((*x.blocks, *y.blocks)))
     cross = np.zeros((len(names), len(x.tasks), len(y.tasks)))
     x_squares, y_squares = (np.zeros((len(names), len(side.tasks))) for side in (x, y))
@@ -168,7 +179,7 @@ def kernel(x: Pack, y: Pack) -> Kernel:
                     + (": tupate compares coordinates, which needs equal ranks." if x.similarity == "tupate" else "."),
                     hint="try: --similarity update" if x.similarity == "tupate" else "",
                 )
-            cross[np.ix_([row], first.owners, second.owners)] = stacked_inner(first, second)
+            cross[row][np.ix_(first.owners, second.owners)] = stacked_inner(first, second)
     return Kernel(names, cross, x_squares, y_squares)
 
 
@@ -189,7 +200,7 @@ def centred(zoo: Doubles, query: Doubles | None = None, query_square: float = 0.
         return _cosine(moved, squares, squares)
     cross = query - query.mean() - means + total
     square = query_square - 2 * query.mean() + total
-    return _cosine(cross[None, :], np.array([square]), squares)[0]
+    return np.asarray(_cosine(cross[None, :], np.array([square]), squares)[0])
 
 
 def _cosine(cross: Doubles, x_squares: Doubles, y_squares: Doubles) -> Doubles:
@@ -197,11 +208,11 @@ def _cosine(cross: Doubles, x_squares: Doubles, y_squares: Doubles) -> Doubles:
     return np.divide(cross, norms, out=np.zeros_like(cross), where=norms > 0)
 
 
-def _require_one_space(embeddings: Sequence[TaskEmbedding]) -> None:
-    spaces = {one.space for one in embeddings}
-    if len(spaces) > 1:
-        first, second = sorted(spaces)[:2]
+def _one_space(spaces: Sequence[Space]) -> Space | None:
+    if len(set(spaces)) > 1:
+        first, second = sorted(set(spaces))[:2]
         raise SpaceMismatch(f"Embeddings of two spaces do not compare: {describe(first)} and {describe(second)}.")
+    return spaces[0] if spaces else None
 
 
 def describe(space: object) -> str:

@@ -20,7 +20,7 @@ from tupate_hub.errors import FormatError
 
 Array = NDArray[Any]
 
-_DTYPES = {
+_DTYPES: dict[str, np.dtype[Any]] = {
     "F64": np.dtype("<f8"),
     "F32": np.dtype("<f4"),
     "F16": np.dtype("<f2"),
@@ -32,8 +32,10 @@ _DTYPES = {
     "U8": np.dtype("u1"),
     "BOOL": np.dtype("?"),
 }
-_NAMES = {np.dtype("<f4"): "F32", np.dtype("<f2"): "F16", np.dtype("<f8"): "F64", np.dtype("<i8"): "I64"}
+_NAMES = {dtype: name for name, dtype in _DTYPES.items() if name != "BF16"}
 _MOST_HEADER = 16_000_000
+_MOST_ITEMS = 2**56
+_MOST_NAME = 500
 
 
 @dataclass(frozen=True)
@@ -47,12 +49,19 @@ class TensorFile:
         """The file's bytes; the same tensors and metadata always give the same bytes.
 
         Tensors are stored in order of name, metadata keys sorted, the header padded with spaces to 8 bytes.
+
+        Raises
+        ------
+        FormatError
+            For a dtype that is not written, or text that is no Unicode.
         """
         header: dict[str, Any] = {"__metadata__": dict(sorted(self.metadata.items()))} if self.metadata else {}
         chunks, offset = [], 0
         for name in sorted(self.tensors):
-            array = np.ascontiguousarray(self.tensors[name])
-            data = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+            array = self.tensors[name].astype(self.tensors[name].dtype.newbyteorder("<"), copy=False)
+            if array.dtype not in _NAMES:
+                raise FormatError(f"{name!r} has dtype {array.dtype}, which is not written.")
+            data = array.tobytes()
             header[name] = {
                 "dtype": _NAMES[array.dtype],
                 "shape": list(array.shape),
@@ -60,7 +69,10 @@ class TensorFile:
             }
             chunks.append(data)
             offset += len(data)
-        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+        try:
+            text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+        except UnicodeEncodeError as error:
+            raise FormatError("A name or the metadata holds half a character (a lone surrogate).") from error
         text += b" " * (-len(text) % 8)
         return b"".join([len(text).to_bytes(8, "little"), text, *chunks])
 
@@ -84,9 +96,9 @@ def read_header(data: bytes | memoryview, where: str, size: int | None = None) -
     if length > _MOST_HEADER:
         raise FormatError(f"{where} has a header of {length} bytes; at most {_MOST_HEADER} are read.")
     try:
-        header = json.loads(bytes(data[8 : 8 + length]))
+        header = json.loads(bytes(data[8 : 8 + length]).decode(), object_pairs_hook=_distinct)
     except (ValueError, RecursionError) as error:
-        raise FormatError(f"{where} has a safetensors header that is not JSON.") from error
+        raise FormatError(f"{where} has a safetensors header that is not JSON, or names something twice.") from error
     if not isinstance(header, dict):
         raise FormatError(f"{where} has a safetensors header that is no JSON object.")
     return header, 8 + length
@@ -101,7 +113,7 @@ def parse_tensorfile(data: bytes, where: str) -> TensorFile:
         Naming the tensor whose dtype, shape or offsets do not fit the file.
     """
     header, begin = read_header(data, where)
-    metadata = header.pop("__metadata__", {})
+    metadata = header.pop("__metadata__", None) or {}  # MLX writes null
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise FormatError(f"{where} has metadata that is not text.")
     buffer = memoryview(data)[begin:]
@@ -131,16 +143,28 @@ def read_tensorfile(path: Path) -> TensorFile:
     return parse_tensorfile(data, str(path))
 
 
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("two fields of one name")
+    return found
+
+
 def _tensor(buffer: memoryview, name: str, entry: Any, where: str) -> tuple[Array, tuple[int, int]]:
+    if len(name) > _MOST_NAME:
+        raise FormatError(f"{where} has a tensor whose name has {len(name)} characters; at most {_MOST_NAME} are read.")
     try:
         code, shape, (start, stop) = entry["dtype"], entry["shape"], entry["data_offsets"]
-        whole = all(type(number) is int and number >= 0 for number in (*shape, start, stop))
+        whole = isinstance(shape, list) and all(type(number) is int and number >= 0 for number in (*shape, start, stop))
     except (TypeError, KeyError, ValueError) as error:
         raise FormatError(f"{where}: the header's entry of {name!r} is malformed.") from error
     if not isinstance(code, str) or code not in _DTYPES:
-        raise FormatError(f"{where}: {name!r} has dtype {code!r}, which is not read.")
+        said = f"dtype {code[:20]!r}" if isinstance(code, str) else "a dtype that is no text"
+        raise FormatError(f"{where}: {name!r} has {said}, which is not read.")
     dtype = _DTYPES[code]
-    if not whole or len(shape) > 8 or stop > len(buffer) or math.prod(shape) * dtype.itemsize != stop - start:
+    if not whole or len(shape) > 8 or math.prod(size or 1 for size in shape) > _MOST_ITEMS:
+        raise FormatError(f"{where} is malformed: {name!r} has an impossible shape or place.")
+    if stop > len(buffer) or math.prod(shape) * dtype.itemsize != stop - start:
         raise FormatError(f"{where} is truncated or malformed: {name!r} does not fit the file.")
     array = np.frombuffer(buffer[start:stop], dtype=dtype).reshape(shape)
     if code == "BF16":

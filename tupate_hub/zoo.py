@@ -61,8 +61,10 @@ class Zoo:
         """
         path = self.root / file
         try:
-            if not path.resolve().is_relative_to(self.root.resolve()):
+            if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(self.root)):
                 raise FormatError(f"{path} leads out of the zoo.", hint="tupate-hub verify")
+            if path.exists() and not path.is_file():
+                raise FormatError(f"{path} is no file.", hint="tupate-hub verify")
             found = path.stat().st_size
             if found != size:
                 raise FormatError(f"{path} has {found} bytes, the registry says {size}.", hint="tupate-hub verify")
@@ -114,7 +116,8 @@ class Zoo:
         digests = tuple(entry.sha256 for entry in entries)
         if place is not None:
             stored = parse_index(self.read_file(place["file"], place["bytes"], place["sha256"]), place["file"])
-            if stored.digests == digests and (stored.space, stored.similarity) == (space, similarity):
+            tasks = tuple(entry.task for entry in entries)
+            if (stored.digests, stored.tasks, stored.space, stored.similarity) == (digests, tasks, space, similarity):
                 return stored
         return build_index(space, similarity, [self.load(entry) for entry in entries], digests)
 
@@ -210,23 +213,9 @@ def bundled_root() -> Path:
     for root in (package / "bundled", package.parent):
         if (root / FILENAME).is_file():
             return root
-    raise RegistryError("The bundled zoo is missing from this installation.", hint="pip install --force-reinstall tupate-hub")
-
-
-def find_space(registry: Registry, space: object) -> SpaceEntry:
-    """The registry's entry of a space.
-
-    Raises
-    ------
-    SpaceMismatch
-        Naming the space and those that there are.
-    """
-    for entry in registry.spaces.values():
-        if entry.space == space:
-            return entry
-    base, method = getattr(space, "base", "?"), getattr(space, "method", "?")
-    known = "; ".join(f"{entry.method} on {entry.base}" for entry in registry.spaces.values()) or "nothing"
-    raise SpaceMismatch(f"The query is {method} on {base}; the zoo holds {known}.", hint="tupate-hub spaces")
+    raise RegistryError(
+        "The bundled zoo is missing from this installation.", hint="pip install --force-reinstall tupate-hub"
+    )
 
 
 def _why(error: OSError) -> str:
@@ -235,4 +224,4 @@ def _why(error: OSError) -> str:
     return f"cannot be opened ({error.strerror})"
 
 
-__all__ = ["ENVIRONMENT", "UnknownName", "Zoo", "bundled_root", "find_space"]
+__all__ = ["ENVIRONMENT", "UnknownName", "Zoo", "bundled_root"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import io
 import os
 import sys
 from importlib import import_module
@@ -18,6 +19,8 @@ from tupate_hub.errors import TupateHubError
 VERBS = {
     "similar": ("rank", "Rank tasks by similarity to a task or an adapter."),
     "explain": ("rank", "Show what each block adds to the similarity of two tasks."),
+    "inspect": ("collect", "Say what a file or folder of tuned parameters holds."),
+    "add": ("collect", "Read tuned parameters into a registry of your own."),
     "pull": ("fetch", "Fetch a task's embedding, or weights ready to load."),
     "verify": ("fetch", "Check every file of a registry against its hash and its entry."),
     "list": ("browse", "List the tasks that a registry holds."),
@@ -73,13 +76,17 @@ def app() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and leave with its exit code: 0 done, 1 failed, 2 the user's input, 3 not offline."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal or pipe that is not UTF-8
     sys.exit(run(arguments))
 
 
 def run(arguments: list[str] | None = None) -> int:
-    """Run the command line and return its exit code."""
+    """Run the command line and return its exit code; without arguments it prints the help."""
+    given = sys.argv[1:] if arguments is None else arguments
     try:
-        result: Any = app.main(args=arguments, prog_name="tupate-hub", standalone_mode=False)
+        result: Any = app.main(args=given or ["--help"], prog_name="tupate-hub", standalone_mode=False)
     except TupateHubError as error:
         output.error(error.message, error.hint)
         return error.exit_code

@@ -33,9 +33,7 @@ def list_command(space: str | None, kind: str | None, registry: str | None, as_j
         if (space is None or entry.space == space) and (kind is None or held.tasks[entry.task].kind == kind)
     ]
     if as_json:
-        output.document(
-            [{**asdict(entry), "kind": held.tasks[entry.task].kind} for entry in entries]
-        )
+        output.document([{**asdict(entry), "kind": held.tasks[entry.task].kind} for entry in entries])
         return
     rows = []
     for entry in entries:
@@ -135,7 +133,16 @@ def spaces_command(registry: str | None, as_json: bool) -> None:
     if as_json:
         output.document(rows)
         return
-    cells = [[*list(row.values())[:-1], "default" if row["default"] else ""] for row in rows]
+    cells: list[list[output.Cell]] = [
+        [
+            space.name,
+            space.base,
+            space.method,
+            len(held.in_space(space.name)),
+            "default" if space.name == held.default_space else "",
+        ]
+        for space in held.spaces.values()
+    ]
     output.table(["space", "base", "method", "embeddings", "note"], cells, right=("embeddings",))
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from tupate_hub.cli import output
+from tupate_hub.errors import TargetExists
 
 if TYPE_CHECKING:
     from tupate_hub.registry import Entry
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     "--as", "form", default="embedding", show_default=True, help="embedding, peft, or adapters: what the folder is for."
 )
 @click.option("--bare", is_flag=True, help="With --as peft: for a model without a task head (AutoModel).")
-@click.option("--force", is_flag=True, help="Replace an existing folder.")
+@click.option("--force", is_flag=True, help="Replace a folder that holds the same files.")
 @output.registry_option
 @output.json_option
 def pull_command(
@@ -52,6 +53,8 @@ def pull_command(
     files = export(embedding, form, bare=bare)
     where = zoo.registry.space(space).name
     place = target or cache_root() / where / embedding.task / (f"{form}-bare" if bare else form)
+    if force:
+        _require_only(place, files)
     write_folder(place, files, force=force or target is None)
     if as_json:
         output.document({"task": embedding.task, "space": where, "form": form, "folder": str(place), "files": [*files]})
@@ -87,6 +90,18 @@ def verify_command(context: click.Context, registry: str | None, as_json: bool) 
             output.text(output.printable(problem))
         output.note(f"{total} embeddings checked, {len(problems)} problems")
     context.exit(2 if problems else 0)
+
+
+def _require_only(folder: Path, files: Iterable[str]) -> None:
+    """Refuse to replace a folder that holds anything but files of these names: --force must not delete others."""
+    try:
+        others = sorted({entry.name for entry in os.scandir(folder)} - set(files))
+    except OSError:  # missing, no folder, not readable: writing it says so
+        return
+    if others:
+        raise TargetExists(
+            f"{folder} holds {others[0]}, which --force would delete.", hint="give a new folder: --to DIR"
+        )
 
 
 def cache_root() -> Path:

@@ -39,9 +39,7 @@ def similar_command(
     """
     from tupate_hub.zoo import Zoo
 
-    ranking = Zoo.open(registry).similar(
-        query, k, space=space, similarity=similarity, centre=centre, explain=explain
-    )
+    ranking = Zoo.open(registry).similar(query, k, space=space, similarity=similarity, centre=centre, explain=explain)
     if as_json:
         neighbors = [asdict(neighbor) for neighbor in ranking.neighbors]
         for neighbor in neighbors:
@@ -66,7 +64,9 @@ def similar_command(
         if explain:
             best = sorted(one.contributions.items(), key=lambda item: -abs(item[1]))[:3]
             rows[-1].append("; ".join(f"{name} {value:+.3f}" for name, value in best))
-    output.table([*columns, "blocks"] if explain else columns, rows, right=("rank", "score", "percentile", "train size"))
+    output.table(
+        [*columns, "blocks"] if explain else columns, rows, right=("rank", "score", "percentile", "train size")
+    )
 
 
 @click.command("explain")

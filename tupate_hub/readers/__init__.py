@@ -8,12 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tupate_hub.readers.detect import LAYOUTS as LAYOUTS
-    from tupate_hub.readers.detect import Detection as Detection
-    from tupate_hub.readers.detect import Layout as Layout
-    from tupate_hub.readers.detect import detect as detect
-    from tupate_hub.readers.detect import find_adapters as find_adapters
-    from tupate_hub.readers.detect import read_adapter as read_adapter
+    from tupate_hub.readers.layouts import LAYOUTS as LAYOUTS
+    from tupate_hub.readers.layouts import Detection as Detection
+    from tupate_hub.readers.layouts import Layout as Layout
+    from tupate_hub.readers.layouts import detect as detect
+    from tupate_hub.readers.layouts import find_adapters as find_adapters
+    from tupate_hub.readers.layouts import read_adapter as read_adapter
 
 __all__ = ["LAYOUTS", "Detection", "Layout", "detect", "find_adapters", "read_adapter"]
 
@@ -21,6 +21,6 @@ __all__ = ["LAYOUTS", "Detection", "Layout", "detect", "find_adapters", "read_ad
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from tupate_hub.readers import detect as module
+    from tupate_hub.readers import layouts
 
-    return getattr(module, name)
+    return getattr(layouts, name)

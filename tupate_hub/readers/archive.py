@@ -7,6 +7,7 @@ directory that lies is refused before anything of its size is allocated.
 
 from __future__ import annotations
 
+import itertools
 import struct
 import zlib
 from collections.abc import Iterator, Mapping
@@ -91,7 +92,7 @@ def open_archive(data: bytes, where: str) -> Archive:
     except struct.error as error:
         raise FormatError(f"{where} is a truncated or malformed zip archive.") from error
     spans.sort()
-    if any(first[1] > second[0] for first, second in zip(spans, spans[1:], strict=False)):
+    if any(first[1] > second[0] for first, second in itertools.pairwise(spans)):
         raise FormatError(f"{where} is a malformed zip archive: its members overlap.")
     return Archive(members, where)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -120,8 +121,6 @@ def read_named(path: Path, names: set[str]) -> dict[str, Array]:
 
 def _tensor(key: str, entry: dict[str, Any], data: bytes, where: str) -> Array:
     # A safetensors file of this one tensor, so that one parser checks dtypes, shapes and sizes.
-    import json
-
     alone = json.dumps({key: {**entry, "data_offsets": [0, len(data)]}}).encode()
     return np.asarray(parse_tensorfile(len(alone).to_bytes(8, "little") + alone + data, where).tensors[key])
 

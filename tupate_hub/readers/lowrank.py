@@ -24,10 +24,10 @@ _MOST_GROUPS = 4
 
 @dataclass(frozen=True)
 class Patterns:
-    """Numbers by module, as PEFT's `alpha_pattern` gives them: the first pattern that matches a module's end counts.
+    r"""Numbers by module, as PEFT's `alpha_pattern` gives them: the first pattern that matches a module's end counts.
 
     PEFT (peft/utils/other.py, get_pattern_key, 0.21) matches regular expressions. A stranger's expression may take
-    exponential time, so only names, numbers (`\\d+`) and a leading `.*` are read, and every other one is refused.
+    exponential time, so only names, numbers (`\d+`) and a leading `.*` are read, and every other one is refused.
     """
 
     literal: Mapping[str, tuple[int, float]]
@@ -67,7 +67,8 @@ def parse_patterns(source: Source, key: str) -> Patterns:
             (anchored if start and not free else literal).setdefault(name.replace("\\.", "."), (order, value))
             continue
         boundary = "^" if start and not free else "" if free else r"(?:^|\.)"
-        numbered.append((re.compile(f"{boundary}{re.sub(r'(?<!\\)\.', r'\\.', name)}$"), order, value))
+        escaped = re.sub(r"(?<!\\)\.", r"\\.", name)
+        numbered.append((re.compile(f"{boundary}{escaped}$"), order, value))
     if len(numbered) > _MOST_PATTERNS:
         raise source.refuse(f"has a {key} of more than {_MOST_PATTERNS} expressions.")
     return Patterns(literal, anchored, numbered)

@@ -7,7 +7,7 @@ import re
 #: What libraries put in front of a module's own name: wrappers first, then the attribute under which a model with a
 #: head keeps its backbone. `transformer.` is GPT-2's backbone but part of DistilBERT's own names, hence the lookahead.
 _ROOTS = re.compile(
-    r"(?:base_model\.model\.|_orig_mod\.|module\.|0\.auto_model\.|auto_model\.|model\.|language_model\."
+    r"(?:base_model\.(?:model\.)?|_orig_mod\.|module\.|0\.auto_model\.|auto_model\.|model\.|language_model\."
     r"|(?:bert|roberta|distilbert|deberta|electra|albert|mpnet|longformer|mobilebert|xlm|vit|beit|deit|bart|plbart"
     r"|led|xmod|mbart|clip|whisper|gpt_neox|backbone|pretrained_model)\.(?=[A-Za-z])"
     r"|transformer\.(?=h\.|wte\.|wpe\.|ln_f\.|blocks\.|encoder\.|decoder\.|word_embeddings))*"

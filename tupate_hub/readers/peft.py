@@ -28,6 +28,8 @@ _PARTS = {
     "beft_bias": "beft",
 }
 
+_MOST_COPIES = 1000
+
 #: Options of LoRA under which B·A alone is not the change from the base model, with what would be needed.
 _REFUSED_OPTIONS = {
     "use_qalora": "QA-LoRA's factors act on pooled inputs; merge it and extract a LoRA of the difference",
@@ -55,7 +57,9 @@ def read_peft(source: Source) -> Adapter:
     if reader is None:
         why = _REFUSED.get(kind, "it is not known here") if isinstance(kind, str) else "that is no method's name"
         known = ", ".join(sorted(_READERS))
-        raise source.refuse(f"is a PEFT adapter of type {str(kind)[:40]!r}, which is not read: {why}.", f"read: {known}")
+        raise source.refuse(
+            f"is a PEFT adapter of type {str(kind)[:40]!r}, which is not read: {why}.", f"read: {known}"
+        )
     found = Findings()
     version = source.config.get("peft_version")
     if isinstance(version, str):
@@ -70,6 +74,8 @@ def _sort_keys(source: Source, found: Findings) -> tuple[Modules, dict[str, Arra
     biases: dict[str, Array] = {}
     adapters: set[str] = set()
     full_copies = _names_of(source.config.get("modules_to_save"))
+    if len(full_copies) > _MOST_COPIES:
+        raise source.refuse(f"has a configuration that saves {len(full_copies)} modules in full.")
     for key, array in source.tensors.items():
         pieces = key.split(".")
         at = next((index for index, piece in enumerate(pieces) if piece in _PARTS), None)
@@ -95,7 +101,7 @@ def _leave_out(found: Findings, biases: dict[str, Array], key: str, array: Array
     pieces = key.split(".")
     if is_head(key):
         found.left_out["heads"] += 1
-    elif "modules_to_save" in pieces or full_copies.intersection(pieces):
+    elif "modules_to_save" in pieces or any(f".{name}." in f".{key}" for name in full_copies):
         found.left_out["full copies"] += 1
     elif pieces[-1] == "bias":
         biases[key] = array
@@ -145,7 +151,6 @@ def _read_lora(source: Source, found: Findings) -> str:
         found.notes.append("DoRA: the low-rank part is read; the magnitudes need the base model's weights.")
     if source.config.get("init_lora_weights") == "loftq":
         found.notes.append("LoftQ: the update is relative to the quantised base model.")
-    found.left_out += type(found.left_out)()
     found.settings |= {"r": _one_or_all(ranks), "alpha": alpha, "rslora": stabilised}
     return "lora"
 
@@ -234,9 +239,9 @@ def _read_prefix(source: Source, found: Findings) -> str:
     width = int(source.number("token_dim", 0))
     if layers <= 0 and width > 0:
         layers = rows.shape[1] // (2 * width)
-    if layers <= 0:
-        raise source.refuse("has a configuration without 'num_layers', without which a prefix is not divided.")
-    found.blocks += prefix_blocks(source, rows, layers, "")
+    if not 0 < layers <= rows.shape[1]:
+        raise source.refuse(f"holds a prefix that does not divide into the {layers} layers of its configuration.")
+    found.blocks += prefix_blocks(source, rows, range(layers), "")
     found.settings["tokens"] = len(rows)
     return "prefix"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 import numpy as np
@@ -18,23 +18,24 @@ _MOST_LAYERS = 1000
 _MOST_FLAT = 8_000_000
 
 
-def prefix_blocks(source: Source, rows: Floats, layers: int, place: str) -> list[Block]:
+def prefix_blocks(source: Source, rows: Floats, layers: Sequence[int], place: str) -> list[Block]:
     """The blocks `<place>layer.<i>.keys` and `.values`, each of shape (n, width), of a flat prefix.
 
-    `rows` has shape (n, layers * 2 * width): for each position, keys and values of layer 0, then of layer 1, and so on
-    (Li and Liang 2021; the order of PEFT 0.21 and adapters 1.3 alike).
+    `rows` has shape (n, len(layers) * 2 * width): for each position, keys and values of the first of `layers`, then of
+    the next, and so on (Li and Liang 2021; the order of PEFT 0.21 and adapters 1.3 alike).
 
     Raises
     ------
     FormatError
         When the width does not divide by the layers.
     """
-    if rows.ndim != 2 or 0 in rows.shape or not 0 < layers <= _MOST_LAYERS or rows.shape[1] % (2 * layers):
-        raise source.refuse(f"holds a prefix of shape {rows.shape}, which does not divide into {layers} layers.")
-    halves = rows.reshape(len(rows), layers, 2, -1)
+    count = len(layers)
+    if rows.ndim != 2 or 0 in rows.shape or not 0 < count <= _MOST_LAYERS or rows.shape[1] % (2 * count):
+        raise source.refuse(f"holds a prefix of shape {rows.shape}, which does not divide into {count} layers.")
+    halves = rows.reshape(len(rows), count, 2, -1)
     return [
-        make_block(f"{place}layer.{layer}.{kind}", {"rows": halves[:, layer, half]}, 1.0, source.where)
-        for layer in range(layers)
+        make_block(f"{place}layer.{layer}.{kind}", {"rows": halves[:, index, half]}, 1.0, source.where)
+        for index, layer in enumerate(layers)
         for half, kind in enumerate(("keys", "values"))
     ]
 
@@ -47,7 +48,7 @@ def flatten_prefix(source: Source, parts: Mapping[str, Array], activation: str) 
     Raises
     ------
     FormatError
-        For a missing part, shapes that do not fit, an unknown activation, or a prefix out of all proportion to its file.
+        For a missing part, shapes that do not fit, an unknown activation, or a prefix much larger than its file.
     """
     names = ("wte.weight", *(f"control_trans.{index}.{kind}" for index in (0, 2) for kind in ("weight", "bias")))
     missing = [name for name in names if name not in parts]

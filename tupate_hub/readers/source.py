@@ -1,4 +1,4 @@
-"""Source: the bytes of one adapter, opened defensively: a configuration, named arrays, and what the user said of them."""
+"""Source: one adapter's bytes, opened defensively: a configuration, named arrays, and what the user said of them."""
 
 from __future__ import annotations
 

@@ -101,9 +101,13 @@ class Machine:
         """Put a value on the stack."""
         self.stack.append(value)
 
+    def floor(self) -> int:
+        """How many values lie below the last mark, out of reach."""
+        return self.marks[-1] if self.marks else 0
+
     def pop(self) -> Any:
         """Take the top of the stack, which must not lie below the last mark."""
-        if len(self.stack) <= (self.marks[-1] if self.marks else 0):
+        if len(self.stack) <= self.floor():
             raise self.malformed()
         return self.stack.pop()
 
@@ -118,7 +122,7 @@ class Machine:
 
     def top(self, kind: type) -> Any:
         """The top of the stack, which has to be of a kind."""
-        if len(self.stack) <= (self.marks[-1] if self.marks else 0) or type(self.stack[-1]) is not kind:
+        if len(self.stack) <= self.floor() or type(self.stack[-1]) is not kind:
             raise self.malformed()
         return self.stack[-1]
 
@@ -190,8 +194,10 @@ def _extend(machine: Machine) -> None:
 
 def _tuple_of(count: int) -> Callable[[Machine], None]:
     def step(machine: Machine) -> None:
-        values = [machine.pop() for _ in range(count)]
-        machine.push(tuple(reversed(values)))
+        at = len(machine.stack) - count
+        if at < machine.floor():
+            raise machine.malformed()
+        machine.stack[at:] = [tuple(machine.stack[at:])]
 
     return step
 

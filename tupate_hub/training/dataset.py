@@ -10,6 +10,7 @@ import gzip
 import hashlib
 import json
 import random
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from tupate_hub.errors import FormatError, UnknownName
 Example = Mapping[str, Any]
 
 KINDS = ("classification", "regression", "extractive_qa", "multiple_choice")
+_KNOWN_KINDS = "known kinds: " + ", ".join(KINDS)
 
 
 @dataclass(frozen=True)
@@ -60,12 +62,12 @@ def task_facts(folder: Path) -> dict[str, dict[str, Any]]:
     index = folder / "tasks.json"
     try:
         tasks = json.loads(index.read_text(encoding="utf-8"))["tasks"]
-    except (OSError, ValueError, KeyError) as error:
+        return {task["name"]: task for task in tasks}
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise FormatError(
             f"{folder} has no readable tasks.json ({type(error).__name__}).",
             hint="docs/data.md describes the data folder",
         ) from error
-    return {task["name"]: task for task in tasks}
 
 
 def load_task(folder: Path, name: str, *, held_out_share: float = 0.1, held_out_most: int = 256) -> TaskData:
@@ -77,17 +79,17 @@ def load_task(folder: Path, name: str, *, held_out_share: float = 0.1, held_out_
     ------
     UnknownName
         When the folder does not list the task.
+    FormatError
+        When its kind is not known, or its examples cannot be read or are too few to train on.
     """
     facts = task_facts(folder)
     if name not in facts:
         raise UnknownName(f"{folder} has no task {name!r}.", hint="known: " + ", ".join(sorted(facts)))
+    if facts[name].get("kind") not in KINDS or "metric" not in facts[name]:
+        raise FormatError(f"{folder}/tasks.json gives {name!r} no metric or no known kind.", hint=_KNOWN_KINDS)
     digest = hashlib.sha256()
-    parts = {}
-    for part in ("train", "validation"):
-        raw = (folder / "tasks" / name / f"{part}.jsonl.gz").read_bytes()
-        digest.update(raw)
-        parts[part] = [json.loads(line) for line in gzip.decompress(raw).splitlines()]
-    train = parts["train"]
+    train = _read_examples(folder / "tasks" / name / "train.jsonl.gz", 2, digest)
+    validation = _read_examples(folder / "tasks" / name / "validation.jsonl.gz", 1, digest)
     random.Random(f"tupate-hub held-out:{name}").shuffle(train)
     cut = min(held_out_most, max(1, int(len(train) * held_out_share)))
     return TaskData(
@@ -97,7 +99,23 @@ def load_task(folder: Path, name: str, *, held_out_share: float = 0.1, held_out_
         label_names=tuple(facts[name].get("label_names") or ()),
         train=train[cut:],
         held_out=train[:cut],
-        validation=parts["validation"],
+        validation=validation,
         facts=facts[name],
         sha256=digest.hexdigest(),
     )
+
+
+def _read_examples(path: Path, fewest: int, digest: Any) -> list[Example]:
+    """The examples of a file, whose bytes go into `digest`."""
+    try:
+        raw = path.read_bytes()
+        examples = [json.loads(line) for line in gzip.decompress(raw).splitlines()]
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise FormatError(
+            f"{path} cannot be read as gzipped lines of JSON ({type(error).__name__}).",
+            hint="docs/data.md describes the data folder",
+        ) from error
+    if len(examples) < fewest:
+        raise FormatError(f"{path} has {len(examples)} examples.", hint=f"it needs at least {fewest}")
+    digest.update(raw)
+    return examples

@@ -44,17 +44,20 @@ def encode(tokenizer: Any, kind: str, examples: Sequence[Example], max_length: i
     """Tokenise the examples of a task; shapes and truncation follow the task's kind.
 
     A text pair loses tokens from its longer side, a multiple-choice row from its context, and a long question-answering
-    context is cut into windows that overlap by 128 tokens.
+    context is cut into windows that overlap by 128 tokens, at most a third of `max_length`.
     """
+    if not examples:
+        return []
     if kind == "extractive_qa":
         return _encode_spans(tokenizer, examples, max_length)
     if kind == "multiple_choice":
         return _encode_choices(tokenizer, examples, max_length)
+    number = float if kind == "regression" else int
     texts = [example["text_a"] for example in examples]
     seconds = None if examples[0]["text_b"] is None else [example["text_b"] for example in examples]
     encoded = tokenizer(texts, seconds, truncation=True, max_length=max_length)
     return [
-        Feature((tuple(ids),), (tuple(types),), {"labels": example["label"]}, index)
+        Feature((tuple(ids),), (tuple(types),), {"labels": number(example["label"])}, index)
         for index, (ids, types, example) in enumerate(
             zip(encoded["input_ids"], encoded["token_type_ids"], examples, strict=True)
         )
@@ -75,12 +78,14 @@ def _encode_choices(tokenizer: Any, examples: Sequence[Example], max_length: int
 
 
 def _encode_spans(tokenizer: Any, examples: Sequence[Example], max_length: int) -> list[Feature]:
+    stride = min(_CONTEXT_STRIDE, max_length // 3)
+    room = max_length - stride - 4  # [CLS], two [SEP], and a window that is longer than the stride
     encoded = tokenizer(
-        [example["question"].strip() for example in examples],
+        [_beginning(tokenizer, example["question"].strip(), room) for example in examples],
         [example["context"] for example in examples],
         truncation="only_second",
         max_length=max_length,
-        stride=_CONTEXT_STRIDE,
+        stride=stride,
         return_overflowing_tokens=True,
         return_offsets_mapping=True,
     )
@@ -94,6 +99,14 @@ def _encode_spans(tokenizer: Any, examples: Sequence[Example], max_length: int) 
         ids, types = tuple(encoded["input_ids"][row]), tuple(encoded["token_type_ids"][row])
         features.append(Feature((ids,), (types,), labels, index, offsets))
     return features
+
+
+def _beginning(tokenizer: Any, text: str, most: int) -> str:
+    """The text's first `most` tokens."""
+    if len(text) <= most:  # no token is empty
+        return text
+    spans = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+    return text if len(spans) <= most else text[: spans[most - 1][1]]
 
 
 def _token_span(offsets: Sequence[tuple[int, int] | None], answers: Mapping[str, Any]) -> tuple[int, int]:

@@ -8,7 +8,8 @@ from typing import Any
 
 from tupate_hub.embedding import TaskEmbedding, make_block, order_blocks
 from tupate_hub.space import Space
-from tupate_hub.training.tuner import NAME, Floats
+from tupate_hub.training.model import NAME
+from tupate_hub.training.tuner import Floats
 
 _LORA = re.compile(rf"^[a-z]+\.(?P<block>.+)\.loras\.{NAME}\.lora_(?P<part>[AB])$")
 _TRAINING = (

@@ -25,7 +25,7 @@ Predictions = Sequence[Any] | NDArray[Any]
 
 
 def _correlations(gold: NDArray[Any], predicted: NDArray[Any]) -> Scores:
-    if np.ptp(predicted) == 0:
+    if np.ptp(predicted) == 0 or np.ptp(gold) == 0:
         return {"pearson": 0.0, "spearman": 0.0}
     return {
         "pearson": float(pearsonr(gold, predicted).statistic),

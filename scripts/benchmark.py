@@ -1,0 +1,193 @@
+"""Measure the project's time and space figures; times are given as ratios to a yardstick of the same run.
+
+Run by `make benchmark`. Each figure is printed beside its limit; the exit code is 1 where one is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import venv
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from tupate_hub.embedding import Block, TaskEmbedding
+from tupate_hub.lowrank import Stack
+from tupate_hub.similarity import Pack, kernel, pack
+from tupate_hub.space import Space
+
+ROOT = Path(__file__).resolve().parent.parent
+LAYERS, WIDTH, RANK = 12, 768, 8
+YARDSTICK = "import numpy, safetensors.numpy, click"
+
+Row = tuple[str, float, str, float | None]
+
+
+def seconds(command: list[str]) -> float:
+    """Wall time of a cold process."""
+    began = time.perf_counter()
+    subprocess.run(command, check=True, capture_output=True, cwd=ROOT)
+    return time.perf_counter() - began
+
+
+def cold_start(runs: int) -> list[Row]:
+    """Cold processes, taken in turns so that a busy machine slows all of them; the median of each."""
+    script = str(Path(sys.executable).with_name("tupate-hub"))
+    commands = {
+        "yardstick": [sys.executable, "-c", YARDSTICK],
+        "similar": [script, "similar", "squad"],
+        "help": [script, "--help"],
+    }
+    times: dict[str, list[float]] = {name: [] for name in commands}
+    for _ in range(runs + 1):
+        for name, command in commands.items():
+            times[name].append(seconds(command))
+    median = {name: statistics.median(taken[1:]) for name, taken in times.items()}
+    return [
+        ("similar squad, cold, against importing numpy, safetensors and click", median["similar"] / median["yardstick"], "x", 2),
+        ("similar squad, cold", median["similar"], "s", 0.25),
+        ("--help, cold", median["help"], "s", 0.10),
+    ]
+
+
+def folder_size(folder: Path) -> int:
+    """Bytes of all files below a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+
+
+def core_install() -> list[Row]:
+    """What the core install adds to an empty environment."""
+    with tempfile.TemporaryDirectory() as scratch:
+        build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", scratch]
+        subprocess.run(build, check=True, capture_output=True, cwd=ROOT)
+        environment = Path(scratch) / "venv"
+        venv.create(environment, with_pip=True)
+        before = folder_size(environment)
+        (wheel,) = Path(scratch).glob("*.whl")
+        install = [str(environment / "bin" / "python"), "-m", "pip", "install", "--quiet", str(wheel)]
+        subprocess.run(install, check=True, capture_output=True)
+        added = (folder_size(environment) - before) / 1e6
+    return [("core install, added to an empty environment", added, "MB", 115)]
+
+
+def random_pack(count: int, rng: np.random.Generator) -> Pack:
+    """Random LoRAs on the query and value weights of a 12-layer model of width 768, packed."""
+    names = [f"encoder.layer.{layer}.attention.self.{part}" for layer in range(LAYERS) for part in ("query", "value")]
+    starts = np.arange(0, count * RANK, RANK)
+    stacks = {
+        name: Stack(
+            rng.standard_normal((count * RANK, WIDTH), dtype=np.float32),
+            rng.standard_normal((count * RANK, WIDTH), dtype=np.float32),
+            starts,
+            np.arange(count),
+        )
+        for name in names
+    }
+    from tupate_hub.lowrank import stacked_squares
+
+    squares = np.stack([stacked_squares(one) for one in stacks.values()])
+    return Pack("update", tuple(f"task{index}" for index in range(count)), stacks, squares)
+
+
+def best(action: Callable[[], object], runs: int) -> float:
+    """The shortest of several times."""
+    taken = []
+    for _ in range(runs):
+        began = time.perf_counter()
+        action()
+        taken.append(time.perf_counter() - began)
+    return min(taken)
+
+
+def ranking(count: int, dense_count: int) -> list[Row]:
+    """One LoRA against many: with r x r products, against forming the updates, against reading the factors."""
+    rng = np.random.default_rng(0)
+    zoo = random_pack(count, rng)
+    query = pack(
+        [
+            TaskEmbedding(
+                "query",
+                Space("base", "lora"),
+                tuple(
+                    Block(
+                        name,
+                        {
+                            "A": rng.standard_normal((RANK, WIDTH), dtype=np.float32),
+                            "B": rng.standard_normal((WIDTH, RANK), dtype=np.float32),
+                        },
+                    )
+                    for name in zoo.stacks
+                ),
+            )
+        ]
+    )
+    factors = sum(stack.a.nbytes + stack.bt.nbytes for stack in zoo.stacks.values())
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    exact = kernel(query, zoo).scores()[0]
+    extra = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak) / 1e3
+
+    def read() -> float:
+        return sum(float(stack.a.sum() + stack.bt.sum()) for stack in zoo.stacks.values())
+
+    def dense() -> np.ndarray:
+        cross, squares, own = np.zeros(dense_count), np.zeros(dense_count), 0.0
+        for name, stack in zoo.stacks.items():
+            mine = query.stacks[name]
+            update = mine.bt.T @ mine.a
+            own += float(np.vdot(update, update))
+            for index in range(dense_count):
+                rows = slice(index * RANK, (index + 1) * RANK)
+                other = stack.bt[rows].T @ stack.a[rows]
+                cross[index] += float(np.vdot(update, other))
+                squares[index] += float(np.vdot(other, other))
+        return cross / np.sqrt(own * squares)
+
+    fast = best(lambda: kernel(query, zoo), 5)
+    reading = best(read, 5)
+    slow = best(dense, 2) * count / dense_count
+    difference = float(np.abs(dense() - exact[:dense_count]).max())
+    return [
+        (f"1 LoRA against {count}: forming the updates (timed on {dense_count}), against update", -slow / fast, "x", -50),
+        (f"1 LoRA against {count}: update, against reading the factors once", fast / reading, "x", 3),
+        (f"1 LoRA against {count}: difference from the dense scores", difference, "", 1e-5),
+        (f"1 LoRA against {count}: memory beyond the factors' {factors / 1e6:.0f} MB", extra, "MB", 200),
+    ]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=11, help="cold processes of each kind [default: 11]")
+    parser.add_argument("--count", type=int, default=2000, help="LoRAs to rank against [default: 2000]")
+    parser.add_argument("--only", choices=["start", "install", "ranking"], help="one group of figures")
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    groups: dict[str, Callable[[], list[Row]]] = {
+        "start": lambda: cold_start(arguments.runs),
+        "install": core_install,
+        "ranking": lambda: ranking(arguments.count, min(40, arguments.count)),
+    }
+    os.environ.pop("TUPATE_HUB_REGISTRY", None)
+    rows = [row for name, group in groups.items() if arguments.only in (None, name) for row in group()]
+    if arguments.json:
+        print(json.dumps([{"figure": name, "value": abs(v), "unit": u, "limit": lim} for name, v, u, lim in rows], indent=1))
+    missed = 0
+    for name, value, unit, limit in rows:
+        miss = limit is not None and value > limit
+        missed += miss
+        if not arguments.json:
+            bound = "" if limit is None else f"{'at least' if limit < 0 else 'at most'} {abs(limit):g}{unit}"
+            print(f"{abs(value):10.3g} {unit:2}  {bound:18} {'MISSED' if miss else 'ok':6}  {name}")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

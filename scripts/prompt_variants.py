@@ -1,0 +1,281 @@
+"""The similarities of soft prompts that were tried, as a table of named functions for `compare_similarities.py`.
+
+Each turns prompts of shape (tasks, positions, width) into scores of shape (targets, sources). What looks at a zoo never sees
+more of the target than its prompt: means and neighbourhoods are those of the other tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+Doubles = NDArray[np.float64]
+Scores = Callable[[Doubles], Doubles]
+ReScoring = Callable[[Doubles], Doubles]
+
+
+def cosine(vectors: Doubles) -> Doubles:
+    units = directions(vectors.reshape(len(vectors), -1))
+    return units @ units.T
+
+
+def directions(vectors: Doubles) -> Doubles:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
+
+
+def mean(prompts: Doubles) -> Doubles:
+    return cosine(prompts.mean(axis=1))
+
+
+def mean_of_directions(prompts: Doubles) -> Doubles:
+    return cosine(directions(prompts).mean(axis=1))
+
+
+def weighted_by_norm(prompts: Doubles, power: float) -> Doubles:
+    return cosine((prompts * np.linalg.norm(prompts, axis=2, keepdims=True) ** power).mean(axis=1))
+
+
+def coordinate_power(prompts: Doubles, power: float) -> Doubles:
+    means = prompts.mean(axis=1)
+    return cosine(np.sign(means) * np.abs(means) ** power)
+
+
+def clipped(prompts: Doubles, quantile: float = 0.99) -> Doubles:
+    means = prompts.mean(axis=1)
+    bound = np.quantile(np.abs(means), quantile, axis=1, keepdims=True)
+    return cosine(np.clip(means, -bound, bound))
+
+
+def signal_to_noise(prompts: Doubles, power: float) -> Doubles:
+    return cosine(prompts.mean(axis=1) / prompts.std(axis=1) ** power)
+
+
+def largest_positions(prompts: Doubles, share: float) -> Doubles:
+    norms = np.linalg.norm(prompts, axis=2)
+    keep = norms >= np.quantile(norms, 1 - share, axis=1, keepdims=True)
+    return cosine((prompts * keep[:, :, None]).sum(axis=1))
+
+
+def euclidean(prompts: Doubles) -> Doubles:
+    means = prompts.mean(axis=1)
+    return -np.linalg.norm(means[:, None] - means[None], axis=2)
+
+
+def dot(prompts: Doubles) -> Doubles:
+    means = prompts.mean(axis=1)
+    return means @ means.T
+
+
+def second_moments(prompts: Doubles) -> Doubles:
+    return cosine(np.einsum("tni,tnj->tij", directions(prompts), directions(prompts)))
+
+
+def whitened(prompts: Doubles, ridge: float) -> Doubles:
+    rows = prompts.reshape(-1, prompts.shape[2])
+    values, vectors = np.linalg.eigh(rows.T @ rows / len(rows))
+    return mean(prompts @ (vectors / np.sqrt(values + ridge * values.mean())))
+
+
+def set_kernel(prompts: Doubles, pairwise: Callable[[Doubles], Doubles]) -> Doubles:
+    """Cosine of the mean embeddings of two clouds of directions, in the space of a kernel between positions."""
+    tasks, positions, width = prompts.shape
+    rows = directions(prompts).reshape(-1, width)
+    gram = pairwise(rows @ rows.T).reshape(tasks, positions, tasks, positions).mean(axis=(1, 3))
+    norms = np.sqrt(np.diag(gram))
+    return gram / np.outer(norms, norms)
+
+
+def gaussian(cosines: Doubles, width: float) -> Doubles:
+    squares = 2 - 2 * cosines
+    return np.exp(-squares / (width * np.median(squares)))
+
+
+def signed_power(cosines: Doubles, power: float) -> Doubles:
+    return np.sign(cosines) * np.abs(cosines) ** power
+
+
+def best_match(prompts: Doubles) -> Doubles:
+    """Mean over the source's positions of the largest cosine with any of the target's (Lin et al. 2024)."""
+    units = directions(prompts)
+    return np.array([[(target @ source.T).max(axis=0).mean() for source in units] for target in units])
+
+
+def coverage(prompts: Doubles, rank: int, of: str) -> Doubles:
+    """The share of one side's mean that lies in the span of the other side's leading directions."""
+    units = directions(prompts.mean(axis=1))
+    spans = [np.linalg.svd(rows, full_matrices=False)[2][:rank] for rows in prompts]
+    covered = np.array([[np.linalg.norm(span @ unit) for span in spans] for unit in units])
+    return covered if of == "target" else covered.T
+
+
+def source_alone(strength: Callable[[Doubles], Doubles]) -> Scores:
+    def scores(prompts: Doubles) -> Doubles:
+        return np.tile(strength(prompts), (len(prompts), 1))
+
+    return scores
+
+
+def start_removed(prompts: Doubles, each: Scores = mean) -> Doubles:
+    """Take off the start that the zoo's prompts share, position by position, as far as it is still there.
+
+    Prompts of one training code start from one initialisation. What two of them have in common at the same position and not
+    at others is what is left of it: the mean over the other prompts, weighed by its regression on this one and by how well
+    two halves of the zoo agree on it. Where nothing is shared (RoBERTa), nothing is taken off.
+    """
+    moved = np.empty_like(prompts)
+    for task, rows in enumerate(prompts):
+        others = np.delete(prompts, task, axis=0)
+        start = others.mean(axis=0)
+        own, shared, first, second = (
+            (part - part.mean(axis=0)).ravel()
+            for part in (rows, start, others[::2].mean(axis=0), others[1::2].mean(axis=0))
+        )
+        agreement = first @ second / np.sqrt((first @ first) * (second @ second))
+        moved[task] = rows - max(0.0, own @ shared / (shared @ shared)) * max(0.0, agreement) * start
+    return each(moved)
+
+
+def _neighbourhoods(scores: Doubles) -> Iterator[tuple[int, int, float, Doubles, Doubles]]:
+    """Each target and source, their score, and each one's scores with the remaining tasks: the source's, the target's."""
+    tasks = range(len(scores))
+    for target in tasks:
+        for source in tasks:
+            rest = [task for task in tasks if task not in (target, source)]
+            if target != source:
+                yield target, source, scores[target, source], scores[rest, source], scores[target, rest]
+
+
+def _rescored(scores: Doubles, rule: Callable[[float, Doubles, Doubles], float]) -> Doubles:
+    changed = np.zeros_like(scores)
+    for target, source, score, of_source, of_target in _neighbourhoods(scores):
+        changed[target, source] = rule(score, of_source, of_target)
+    return changed
+
+
+def centred(scores: Doubles) -> Doubles:
+    """Cosines after moving the origin to the mean of the zoo, from the kernel of unit vectors alone."""
+    changed = np.zeros_like(scores)
+    for target in range(len(scores)):
+        zoo = np.delete(np.arange(len(scores)), target)
+        kernel, query = scores[np.ix_(zoo, zoo)], scores[target, zoo]
+        squares = np.diag(kernel) - 2 * kernel.mean(axis=0) + kernel.mean()
+        moved = query - query.mean() - kernel.mean(axis=0) + kernel.mean()
+        changed[target, zoo] = moved / np.sqrt(squares)
+    return changed
+
+
+def less_hubs(scores: Doubles, neighbours: int = 5) -> Doubles:
+    """CSLS (Conneau et al. 2018): twice the score minus the source's mean score with its nearest neighbours."""
+    return _rescored(scores, lambda score, source, _: float(2 * score - np.sort(source)[::-1][:neighbours].mean()))
+
+
+def reverse(scores: Doubles) -> Doubles:
+    """How many tasks the source is less close to than to the target; the score itself breaks ties."""
+    return _rescored(scores, lambda score, source, _: float((source < score).mean() + 1e-6 * score))
+
+
+def mutual(scores: Doubles) -> Doubles:
+    """Mutual proximity (Schnitzer et al., JMLR 2012), empirical: the two directions' percentiles multiplied."""
+    size = len(scores) - 1
+
+    def rule(score: float, source: Doubles, target: Doubles) -> float:
+        return float((source < score).sum() + 1) * float((target < score).sum()) / size**2 + 1e-6 * score
+
+    return _rescored(scores, rule)
+
+
+def standardised(scores: Doubles) -> Doubles:
+    """The score in standard deviations of the source's other scores, plus the same of the target's."""
+    return _rescored(
+        scores,
+        lambda score, source, target: float(
+            (score - source.mean()) / source.std() + (score - target.mean()) / target.std()
+        ),
+    )
+
+
+def fused_both_ways(scores: Doubles, k: int = 60) -> Doubles:
+    """Reciprocal rank fusion of the source's rank for the target with the target's rank for the source."""
+    return _rescored(
+        scores, lambda score, source, target: 1 / (k + (source > score).sum()) + 1 / (k + (target > score).sum())
+    )
+
+
+def fused(prompts: Doubles, parts: tuple[Scores, ...], k: int = 60) -> Doubles:
+    """Reciprocal rank fusion of several similarities."""
+    total = np.zeros((len(prompts), len(prompts)))
+    for part in parts:
+        total += _rescored(part(prompts), lambda score, _, target: 1 / (k + 1 + (target > score).sum()))
+    return total
+
+
+def then(scores: Scores, *rescorings: ReScoring) -> Scores:
+    def both(prompts: Doubles) -> Doubles:
+        result = scores(prompts)
+        for rescoring in rescorings:
+            result = rescoring(result)
+        return result
+
+    return both
+
+
+_quadratic = partial(set_kernel, pairwise=partial(signed_power, power=2))
+_narrow = partial(set_kernel, pairwise=partial(gaussian, width=0.1))
+_target_covered = partial(coverage, rank=5, of="target")
+
+VARIANTS: Mapping[str, Scores] = {
+    "mean over positions (`update`, `tupate`)": mean,
+    "flattened": cosine,
+    "mean of directions": mean_of_directions,
+    "mean, positions weighed by norm": partial(weighted_by_norm, power=1),
+    "mean, positions weighed by norm^-1/2": partial(weighted_by_norm, power=-0.5),
+    "mean of the largest quarter of positions": partial(largest_positions, share=0.25),
+    "median over positions": lambda prompts: cosine(np.median(prompts, axis=1)),
+    "mean, outlying coordinates clipped": clipped,
+    "mean, signs of coordinates": partial(coordinate_power, power=0),
+    "mean, roots of coordinates": partial(coordinate_power, power=0.5),
+    "mean, coordinates to the power 3/2": partial(coordinate_power, power=1.5),
+    "signal to noise over positions": partial(signal_to_noise, power=1),
+    "Euclidean distance of means": euclidean,
+    "dot product of means": dot,
+    "second moments of directions": second_moments,
+    "whitened, ridge 1": partial(whitened, ridge=1),
+    "whitened, ridge 10": partial(whitened, ridge=10),
+    "set kernel, Gaussian, width 1": partial(set_kernel, pairwise=partial(gaussian, width=1)),
+    "set kernel, Gaussian, width 0.1": _narrow,
+    "set kernel, power 2": _quadratic,
+    "set kernel, power 3": partial(set_kernel, pairwise=partial(signed_power, power=3)),
+    "best match per position": best_match,
+    "source's mean in the target's span, rank 5": partial(coverage, rank=5, of="source"),
+    "target's mean in the source's span, rank 5": _target_covered,
+    "target's mean in the source's span, rank 20": partial(coverage, rank=20, of="target"),
+    "source alone: size of its mean": source_alone(lambda prompts: np.linalg.norm(prompts.mean(axis=1), axis=1)),
+    "source alone: size of its positions": source_alone(lambda prompts: np.linalg.norm(prompts, axis=2).mean(axis=1)),
+    "source alone: agreement of its positions": source_alone(
+        lambda prompts: np.linalg.norm(directions(prompts).mean(axis=1), axis=1)
+    ),
+    "mean, centred": then(mean, centred),
+    "mean of directions, centred": then(mean_of_directions, centred),
+    "mean, less hubs": then(mean, less_hubs),
+    "mean, reverse": then(mean, reverse),
+    "mean, mutual": then(mean, mutual),
+    "mean, standardised": then(mean, standardised),
+    "mean, both ways fused": then(mean, fused_both_ways),
+    "mean of directions, mutual": then(mean_of_directions, mutual),
+    "set kernel, power 2, mutual": then(_quadratic, mutual),
+    "target's mean in the source's span, mutual": then(_target_covered, mutual),
+    "flattened, mutual": then(cosine, mutual),
+    "start removed": start_removed,
+    "start removed, flattened": partial(start_removed, each=cosine),
+    "start removed, directions": lambda prompts: start_removed(directions(prompts)),
+    "start removed, mutual": then(start_removed, mutual),
+    "start removed, standardised": then(start_removed, standardised),
+    "fused: mean, power 2": partial(fused, parts=(mean, _quadratic)),
+    "fused: mean, span, Gaussian": partial(fused, parts=(mean, _target_covered, _narrow)),
+    "fused: mean, start removed, span, power 2": partial(
+        fused, parts=(mean, start_removed, _target_covered, _quadratic)
+    ),
+}

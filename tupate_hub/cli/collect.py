@@ -1,0 +1,151 @@
+"""Verbs that take adapters in: inspect, add."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+
+import click
+
+from tupate_hub.cli import output
+from tupate_hub.errors import TupateHubError
+
+_PATH = click.Path(path_type=Path)
+
+
+@click.command("inspect")
+@click.argument("path", type=_PATH)
+@click.option("--base", metavar="MODEL", help="The base model, where the file does not name one of the Hub.")
+@click.option("--base-weights", type=_PATH, metavar="PATH", help="The base model's safetensors, to subtract its biases.")
+@output.json_option
+def inspect_command(path: Path, base: str | None, base_weights: Path | None, as_json: bool) -> None:
+    """Say what a file or folder of tuned parameters holds.
+
+    \b
+      tupate-hub inspect ./my-adapter
+    """
+    from tupate_hub.readers import detect, read_adapter
+
+    detection = detect(path)
+    adapter = read_adapter(path, base=base, base_weights=base_weights)
+    forms = Counter(block.form for block in adapter.blocks)
+    ranks = sorted({len(block.parts["A"]) for block in adapter.blocks if block.form == "lowrank"})
+    found = {
+        "path": str(path),
+        "layout": detection.layout,
+        "why": detection.why,
+        "method": adapter.method,
+        "base": adapter.base,
+        "task": adapter.task,
+        "forms": dict(forms),
+        "ranks": ranks,
+        "scales": sorted({block.scale for block in adapter.blocks}),
+        "parameters": sum(array.size for block in adapter.blocks for array in block.parts.values()),
+        "settings": dict(adapter.settings),
+        "left_out": dict(adapter.left_out),
+        "notes": list(adapter.notes),
+        "blocks": [
+            {"name": block.name, "shapes": {part: list(array.shape) for part, array in block.parts.items()}}
+            for block in adapter.blocks
+        ],
+    }
+    if as_json:
+        output.document(found)
+        return
+    output.lines(
+        [
+            ("layout", detection.why),
+            ("method", adapter.method),
+            ("base", adapter.base or "not named: say it with --base MODEL"),
+            ("blocks", ", ".join(f"{count} {form}" for form, count in forms.items())),
+            ("ranks", ", ".join(map(str, ranks)) or None),
+            ("parameters", found["parameters"]),
+            ("settings", ", ".join(f"{name} {value}" for name, value in adapter.settings.items())),
+            ("left out", ", ".join(f"{count} {name}" for name, count in adapter.left_out.items()) or "nothing"),
+            *[("note", note) for note in adapter.notes],
+            ("first block", adapter.blocks[0].name),
+            ("last block", adapter.blocks[-1].name),
+        ]
+    )
+
+
+@click.command("add")
+@click.argument("path", type=_PATH)
+@click.option("--task", help="The task's name. [default: what the file says, else its folder's name]")
+@click.option("--base", metavar="MODEL", help="The base model, where the file does not name one of the Hub.")
+@click.option("--base-weights", type=_PATH, metavar="PATH", help="The base model's safetensors, to subtract its biases.")
+@click.option("--all", "everything", is_flag=True, help="Add every adapter below PATH.")
+@click.option("--force", is_flag=True, help="Replace a task that the registry has already.")
+@output.registry_option
+@output.json_option
+def add_command(
+    path: Path,
+    task: str | None,
+    base: str | None,
+    base_weights: Path | None,
+    everything: bool,
+    force: bool,
+    registry: str | None,
+    as_json: bool,
+) -> None:
+    """Read tuned parameters into a registry of your own.
+
+    The registry's folder is made if it is not there. With --all, everything below PATH that looks like an adapter is
+    read, and what is refused is listed with the reason.
+
+    \b
+      tupate-hub add ./my-lora --task reviews --registry ./my-zoo
+      tupate-hub add --all ./downloads --registry ./my-zoo
+    """
+    from tupate_hub.intake import add, open_or_start
+    from tupate_hub.zoo import ENVIRONMENT
+
+    place = registry or os.environ.get(ENVIRONMENT)
+    if not place:
+        raise TupateHubError(
+            "The bundled zoo takes no additions.", hint=f"tupate-hub add {path} --registry DIR (it is made if need be)"
+        )
+    zoo = open_or_start(Path(place))
+    if everything:
+        if task is not None:
+            raise TupateHubError("--task names one adapter, --all takes many.", hint="leave one of them out")
+        _add_all(zoo, path, base, force, as_json)
+        return
+    zoo, embedding = add(zoo, path, base=base, task=task, base_weights=base_weights, force=force)
+    space = next(entry.name for entry in zoo.registry.spaces.values() if entry.space == embedding.space)
+    if as_json:
+        output.document({"task": embedding.task, "space": space, "blocks": len(embedding.blocks)})
+        return
+    output.note(f"{embedding.task} added to {zoo.root}, space {space}, {len(embedding.blocks)} blocks")
+    output.note(f"  tupate-hub similar {embedding.task} --space {space} --registry {zoo.root}")
+
+
+def _add_all(zoo: object, folder: Path, base: str | None, force: bool, as_json: bool) -> None:
+    from tupate_hub.intake import add_all
+    from tupate_hub.readers import find_adapters
+    from tupate_hub.zoo import Zoo
+
+    if not isinstance(zoo, Zoo):
+        raise TypeError("a zoo is wanted")
+    paths = find_adapters(folder)
+    if not paths:
+        raise TupateHubError(f"There is no adapter below {folder}.", hint="tupate-hub inspect PATH")
+    names = _names(folder, paths)
+    with output.progress(paths, "add", len(paths)) as bar:
+        zoo, refused = add_all(zoo, bar, names, base=base, force=force)
+    added = len(paths) - len(refused)
+    if as_json:
+        rows = [{"path": str(one.path), "reason": one.reason, "hint": one.hint} for one in refused]
+        output.document({"added": added, "refused": rows})
+        return
+    output.table(["refused", "reason"], [[str(one.path.relative_to(folder)), one.reason] for one in refused])
+    output.note(f"{added} added to {zoo.root}, {len(refused)} refused")
+
+
+def _names(folder: Path, paths: list[Path]) -> list[str]:
+    """A name for each path: its last part where that is unique, else its whole way below the folder."""
+    last = [path.stem if path.is_file() else path.name for path in paths]
+    count = Counter(last)
+    whole = ["__".join(path.relative_to(folder).parts) or path.resolve().name for path in paths]
+    return [name if count[name] == 1 else way for name, way in zip(last, whole, strict=True)]

@@ -1,0 +1,203 @@
+"""Intake: tuned parameters from outside into a registry of the user's own."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tupate_hub.atomicfile import write_bytes
+from tupate_hub.embedding import TaskEmbedding, embed
+from tupate_hub.errors import FormatError, TargetExists, TupateHubError, UnknownName
+from tupate_hub.readers import detect, read_adapter
+from tupate_hub.registry import FILENAME, Entry, Registry, SpaceEntry, Task
+from tupate_hub.similarity import pack
+from tupate_hub.space import Space, require_base
+from tupate_hub.zoo import Zoo
+
+_NOT_PLAIN = re.compile(r"[^\w.+@-]+")
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An adapter that was not taken in, and the sentence that says why."""
+
+    path: Path
+    reason: str
+    hint: str = ""
+
+
+def open_or_start(root: Path) -> Zoo:
+    """The registry in a folder, or an empty one that its first addition will write."""
+    return Zoo.open(root) if (root / FILENAME).exists() else Zoo(root, Registry())
+
+
+def read_for_registry(
+    path: Path,
+    *,
+    base: str | None = None,
+    fallback_base: str | None = None,
+    task: str | None = None,
+    base_weights: Path | None = None,
+) -> TaskEmbedding:
+    """Read an adapter as an embedding, with where it came from; refuses one that has no direction.
+
+    `base` overrides the base model that the file names, `fallback_base` stands in where it names none. Its task is `task`, else what the file says, else the name of its folder or file.
+
+    Raises
+    ------
+    FormatError
+        When it cannot be read, names no base model, or its update is all zero or not finite.
+    """
+    detection = detect(path)
+    adapter = read_adapter(path, base=base, task=task, base_weights=base_weights)
+    digest = hashlib.sha256(detection.weights.read_bytes()).hexdigest()
+    name = plain_name(task or adapter.task or (path.resolve().stem if path.is_file() else path.resolve().name))
+    adapter = replace(adapter, base=require_base(adapter.base or fallback_base, str(path)))
+    source: dict[str, Any] = {
+        "kind": "file",
+        "file": detection.weights.name,
+        "layout": detection.layout,
+        "sha256": digest,
+        "left_out": dict(adapter.left_out),
+        "notes": list(adapter.notes),
+    }
+    embedding = embed(adapter, name, {"source": source})
+    pack([embedding])  # refuses an update that is all zero or too large to measure
+    return embedding
+
+
+def plain_name(written: str) -> str:
+    """A task's name with what a registry does not allow replaced by `-`.
+
+    Raises
+    ------
+    FormatError
+        When nothing is left.
+    """
+    name = _NOT_PLAIN.sub("-", written).strip("-.")
+    if not name:
+        raise FormatError(f"{written!r} makes no task name.", hint="name it: --task NAME")
+    return name
+
+
+def add_embeddings(zoo: Zoo, embeddings: Iterable[TaskEmbedding], *, force: bool = False) -> tuple[Zoo, list[Refusal]]:
+    """Write embeddings into a zoo's folder and then, at once, the registry that lists them.
+
+    A file that is written and then not listed, because the work was interrupted, is harmless: nothing reads it.
+
+    Returns
+    -------
+    The new zoo, and the embeddings that were refused because their task is in the space already (without `force`).
+    """
+    registry, refused = zoo.registry, []
+    taken = {(entry.task, entry.space) for entry in registry.entries}
+    new: dict[tuple[str, str], tuple[Entry, Task, SpaceEntry]] = {}
+    for embedding in embeddings:
+        task, space = _task(registry, embedding), _space(registry, embedding)
+        key = (task.name, space.name)
+        if (key in taken and not force) or key in new:
+            reason = f"Task {task.name!r} is in space {space.name!r} already."
+            refused.append(Refusal(Path(embedding.task), reason, "add --force to replace it, or give another --task"))
+            continue
+        new[key] = (_write(zoo.root, replace(embedding, task=task.name), space), task, space)
+    if new:
+        zoo = replace(zoo, registry=_with_entries(registry, list(new.values())))
+        write_bytes(zoo.root / FILENAME, zoo.registry.to_json().encode())
+    return zoo, refused
+
+
+def add(
+    zoo: Zoo,
+    path: Path,
+    *,
+    base: str | None = None,
+    task: str | None = None,
+    base_weights: Path | None = None,
+    force: bool = False,
+) -> tuple[Zoo, TaskEmbedding]:
+    """Read one adapter into a zoo.
+
+    Raises
+    ------
+    TargetExists
+        When its task is in its space already, without `force`.
+    FormatError
+        As `read_for_registry`.
+    """
+    embedding = read_for_registry(path, base=base, task=task, base_weights=base_weights)
+    zoo, refused = add_embeddings(zoo, [embedding], force=force)
+    if refused:
+        raise TargetExists(refused[0].reason, hint=refused[0].hint)
+    return zoo, embedding
+
+
+def add_all(
+    zoo: Zoo, paths: Iterable[Path], names: Sequence[str], *, base: str | None = None, force: bool = False
+) -> tuple[Zoo, list[Refusal]]:
+    """Read many adapters into a zoo, named `names`; what cannot be read is refused, with its sentence, and left out.
+
+    `base` is for those that name no base model of the Hub.
+    """
+    refused: list[Refusal] = []
+    origin: dict[str, Path] = {}
+
+    def readable() -> Iterable[TaskEmbedding]:
+        for path, name in zip(paths, names, strict=True):
+            try:
+                one = read_for_registry(path, fallback_base=base, task=name)
+            except TupateHubError as error:
+                refused.append(Refusal(path, error.message, error.hint))
+            else:
+                origin[one.task] = path
+                yield one
+
+    zoo, taken = add_embeddings(zoo, readable(), force=force)
+    return zoo, refused + [replace(one, path=origin.get(str(one.path), one.path)) for one in taken]
+
+
+def _task(registry: Registry, embedding: TaskEmbedding) -> Task:
+    try:
+        return registry.task(embedding.task)
+    except UnknownName:
+        return Task(embedding.task, title=embedding.task)
+
+
+def _space(registry: Registry, embedding: TaskEmbedding) -> SpaceEntry:
+    """The space's entry; two bases whose last names agree get spaces of different names."""
+    for entry in registry.spaces.values():
+        if entry.space == embedding.space:
+            return replace(entry, index={})
+    space = embedding.space
+    name = space.name
+    if name in registry.spaces:
+        name = Space(space.base.replace("/", "--"), space.method).name
+    return SpaceEntry(name, space.base, space.method)
+
+
+def _write(root: Path, embedding: TaskEmbedding, space: SpaceEntry) -> Entry:
+    file = f"zoo/{space.name}/{embedding.task}.safetensors"
+    data = embedding.to_bytes("float32")
+    write_bytes(root / file, data)
+    source = {name: value for name, value in embedding.facts["source"].items() if name != "notes"}
+    return Entry(embedding.task, space.name, file, len(data), hashlib.sha256(data).hexdigest(), source)
+
+
+def _with_entries(registry: Registry, new: Sequence[tuple[Entry, Task, SpaceEntry]]) -> Registry:
+    replaced = {(entry.task, entry.space) for entry, _, _ in new}
+    kept = [entry for entry in registry.entries if (entry.task, entry.space) not in replaced]
+    tasks = {**registry.tasks, **{task.name: task for _, task, _ in new}}
+    spaces = {**registry.spaces, **{space.name: space for _, _, space in new}}
+    entries = sorted([*kept, *(entry for entry, _, _ in new)], key=lambda entry: (entry.space, entry.task))
+    default = registry.default_space or _largest([entry for entry in entries])
+    return Registry(dict(sorted(tasks.items())), dict(sorted(spaces.items())), tuple(entries), default)
+
+
+def _largest(entries: Sequence[Entry]) -> str:
+    names, counts = np.unique([entry.space for entry in entries], return_counts=True)
+    return str(names[int(counts.argmax())])

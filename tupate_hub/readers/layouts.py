@@ -1,0 +1,292 @@
+"""Layouts: the table of the ways in which libraries leave tuned parameters, and which of them a path has and why."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from tupate_hub.embedding import Adapter
+from tupate_hub.errors import FormatError
+from tupate_hub.readers.adapterhub import read_adapterhub
+from tupate_hub.readers.bitfit import header_keys, read_biases, read_checkpoint
+from tupate_hub.readers.mlx import read_mlx
+from tupate_hub.readers.peft import read_peft
+from tupate_hub.readers.prompts import read_prompt
+from tupate_hub.readers.source import Source, read_config, read_weights, short_list
+
+CONFIG = "adapter_config.json"
+
+#: What training leaves beside an adapter: pickles of anything, states, heads. Never opened, whatever the user names.
+_NEVER = (
+    "training_args.bin",
+    "optimizer*",
+    "scheduler*",
+    "scaler*",
+    "rng_state*",
+    "*.pkl",
+    "*.pickle",
+    "*.joblib",
+    "pytorch_model_head.bin",
+    "model_head.safetensors",
+)
+_FUSION = ("adapter_fusion_config.json", "pytorch_model_adapter_fusion.bin", "model_adapter_fusion.safetensors")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How one library leaves tuned parameters.
+
+    `weights` are the names of the weights file, best first; `config` tells the layout's own `adapter_config.json`, and
+    is None where there is none; `keys` looks at a safetensors header, where the file's name does not say enough.
+    `whole` is False where the reader takes what it needs from the file by itself.
+    """
+
+    name: str
+    weights: tuple[str, ...]
+    read: Callable[[Source], Adapter]
+    summary: str
+    config: Callable[[Mapping[str, Any]], bool] | None = None
+    keys: Callable[[tuple[str, ...]], bool] | None = None
+    whole: bool = True
+
+
+def _all_biases(keys: tuple[str, ...]) -> bool:
+    return bool(keys) and all(key.endswith("bias") for key in keys)
+
+
+def _mlx_keys(keys: tuple[str, ...]) -> bool:
+    return any(key.endswith(".lora_a") for key in keys)
+
+
+def _read_unnamed(source: Source) -> Adapter:
+    """A file of arrays that neither its name nor a configuration explains: its keys have to."""
+    keys = tuple(source.tensors)
+    if len(keys) > 1 and _all_biases(keys):
+        return read_biases(source)
+    return read_mlx(source) if _mlx_keys(keys) else read_prompt(source)
+
+
+LAYOUTS: tuple[Layout, ...] = (
+    Layout(
+        "peft",
+        ("adapter_model.safetensors", "adapter_model.bin"),
+        read_peft,
+        "PEFT: adapter_config.json with a peft_type",
+        config=lambda config: "peft_type" in config,
+    ),
+    Layout(
+        "adapterhub",
+        ("adapter.safetensors", "pytorch_adapter.bin"),
+        read_adapterhub,
+        "AdapterHub: adapter_config.json with an adapter's config inside",
+        config=lambda config: isinstance(config.get("config"), dict),
+    ),
+    Layout(
+        "mlx",
+        ("adapters.safetensors", "*_adapters.safetensors", "adapters.npz"),
+        read_mlx,
+        "MLX: adapter_config.json with lora_parameters or a fine_tune_type",
+        config=lambda config: "lora_parameters" in config or "fine_tune_type" in config,
+    ),
+    Layout("mlx-bare", ("adapters.npz",), read_mlx, "MLX: arrays called *.lora_a and *.lora_b, no configuration"),
+    Layout(
+        "mlx-bare",
+        ("adapters.safetensors", "*_adapters.safetensors"),
+        read_mlx,
+        "MLX: arrays called *.lora_a and *.lora_b, no configuration",
+        keys=_mlx_keys,
+    ),
+    Layout(
+        "array",
+        ("task_prompt", "*.npy", "*.npz", "*prompt*.pt", "*prompt*.pth", "*prompt*.bin"),
+        _read_unnamed,
+        "a bare array: a soft prompt (tokens, width) or a plain vector",
+    ),
+    Layout("biases", ("*.safetensors",), read_biases, "BitFit: every tensor is called *.bias", keys=_all_biases),
+    Layout(
+        "checkpoint",
+        ("model.safetensors",),
+        read_checkpoint,
+        "a whole model's checkpoint, read as BitFit against its base model",
+        whole=False,
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Detection:
+    """What a path holds: the layout's name, the files that will be read, and why in one sentence."""
+
+    layout: str
+    weights: Path
+    config: Path | None
+    why: str
+
+
+def detect(path: Path) -> Detection:
+    """Say which layout a file or folder has, reading no weights.
+
+    Raises
+    ------
+    FormatError
+        When it has none, or half of one: a configuration without weights, weights without a configuration.
+    """
+    return _detect(path)[0]
+
+
+def read_adapter(
+    path: Path, *, base: str | None = None, task: str | None = None, base_weights: Path | None = None
+) -> Adapter:
+    """Read tuned parameters, whichever library left them.
+
+    Parameters
+    ----------
+    path : Path
+        A folder, or a weights file, whose configuration is then looked for beside it.
+    base : str, optional
+        The base model's id, overriding what the file says.
+    task : str, optional
+        The task's name.
+    base_weights : Path, optional
+        The base model's safetensors file or folder; biases are then read as differences from its.
+
+    Raises
+    ------
+    FormatError
+        For everything that is not read, each with its own sentence.
+    """
+    detection, layout, config = _detect(path)
+    tensors = read_weights(detection.weights) if layout.whole else {}
+    source = Source(path, detection.weights, config, tensors, layout.name, base, task, base_weights)
+    adapter = layout.read(source)
+    return replace(adapter, task=task) if task else adapter
+
+
+def find_adapters(folder: Path) -> list[Path]:
+    """Every folder or file below a folder that looks like an adapter, broken ones too, in order of their paths.
+
+    Hidden folders and links to folders are passed over.
+
+    Raises
+    ------
+    FormatError
+        When it is no folder.
+    """
+    if not folder.is_dir():
+        raise FormatError(f"{folder} is no folder.")
+    found: list[Path] = []
+    for place, below, names in os.walk(folder):
+        below[:] = sorted(name for name in below if not name.startswith("."))
+        here = Path(place)
+        if CONFIG in names or any(name in layout.weights for layout in LAYOUTS[:3] for name in names):
+            found.append(here)
+            continue
+        found += [here / name for name in sorted(names) if _looks_bare(here / name)]
+    return sorted(found)
+
+
+def _looks_bare(path: Path) -> bool:
+    if path.name.startswith(".") or _matches(path.name, _NEVER):
+        return False
+    for layout in LAYOUTS:
+        if layout.config is None and layout.whole and _matches(path.name, layout.weights) and _has_keys(layout, path):
+            return True
+    return False
+
+
+def _detect(path: Path) -> tuple[Detection, Layout, Mapping[str, Any]]:
+    if path.name == CONFIG and path.is_file():
+        path = path.parent
+    if not path.exists():
+        raise FormatError(f"{path} does not exist.", hint="a Hub id is fetched with: tupate-hub inspect OWNER/NAME")
+    folder = path if path.is_dir() else path.parent
+    only = None if path.is_dir() else path.name
+    names = _listing(folder) if only is None else (only,)
+    if only is not None and _matches(only, _NEVER):
+        raise FormatError(f"{path} is a training state, a pickle or a head, which is never opened.")
+    if any(name in _FUSION for name in names) and CONFIG not in names:
+        raise FormatError(f"{path} is an AdapterFusion, which is not read: name one of the adapters that it mixes.")
+    config_file = folder / CONFIG
+    if config_file.is_file() and (only is None or not _matches(only, ("*.npy", "task_prompt"))):
+        return _with_config(path, folder, names, config_file)
+    return _without_config(path, folder, names)
+
+
+def _with_config(
+    path: Path, folder: Path, names: tuple[str, ...], config_file: Path
+) -> tuple[Detection, Layout, Mapping[str, Any]]:
+    config = read_config(config_file)
+    layout = next((one for one in LAYOUTS if one.config is not None and one.config(config)), None)
+    if layout is None:
+        keys = short_list(sorted(config)) or "nothing"
+        raise FormatError(f"{config_file} is of no library that is known: it has {keys}.")
+    weights = next((name for pattern in layout.weights for name in names if fnmatchcase(name, pattern)), None)
+    if weights is None and not path.is_dir() and path.suffix in (".safetensors", ".bin", ".npz"):
+        weights = path.name
+    if weights is None:
+        wanted = " or ".join(layout.weights)
+        raise FormatError(f"{path} holds a configuration and no weights: {wanted} is missing.")
+    why = f"{layout.summary}, and {weights} beside it"
+    return Detection(layout.name, folder / weights, config_file, why), layout, config
+
+
+def _without_config(path: Path, folder: Path, names: tuple[str, ...]) -> tuple[Detection, Layout, Mapping[str, Any]]:
+    orphan = next((name for layout in LAYOUTS[:2] for name in layout.weights if name in names), None)
+    if orphan is not None:
+        raise FormatError(
+            f"{folder / orphan} is there and {CONFIG} is not: without it method and scale are unknown.",
+            hint=f"fetch {CONFIG} from where the weights came from",
+        )
+    for layout in LAYOUTS:
+        if layout.config is not None:
+            continue
+        fitting = [name for name in names if _matches(name, layout.weights) and _has_keys(layout, folder / name)]
+        if len(fitting) > 1:
+            raise FormatError(
+                f"{path} holds {len(fitting)} files that could be read, {short_list(fitting)}.",
+                hint="name one of them, or take all of them: tupate-hub add --all FOLDER",
+            )
+        if fitting:
+            why = f"{layout.summary}, in {fitting[0]}"
+            return Detection(layout.name, folder / fitting[0], None, why), layout, {}
+    if not path.is_dir():
+        return _unnamed(path)
+    raise FormatError(f"{path} holds no adapter: neither {CONFIG} nor weights of a known name.")
+
+
+def _unnamed(path: Path) -> tuple[Detection, Layout, Mapping[str, Any]]:
+    """A file whose name says nothing: told by its keys where it is safetensors, else read as a bare array."""
+    if path.suffix == ".safetensors":
+        keys = header_keys(path)
+        layout = next((one for one in LAYOUTS if one.keys is not None and one.keys(keys)), None)
+        if layout is None:
+            raise FormatError(
+                f"{path} holds {short_list(keys)}, which says neither method nor scale without {CONFIG} beside it."
+            )
+    else:
+        layout = next(one for one in LAYOUTS if one.name == "array")
+    return Detection(layout.name, path, None, f"{layout.summary}, by its keys"), layout, {}
+
+
+def _listing(folder: Path) -> tuple[str, ...]:
+    try:
+        return tuple(sorted(entry.name for entry in os.scandir(folder) if entry.is_file()))
+    except OSError as error:
+        raise FormatError(f"{folder} cannot be read: {error.strerror}.") from error
+
+
+def _matches(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _has_keys(layout: Layout, path: Path) -> bool:
+    if layout.keys is None:
+        return True
+    try:
+        return layout.keys(header_keys(path))
+    except FormatError:
+        return False
