@@ -53,7 +53,12 @@ def cold_start(runs: int) -> list[Row]:
             times[name].append(seconds(command))
     median = {name: statistics.median(taken[1:]) for name, taken in times.items()}
     return [
-        ("similar squad, cold, against importing numpy, safetensors and click", median["similar"] / median["yardstick"], "x", 2),
+        (
+            "similar squad, cold, against importing numpy, safetensors and click",
+            median["similar"] / median["yardstick"],
+            "x",
+            2,
+        ),
         ("similar squad, cold", median["similar"], "s", 0.25),
         ("--help, cold", median["help"], "s", 0.10),
     ]
@@ -156,7 +161,12 @@ def ranking(count: int, dense_count: int) -> list[Row]:
     slow = best(dense, 2) * count / dense_count
     difference = float(np.abs(dense() - exact[:dense_count]).max())
     return [
-        (f"1 LoRA against {count}: forming the updates (timed on {dense_count}), against update", -slow / fast, "x", -50),
+        (
+            f"1 LoRA against {count}: forming the updates (timed on {dense_count}), against update",
+            -slow / fast,
+            "x",
+            -50,
+        ),
         (f"1 LoRA against {count}: update, against reading the factors once", fast / reading, "x", 3),
         (f"1 LoRA against {count}: difference from the dense scores", difference, "", 1e-5),
         (f"1 LoRA against {count}: memory beyond the factors' {factors / 1e6:.0f} MB", extra, "MB", 200),
@@ -178,7 +188,11 @@ def main() -> int:
     os.environ.pop("TUPATE_HUB_REGISTRY", None)
     rows = [row for name, group in groups.items() if arguments.only in (None, name) for row in group()]
     if arguments.json:
-        print(json.dumps([{"figure": name, "value": abs(v), "unit": u, "limit": lim} for name, v, u, lim in rows], indent=1))
+        print(
+            json.dumps(
+                [{"figure": name, "value": abs(v), "unit": u, "limit": lim} for name, v, u, lim in rows], indent=1
+            )
+        )
     missed = 0
     for name, value, unit, limit in rows:
         miss = limit is not None and value > limit

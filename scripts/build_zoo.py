@@ -17,16 +17,21 @@ from typing import Any
 from tupate_hub.atomicfile import write_bytes
 from tupate_hub.embedding import TaskEmbedding, parse_embedding
 from tupate_hub.index import build_index
+from tupate_hub.moments import parse_moments
 from tupate_hub.registry import FILENAME, Entry, Registry, SpaceEntry, Task
 from tupate_hub.report.tables import zoo_page
 from tupate_hub.similarity import SIMILARITIES
 
 ROOT = Path(__file__).resolve().parent.parent
-INDEXED = ("update", "tupate")
+MOMENTS = "moments.safetensors"
 
 
 def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
+
+
+def placed(file: str, data: bytes) -> dict[str, Any]:
+    return {"file": file, "bytes": len(data), "sha256": digest(data)}
 
 
 def is_weak(embedding: TaskEmbedding) -> bool:
@@ -76,7 +81,7 @@ def build(root: Path) -> dict[str, bytes]:
     held: dict[str, list[tuple[TaskEmbedding, Entry]]] = {}
     registry = Registry()
     for path in sorted((root / "zoo").glob("*/*/*.safetensors")):
-        if path.name.startswith("index-"):
+        if path.name == MOMENTS or path.name.startswith("index-"):
             continue
         data = path.read_bytes()
         embedding = parse_embedding(data, str(path))
@@ -86,14 +91,25 @@ def build(root: Path) -> dict[str, bytes]:
     for space, pairs in held.items():
         pairs.sort(key=lambda pair: pair[1].task)
         first = pairs[0][0]
+        statistics = root / "zoo" / space / MOMENTS
+        moments = parse_moments(statistics.read_bytes(), str(statistics)) if statistics.exists() else None
         index = {}
-        for similarity in INDEXED:
-            data = build_index(space, similarity, [one for one, _ in pairs], [e.sha256 for _, e in pairs]).to_bytes()
-            place = f"zoo/{space}/index-{similarity}.safetensors"
+        for similarity in SIMILARITIES.values():
+            if similarity.needs_moments and moments is None:
+                continue
+            embeddings, digests = [one for one, _ in pairs], [entry.sha256 for _, entry in pairs]
+            data = build_index(space, similarity.name, embeddings, digests, moments).to_bytes()
+            place = f"zoo/{space}/index-{similarity.name}.safetensors"
             files[place] = data
-            index[similarity] = {"file": place, "bytes": len(data), "sha256": digest(data)}
+            index[similarity.name] = placed(place, data)
         row = SpaceEntry(
-            space, first.space.base, first.space.method, first.facts["base_sha256"], first.facts["settings"], index
+            space,
+            first.space.base,
+            first.space.method,
+            first.facts["base_sha256"],
+            first.facts["settings"],
+            index,
+            placed(f"zoo/{space}/{MOMENTS}", statistics.read_bytes()) if moments else {},
         )
         for embedding, entry in pairs:
             registry = registry.with_entry(entry, task_of(embedding, names), row)
@@ -106,8 +122,6 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where something would change")
     arguments = parser.parse_args()
-    if not set(INDEXED) <= set(SIMILARITIES):
-        parser.error("an indexed similarity is gone")
     stale = []
     for name, data in build(ROOT).items():
         path = ROOT / name

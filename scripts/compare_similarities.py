@@ -2,8 +2,8 @@
 
     python scripts/compare_similarities.py FOLDER
 
-FOLDER holds `adapters/` and `truth/` as docs/evaluation.md describes. Tables replace what lies between the page's markers;
-a rerun gives the same bytes.
+FOLDER holds `adapters/` and `truth/` as docs/evaluation.md describes. Tables replace what lies between the page's
+markers; a rerun gives the same bytes.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 from prompt_variants import VARIANTS
 
-from tupate_hub.baselines import BASELINES, judge
-from tupate_hub.embedding import TaskEmbedding, embed
+from tupate_hub.baselines import BASELINES, judge, source_mean
+from tupate_hub.embedding import Block, TaskEmbedding, embed
 from tupate_hub.evaluation import Report, Summary, difference, evaluate
+from tupate_hub.lowrank import Factors, inner
 from tupate_hub.metrics import METRICS, bootstrap_interval
 from tupate_hub.readers import read_adapter
 from tupate_hub.similarity import kernel, pack
@@ -129,7 +130,9 @@ def variants_table(own: Mapping[str, Case], checks: Sequence[Case]) -> str:
         reports = {base: one.judged(name) for base, one in own.items()}
         means = [report.summary("ndcg_rank").mean for report in reports.values()]
         against = [difference(report, reference[base]) for base, report in reports.items()]
-        both = pooled([report.values["ndcg_rank"] - reference[base].values["ndcg_rank"] for base, report in reports.items()])
+        both = pooled(
+            [report.values["ndcg_rank"] - reference[base].values["ndcg_rank"] for base, report in reports.items()]
+        )
         check = np.mean([one.judged(name).summary("ndcg_rank").mean for one in checks])
         lost = [f"{report.summary('regret@1').mean:.1f}" for report in reports.values()]
         return [
@@ -147,13 +150,14 @@ def variants_table(own: Mapping[str, Case], checks: Sequence[Case]) -> str:
 
 
 def library_table(own: Mapping[str, Case], folder: Path) -> Iterator[Sequence[str]]:
-    """The catalogue's similarities through the library's own reader and kernel, beside the baselines, by every metric."""
+    """The mean through the library's own reader and kernel, and flattening, beside the baselines, by every metric."""
     for base, one in own.items():
         prompts = read_prompts(folder, base)
         packed = pack([prompts[task] for task in one.tasks], "update")
         flat = VARIANTS["flattened"](one.prompts)
         predictors = {"`update` (the mean)": kernel(packed, packed).scores(), "flattened": flat}
         aligned = {name: align(one.truth, one.tasks, scores) for name, scores in predictors.items()}
+        aligned |= {name: blend(aligned["`update` (the mean)"], one.truth) for name, blend in BLENDS.items()}
         for report in judge(aligned, one.truth):
             found = {metric: report.summary(metric) for metric in METRICS if not metric.endswith("_percent")}
             first = found["ndcg_rank"]
@@ -165,6 +169,23 @@ def library_table(own: Mapping[str, Case], folder: Path) -> Iterator[Sequence[st
                 *(f"{found[metric].mean:.3f}" for metric in ("ndcg_score", "spearman")),
                 *(f"{found[metric].mean:.1f}" for metric in ("rank_of_best", "regret@1", "regret@3", "regret@5")),
             ]
+
+
+def with_source_mean(scores: NDArray[np.float64], truth: Truth) -> NDArray[np.float64]:
+    return scores + 0.1 * source_mean(truth)
+
+
+def similar_targets(scores: NDArray[np.float64], truth: Truth, temperature: float = 0.05) -> NDArray[np.float64]:
+    """What each source did for the other targets, weighed by how similar they are to this one."""
+    results = truth.fractions()
+    effects = (results - results.mean(axis=1, keepdims=True)) / results.std(axis=1, keepdims=True)
+    weights = np.exp(scores / temperature)
+    np.fill_diagonal(weights, 0)
+    return weights @ effects / weights.sum(axis=1, keepdims=True)
+
+
+#: Predictors that also use the truth about the other targets, never about the one that they are judged on.
+BLENDS = {"the mean + source-mean / 10": with_source_mean, "what similar targets gained": similar_targets}
 
 
 def targets_table(own: Mapping[str, Case]) -> Iterator[Sequence[str]]:
@@ -181,7 +202,7 @@ def neighbours_table(folder: Path) -> Iterator[Sequence[str]]:
         for start, name in names.items():
             (path,) = (folder / "adapters").glob(f"{start}*")
             embeddings.append(embed(read_adapter(path, base=base), name))
-        scores = {name: _scores(embeddings, name) for name in ("update", "tupate")}
+        scores = {name: _scores(embeddings, name) for name in ("update", "tupate", "outputs")}
         for row, one in enumerate(embeddings):
             yield [base, one.task, *(_nearest(scores[name][row], row, embeddings) for name in scores)]
 
@@ -191,9 +212,28 @@ def _scores(embeddings: Sequence[TaskEmbedding], similarity: str) -> NDArray[np.
     scores = np.full((len(embeddings), len(embeddings)), np.nan)
     for row, first in enumerate(embeddings):
         for column, second in enumerate(embeddings):
-            if similarity == "update" or _coordinates(first) == _coordinates(second):
+            if similarity == "outputs":
+                products = (_outputs(first, first), _outputs(second, second))
+                scores[row, column] = _outputs(first, second) / np.sqrt(products[0] * products[1])
+            elif similarity == "update" or _coordinates(first) == _coordinates(second):
                 scores[row, column] = kernel(pack([first], similarity), pack([second], similarity)).scores()[0, 0]
     return scores
+
+
+def output_factors(block: Block) -> Factors:
+    """The factors of W Wᵀ for the update W = s B A: where it writes, whatever it reads and with whatever sign.
+
+    With A Aᵀ = L Lᵀ it is M Mᵀ, M = s B L of shape (out, r).
+    """
+    a, b = block.parts["A"].astype(np.float64), block.parts["B"].astype(np.float64)
+    values, vectors = np.linalg.eigh(a @ a.T)
+    rows = (block.scale * b @ (vectors * np.sqrt(np.maximum(values, 0)))).T.astype(np.float32)
+    return Factors(rows, rows)
+
+
+def _outputs(first: TaskEmbedding, second: TaskEmbedding) -> float:
+    shared = [name for name in first.by_name if name in second.by_name]
+    return sum(inner(output_factors(first.by_name[name]), output_factors(second.by_name[name])) for name in shared)
 
 
 def _coordinates(one: TaskEmbedding) -> set[tuple[str, tuple[int, ...]]]:
@@ -210,23 +250,22 @@ def main(folder: Path) -> None:
     own, checks = cases(folder)
     catalogue = ["backbone", "predictor", "NDCG", "spread", "score NDCG", "Spearman", "rank of best"]
     tables: Mapping[str, Callable[[], str]] = {
-        "library": lambda: table(
-            [*catalogue, "regret@1", "regret@3", "regret@5"], library_table(own, folder)
-        ),
+        "library": lambda: table([*catalogue, "regret@1", "regret@3", "regret@5"], library_table(own, folder)),
         "variants": lambda: variants_table(own, checks),
         "targets": lambda: table(
             ["backbone", "target", "first pick", "truly best", "NDCG", "regret@1"], targets_table(own)
         ),
         "neighbours": lambda: table(
-            ["base", "adapter", "nearest by `update`", "nearest by `tupate`"], neighbours_table(folder)
+            ["base", "adapter", "by `update`", "by `tupate`", "by outputs"], neighbours_table(folder)
         ),
     }
     page = PAGE.read_text(encoding="utf-8")
     for name, make in tables.items():
         pattern = re.compile(rf"(<!-- table: {name} -->\n).*?(<!-- end -->)", re.DOTALL)
-        page, found = pattern.subn(lambda match, made=make(): f"{match[1]}{made}\n{match[2]}", page)
-        if found != 1:
+        place = pattern.search(page)
+        if place is None:
             sys.exit(f"{PAGE.name} has no place for the table {name!r}")
+        page = f"{page[: place.start()]}{place[1]}{make()}\n{place[2]}{page[place.end() :]}"
     PAGE.write_text(page, encoding="utf-8")
 
 

@@ -1,7 +1,7 @@
 """What the fuzzer feeds on: seeds made in memory, and the ways in which they are changed.
 
-A case is a set of files by name. Its seeds are small but whole: every layout that has a reader, written here with numpy
-and the standard library alone. Mutations know bytes, JSON, the safetensors header, the zip archive and the pickle in it.
+A case is a set of files by name. Its seeds are small but whole: every layout that has a reader, written here with
+numpy and the standard library alone. Mutations know bytes, JSON, safetensors headers, zip archives and pickles.
 """
 
 from __future__ import annotations
@@ -129,10 +129,11 @@ def adapter_folders(rng: np.random.Generator) -> dict[str, Files]:
     prefix = "base_model.model.bert.encoder.layer."
     query, value = "attention__self__query__", "attention__self__value__"
     lora = per_layer(**{f"{query}lora_A__weight": (4, 8), f"{query}lora_B__weight": (8, 4)})
+    head = {"base_model.model.classifier.weight": random_array(2, 8)}
     folders = {
         "lora": _peft("LORA", lora, r=4, lora_alpha=8, target_modules=["query"], use_rslora=True, fan_in_fan_out=False),
         "lora bin": _peft("LORA", lora, True, r=4, lora_alpha=8, target_modules="all", alpha_pattern={"query": 16}),
-        "lora head": _peft("LORA", {**lora, "base_model.model.classifier.weight": random_array(2, 8)}, r=4, lora_alpha=1),
+        "lora head": _peft("LORA", {**lora, **head}, r=4, lora_alpha=1),
         "prefix": _peft("PREFIX_TUNING", {"prompt_embeddings": random_array(3, 32)}, num_layers=2, token_dim=8),
         "prompt": _peft("PROMPT_TUNING", {"prompt_embeddings": random_array(3, 8)}, num_virtual_tokens=3),
         "ia3": _peft("IA3", per_layer(**{f"{value}ia3_l": (8, 1)}), feedforward_modules=[], target_modules=["value"]),
@@ -202,18 +203,20 @@ def extra_seeds(folder: Path) -> list[Seed]:
         if 0 < sum(map(len, files.values())) <= _LARGEST_EXTRA:
             seeds.append(Seed("adapter", directory.name, files))
             kinds = [("tensorfile", data) for name, data in files.items() if name.endswith(".safetensors")]
-            kinds += [("torchfile", data) for name, data in files.items() if data[:4] == b"PK\3\4" and ".np" not in name]
+            pickled = {name: data for name, data in files.items() if data[:4] == b"PK\3\4" and ".np" not in name}
+            kinds += [("torchfile", data) for data in pickled.values()]
             seeds.extend(Seed(target, f"{directory.name}/{target}", {"file": data}) for target, data in kinds)
     return seeds
 
 
 # ---- mutations: each takes bytes and gives bytes --------------------------------------------------------------------
 
-_NUMBERS = [0, 1, 2, 7, 8, 127, 128, 255, 256, 65535, 2**31 - 1, 2**31, 2**32 - 1, 2**53, 2**62, 2**63 - 1, 2**63, 2**64 - 1]
+_NUMBERS = [0, 1, 2, 7, 8, 127, 128, 255, 256, 65535]
+_NUMBERS += [2**bits - less for bits in (31, 32, 53, 63, 64) for less in (0, 1)]
 _VALUES: list[Any] = [
     *_NUMBERS, -1, -8, 1e308, -1e308, 1e-320, 0.5, float("nan"), float("inf"), 10**400, None, True, False, "", "x",
-    "é😀", "\x00", "\ud800", "../../x", "a" * 5000, [], {}, [[]], [{}], {"": ""}, [1, 2], [-1], ["query"], "LORA", "lora",
-    "F32", "BF16", "I64", "BOOL", "(((((a*)*)*)*)*)*$", "none", "all", "lora_only", "8", [0, 2**63],
+    "é😀", "\x00", "\ud800", "../../x", "a" * 5000, [], {}, [[]], [{}], {"": ""}, [1, 2], [-1], ["query"], "LORA",
+    "lora", "F32", "BF16", "I64", "BOOL", "(((((a*)*)*)*)*)*$", "none", "all", "lora_only", "8", [0, 2**63],
 ]  # fmt: skip
 
 
@@ -342,12 +345,18 @@ def _change_header(data: bytes, rng: random.Random) -> bytes:
     return said.to_bytes(8, "little") + header + data[8 + length :]
 
 
+_FILE_NAMES = [
+    "adapter_model.bin", "adapter_model.safetensors", "pytorch_adapter.bin", "adapter_config.json", "adapters.npz",
+    "x.npy", "x.safetensors", "training_args.bin", "README.md", "x",
+]  # fmt: skip
+
 _FRAGMENTS = [
     b"cos\nsystem\n", b"cposix\nsystem\n", b"cbuiltins\neval\n", b"cbuiltins\ngetattr\n", b"ctorch\nload\n",
-    b"X\x04\x00\x00\x00true\x85R", b"\x81", b"\x92", b"R", b"b", b"i", b"(S'true'\nios\nsystem\n", b"o", b"Q", b"P0\n",
-    b"\x82\x01", b"\x8b\xff\xff\xff\x7f", b"\x8a\xff", b"\x8d" + b"\xff" * 8, b"\x96" + b"\xff" * 8, b"h\x00\x86q\x00" * 50,
-    b"}", b"]", b")", b"(", b"t", b"u", b"s", b"0", b"2", b"1", b".", b"N", b"\x88", b"\x85" * 3000, b"}" * 3000, b"\x94",
-    b"\x93", b"ctorch\nSize\n", b"ctorch\nHalfStorage\n", b"ctorch\nBoolStorage\n", b"ctorch\nDoubleStorage\n",
+    b"X\x04\x00\x00\x00true\x85R", b"\x81", b"\x92", b"R", b"b", b"i", b"(S'true'\nios\nsystem\n", b"o", b"Q",
+    b"P0\n", b"\x82\x01", b"\x8b\xff\xff\xff\x7f", b"\x8a\xff", b"\x8d" + b"\xff" * 8, b"\x96" + b"\xff" * 8,
+    b"h\x00\x86q\x00" * 50, b"}", b"]", b")", b"(", b"t", b"u", b"s", b"0", b"2", b"1", b".", b"N", b"\x88",
+    b"\x85" * 3000, b"}" * 3000, b"\x94", b"\x93",
+    b"ctorch\nSize\n", b"ctorch\nHalfStorage\n", b"ctorch\nBoolStorage\n", b"ctorch\nDoubleStorage\n",
 ]  # fmt: skip
 
 
@@ -355,7 +364,7 @@ def _change_pickle(code: bytes, rng: random.Random) -> bytes:
     """A pickle with opcodes removed, repeated, swapped, or others put in."""
     try:
         starts = [position or 0 for _, _, position in pickletools.genops(code)]
-    except Exception:  # noqa: BLE001  whatever pickletools thinks of a pickle that is broken already
+    except Exception:  # whatever pickletools thinks of a pickle that is broken already
         return _flip(code, rng)
     steps = [code[start:end] for start, end in zip(starts, [*starts[1:], len(code)], strict=True)]
     for _ in range(rng.choice([1, 1, 1, 2, 4])):
@@ -382,7 +391,7 @@ def _change_zip(data: bytes, rng: random.Random) -> bytes:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members = {name: archive.read(name) for name in archive.namelist()}
-    except Exception:  # noqa: BLE001  whatever zipfile thinks of an archive that is broken already
+    except Exception:  # whatever zipfile thinks of an archive that is broken already
         return _flip_late(data, rng)
     if not members:
         return _flip_late(data, rng)
@@ -441,8 +450,7 @@ def _change_folder(files: Files, name: str, other: Seed, rng: random.Random) -> 
     if action == 0 and len(changed) > 1:
         del changed[name]
     elif action == 1:
-        names = ["adapter_model.bin", "adapter_model.safetensors", "pytorch_adapter.bin", "adapter_config.json", "x.npy"]
-        changed[rng.choice([*names, "adapters.npz", "training_args.bin", "README.md", "x"])] = changed.pop(name)
+        changed[rng.choice(_FILE_NAMES)] = changed.pop(name)
     else:
         changed.update({key if key != "file" else name: data for key, data in other.files.items()})
     return changed

@@ -1,7 +1,7 @@
 """The similarities of soft prompts that were tried, as a table of named functions for `compare_similarities.py`.
 
-Each turns prompts of shape (tasks, positions, width) into scores of shape (targets, sources). What looks at a zoo never sees
-more of the target than its prompt: means and neighbourhoods are those of the other tasks.
+Each turns prompts of shape (tasks, positions, width) into scores of shape (targets, sources). What looks at a zoo sees
+no more of the target than its prompt; means and neighbourhoods are those of the other tasks.
 """
 
 from __future__ import annotations
@@ -111,6 +111,20 @@ def coverage(prompts: Doubles, rank: int, of: str) -> Doubles:
     return covered if of == "target" else covered.T
 
 
+def mean_discrepancy(prompts: Doubles, width: float) -> Doubles:
+    """Minus the squared maximum mean discrepancy (Gretton et al. 2012) of two clouds of directions."""
+    tasks, positions, size = prompts.shape
+    rows = directions(prompts).reshape(-1, size)
+    gram = gaussian(rows @ rows.T, width).reshape(tasks, positions, tasks, positions).mean(axis=(1, 3))
+    return 2 * gram - np.diag(gram)[:, None] - np.diag(gram)[None]
+
+
+def spectrum(prompts: Doubles, reweigh: Callable[[Doubles], Doubles]) -> Doubles:
+    """Cosine of the means after changing the singular values of all means together."""
+    left, values, _ = np.linalg.svd(directions(prompts.mean(axis=1)), full_matrices=False)
+    return cosine(left * reweigh(values))
+
+
 def source_alone(strength: Callable[[Doubles], Doubles]) -> Scores:
     def scores(prompts: Doubles) -> Doubles:
         return np.tile(strength(prompts), (len(prompts), 1))
@@ -121,9 +135,9 @@ def source_alone(strength: Callable[[Doubles], Doubles]) -> Scores:
 def start_removed(prompts: Doubles, each: Scores = mean) -> Doubles:
     """Take off the start that the zoo's prompts share, position by position, as far as it is still there.
 
-    Prompts of one training code start from one initialisation. What two of them have in common at the same position and not
-    at others is what is left of it: the mean over the other prompts, weighed by its regression on this one and by how well
-    two halves of the zoo agree on it. Where nothing is shared (RoBERTa), nothing is taken off.
+    Prompts of one training code start from one initialisation. What two of them have in common at the same position and
+    not at others is what is left of it: the mean over the other prompts, weighed by its regression on this one and by
+    how well two halves of the zoo agree on it. Where nothing is shared, nothing is taken off.
     """
     moved = np.empty_like(prompts)
     for task, rows in enumerate(prompts):
@@ -139,7 +153,7 @@ def start_removed(prompts: Doubles, each: Scores = mean) -> Doubles:
 
 
 def _neighbourhoods(scores: Doubles) -> Iterator[tuple[int, int, float, Doubles, Doubles]]:
-    """Each target and source, their score, and each one's scores with the remaining tasks: the source's, the target's."""
+    """Target, source, their score, and the scores with all other tasks: the source's, then the target's."""
     tasks = range(len(scores))
     for target in tasks:
         for source in tasks:
@@ -195,6 +209,21 @@ def standardised(scores: Doubles) -> Doubles:
             (score - source.mean()) / source.std() + (score - target.mean()) / target.std()
         ),
     )
+
+
+def local_scaling(scores: Doubles, neighbours: int = 3) -> Doubles:
+    """The score over the source's mean score with its nearest neighbours (after Zelnik-Manor and Perona 2004)."""
+    return _rescored(scores, lambda score, source, _: float(score / np.sort(source)[::-1][:neighbours].mean()))
+
+
+def balanced(scores: Doubles, temperature: float = 0.3, rounds: int = 200) -> Doubles:
+    """Sinkhorn: exponentials of the scores, rescaled until every task's sum to one."""
+    plan = np.exp(scores / temperature)
+    np.fill_diagonal(plan, 0)
+    for _ in range(rounds):
+        sums = np.sqrt(plan.sum(axis=1))
+        plan = plan / np.outer(sums, sums)
+    return plan
 
 
 def fused_both_ways(scores: Doubles, k: int = 60) -> Doubles:
@@ -257,12 +286,22 @@ VARIANTS: Mapping[str, Scores] = {
     "source alone: agreement of its positions": source_alone(
         lambda prompts: np.linalg.norm(directions(prompts).mean(axis=1), axis=1)
     ),
+    "mean discrepancy, Gaussian, width 1": partial(mean_discrepancy, width=1),
+    "means without their first common direction": partial(
+        spectrum, reweigh=lambda values: values * (np.arange(len(values)) > 0)
+    ),
+    "means in their five first common directions": partial(
+        spectrum, reweigh=lambda values: values * (np.arange(len(values)) < 5)
+    ),
+    "means, roots of their spectrum": partial(spectrum, reweigh=np.sqrt),
     "mean, centred": then(mean, centred),
     "mean of directions, centred": then(mean_of_directions, centred),
     "mean, less hubs": then(mean, less_hubs),
     "mean, reverse": then(mean, reverse),
     "mean, mutual": then(mean, mutual),
     "mean, standardised": then(mean, standardised),
+    "mean, local scaling": then(mean, local_scaling),
+    "mean, balanced (Sinkhorn)": then(mean, balanced),
     "mean, both ways fused": then(mean, fused_both_ways),
     "mean of directions, mutual": then(mean_of_directions, mutual),
     "set kernel, power 2, mutual": then(_quadratic, mutual),

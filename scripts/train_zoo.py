@@ -62,7 +62,10 @@ def tune_one(data_folder: str, task: str, method: str, threads: int) -> str:
         checkpoint=checkpoint,
         report=lambda line: print(line, file=sys.stderr, flush=True),
     )
-    for name, tensors in {"head": result.head, **{f"early-{share}": part for share, part in result.early.items()}}.items():
+    for name, tensors in {
+        "head": result.head,
+        **{f"early-{share}": part for share, part in result.early.items()},
+    }.items():
         halves = {key: array.astype("float16") for key, array in tensors.items()}
         write_bytes(scratch / f"{name}.safetensors", TensorFile(halves).to_bytes())
     embedding = to_embedding(result.tensors, result.facts, BASE)

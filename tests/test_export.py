@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 from builders import lora, prompt
+
 from tupate_hub.embedding import TaskEmbedding, make_block, order_blocks, parse_embedding
 from tupate_hub.errors import FormatError, TupateHubError, UnknownName
 from tupate_hub.export import EXPORTS, export

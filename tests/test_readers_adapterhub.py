@@ -82,7 +82,10 @@ def bottlenecks(model: Any) -> dict[str, Any]:
 BOTTLENECKS: dict[str, tuple[Any, str]] = {
     "seq_bn": ("seq_bn", "adapter"),
     "double_seq_bn": ("double_seq_bn", "adapter-houlsby"),
-    "after attention alone": (adapters.BnConfig(mh_adapter=True, output_adapter=False, reduction_factor=4, non_linearity="relu"), "adapter"),
+    "after attention alone": (
+        adapters.BnConfig(mh_adapter=True, output_adapter=False, reduction_factor=4, non_linearity="relu"),
+        "adapter",
+    ),
     "par_bn": ("par_bn", "scaled-parallel"),
     "par_bn, scaling 1": (adapters.ParBnConfig(scaling=1.0), "parallel"),
     "par_bn, learned": (adapters.ParBnConfig(scaling="learned"), "scaled-parallel"),
@@ -132,7 +135,9 @@ def test_lora_is_what_the_library_merges(case: str, tmp_path: Path) -> None:
     assert_updates(adapter.blocks, merged_changes(model, kind))
 
 
-@pytest.mark.parametrize("version", ["adapters.1.0.1", "adapters.1.1.0", "adapters.1.3.0", "adapters.1.1.0.dev0", "0.9"])
+@pytest.mark.parametrize(
+    "version", ["adapters.1.0.1", "adapters.1.1.0", "adapters.1.3.0", "adapters.1.1.0.dev0", "0.9"]
+)
 def test_the_old_librarys_scale_is_the_one_it_trained_with(version: str, tmp_path: Path) -> None:
     model = with_adapter("bert", adapters.LoRAConfig(r=4, alpha=16))
     folder = saved(model, tmp_path, version=version)
@@ -149,7 +154,10 @@ def test_missing_fields_take_the_librarys_defaults(tmp_path: Path) -> None:
     assert_updates(read_adapter(folder).blocks, merged_changes(reloaded("bert", folder), "bert"))
     plain = saved(with_adapter("bert", "seq_bn"), tmp_path / "bn")
     config = json.loads((plain / "adapter_config.json").read_text())["config"]
-    edit(plain, config={key: config[key] for key in ("mh_adapter", "output_adapter", "reduction_factor", "non_linearity")})
+    edit(
+        plain,
+        config={key: config[key] for key in ("mh_adapter", "output_adapter", "reduction_factor", "non_linearity")},
+    )
     assert {block.scale for block in read_adapter(plain).blocks} == {1.0}
 
 
@@ -179,7 +187,13 @@ def prefix_of(model: Any, place: str = "self_prefix") -> list[tuple[np.ndarray, 
 @pytest.mark.parametrize("kind", ["bert", "gpt2"])
 @pytest.mark.parametrize(
     "options",
-    [{"flat": True}, {"bottleneck_size": 16}, {"bottleneck_size": 16, "non_linearity": "relu"}, {"bottleneck_size": 8, "non_linearity": "gelu"}, {"bottleneck_size": 8, "non_linearity": "swish"}],
+    [
+        {"flat": True},
+        {"bottleneck_size": 16},
+        {"bottleneck_size": 16, "non_linearity": "relu"},
+        {"bottleneck_size": 8, "non_linearity": "gelu"},
+        {"bottleneck_size": 8, "non_linearity": "swish"},
+    ],
     ids=lambda options: "-".join(map(str, options.values())),
 )
 def test_a_prefix_is_what_the_library_puts_before_the_keys(kind: str, options: dict[str, Any], tmp_path: Path) -> None:
@@ -244,7 +258,12 @@ def test_mam_is_a_prefix_and_parallel_adapters(tmp_path: Path) -> None:
 
 
 def test_unipelt_is_lora_prefix_and_adapters_without_gates(tmp_path: Path) -> None:
-    model = with_adapter("bert", adapters.UniPELTConfig(prefix_tuning=adapters.PrefixTuningConfig(prefix_length=5, bottleneck_size=8, use_gating=True)))
+    model = with_adapter(
+        "bert",
+        adapters.UniPELTConfig(
+            prefix_tuning=adapters.PrefixTuningConfig(prefix_length=5, bottleneck_size=8, use_gating=True)
+        ),
+    )
     adapter = read_adapter(saved(model, tmp_path))
     forms = [block.form for block in adapter.blocks]
     assert adapter.method == "unipelt"
@@ -252,6 +271,12 @@ def test_unipelt_is_lora_prefix_and_adapters_without_gates(tmp_path: Path) -> No
     assert adapter.left_out["gates"] >= 4 * LAYERS and any("open gate" in note for note in adapter.notes)
     # With gates the library multiplies by the gate in place of alpha / r (methods/lora.py, forward).
     assert {block.scale for block in adapter.blocks if block.form == "lowrank"} == {1.0}
+
+
+def test_another_union_is_called_by_its_methods(tmp_path: Path) -> None:
+    config = adapters.ConfigUnion(adapters.LoRAConfig(r=4), adapters.PromptTuningConfig(prompt_length=3))
+    adapter = read_adapter(saved(with_adapter("bert", config), tmp_path))
+    assert adapter.method == "lora+prompt" and len(adapter.blocks) == 2 * LAYERS + 1
 
 
 def test_dora_is_read_without_its_magnitudes(tmp_path: Path) -> None:
@@ -301,6 +326,20 @@ def test_the_adapters_name_and_the_library_do_not_matter(tmp_path: Path) -> None
     assert names[0] == "encoder.layer.0.attention.self.query"
     assert names == [block.name for block in other.blocks]
     assert names == [block.name for block in read_adapter(tmp_path / "bare").blocks]
+
+
+def test_files_of_old_torch_need_torch(tmp_path: Path) -> None:
+    from tupate_hub.training.legacy import load_legacy
+
+    folder = saved(with_adapter("bert", "seq_bn"), tmp_path)
+    new = read_adapter(folder)
+    weights_file = folder / "pytorch_adapter.bin"
+    state = torch.load(weights_file, weights_only=True)
+    torch.save(state, weights_file, _use_new_zipfile_serialization=False)
+    with pytest.raises(FormatError, match="torch"):
+        read_adapter(folder)
+    for one, other in zip(new.blocks, read_adapter(folder, legacy=load_legacy).blocks, strict=True):
+        np.testing.assert_array_equal(one.parts["up"], other.parts["up"])
 
 
 def test_heads_of_the_librarys_flexible_models_stay_in_their_file(tmp_path: Path) -> None:

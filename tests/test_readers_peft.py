@@ -52,7 +52,7 @@ def update(block: Block) -> np.ndarray:
 
 
 def merged_changes(model: Any, kind: str) -> dict[str, np.ndarray]:
-    """What merging adds to each weight of the base model, (out, in), by the block's name; weights it leaves are absent."""
+    """What merging adds to each weight of the base model, (out, in), by the block's name; what it leaves is absent."""
     before, after = weights(tiny(kind)), weights(model.merge_and_unload())
     changes = {}
     for name, value in after.items():
@@ -77,7 +77,12 @@ LORAS: dict[str, tuple[str, dict[str, Any]]] = {
     "regular expression": ("bert", {"r": 2, "target_modules": r".*layer\.1\.attention.*(query|key)"}),
     "rank pattern": (
         "bert",
-        {"r": 4, "lora_alpha": 8, "target_modules": ["query", "value"], "rank_pattern": {"layer.0.attention.self.query": 2}},
+        {
+            "r": 4,
+            "lora_alpha": 8,
+            "target_modules": ["query", "value"],
+            "rank_pattern": {"layer.0.attention.self.query": 2},
+        },
     ),
     "alpha pattern": (
         "bert",
@@ -105,7 +110,10 @@ LORAS: dict[str, tuple[str, dict[str, Any]]] = {
             "alpha_pattern": {"value": 32, "query": 1},
         },
     ),
-    "fan in, fan out": ("gpt2", {"r": 4, "lora_alpha": 8, "target_modules": ["c_attn", "c_proj"], "fan_in_fan_out": True}),
+    "fan in, fan out": (
+        "gpt2",
+        {"r": 4, "lora_alpha": 8, "target_modules": ["c_attn", "c_proj"], "fan_in_fan_out": True},
+    ),
     "two numbers in a key": ("t5", {"r": 2, "lora_alpha": 8, "target_modules": ["q", "v", "wo"]}),
 }
 
@@ -121,10 +129,13 @@ def test_lora_is_what_peft_merges(case: str, tmp_path: Path) -> None:
 
 
 def test_two_numbers_in_a_key_stay_apart(tmp_path: Path) -> None:
-    adapter = read_adapter(saved(shaken("t5", peft.LoraConfig(r=2, target_modules=["q"])), tmp_path, "google-t5/t5-small"))
+    adapter = read_adapter(
+        saved(shaken("t5", peft.LoraConfig(r=2, target_modules=["q"])), tmp_path, "google-t5/t5-small")
+    )
     assert adapter.base == "t5-small"
     assert [block.name for block in adapter.blocks] == [
-        f"{place}" for place in (
+        f"{place}"
+        for place in (
             "decoder.block.0.layer.0.SelfAttention.q",
             "decoder.block.0.layer.1.EncDecAttention.q",
             "decoder.block.1.layer.0.SelfAttention.q",
@@ -297,6 +308,26 @@ def test_heads_and_full_copies_are_left_out(tmp_path: Path) -> None:
     assert adapter.left_out == {"full copies": 2, "heads": 2} and len(adapter.blocks) == LAYERS
 
 
+@peft_may_warn
+def test_an_adapter_of_a_head_is_left_out_with_it(tmp_path: Path) -> None:
+    model = shaken("bert", peft.LoraConfig(r=2, target_modules=["query", "classifier"]))
+    adapter = read_adapter(saved(model, tmp_path / "bert"))
+    assert len(adapter.blocks) == LAYERS and adapter.left_out == {"heads": 2}
+    model = shaken("gpt2", peft.LoraConfig(r=2, target_modules=["lm_head"], fan_in_fan_out=False))
+    assert [block.name for block in read_adapter(saved(model, tmp_path / "gpt2")).blocks] == ["lm_head"]
+
+
+def test_a_convolution_is_flattened(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    base = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3))
+    before = base[0].weight.detach().clone()
+    model = peft.get_peft_model(base, peft.LoraConfig(r=2, lora_alpha=6, target_modules=["0"]))
+    shake([value for name, value in model.named_parameters() if "lora_" in name])
+    (block,) = read_adapter(saved(model, tmp_path)).blocks
+    change = (model.merge_and_unload()[0].weight - before).detach().numpy()
+    np.testing.assert_allclose(update(block), change.reshape(8, -1), atol=CLOSE)
+
+
 def test_the_old_bin_file_is_the_same_adapter(tmp_path: Path) -> None:
     model = shaken("bert", peft.LoraConfig(r=4, target_modules=["query"]))
     new = saved(model, tmp_path / "new")
@@ -355,7 +386,9 @@ REFUSED: dict[str, Any] = {
 @pytest.mark.parametrize("kind", REFUSED)
 def test_what_cannot_be_compared_is_refused_by_name(kind: str, tmp_path: Path) -> None:
     folder = saved(peft.get_peft_model(tiny("bert"), REFUSED[kind]()), tmp_path)
-    with pytest.raises(FormatError, match=f"type '{kind}', which is not read: its|type '{kind}', which is not read: it ") as error:
+    with pytest.raises(
+        FormatError, match=f"type '{kind}', which is not read: its|type '{kind}', which is not read: it "
+    ) as error:
         read_adapter(folder)
     assert "LORA" in error.value.hint
 

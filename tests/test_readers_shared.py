@@ -103,7 +103,10 @@ def test_a_directory_ends_as_the_table_says(directory: str) -> None:
     first = adapter.blocks[0]
     rank = len(next(iter(first.parts.values())))
     assert (adapter.method, adapter.base, len(adapter.blocks), rank) == (
-        outcome.method, outcome.base, outcome.blocks, outcome.rank,
+        outcome.method,
+        outcome.base,
+        outcome.blocks,
+        outcome.rank,
     )
     assert {block.scale for block in adapter.blocks} == {outcome.scale}
     assert sum(adapter.left_out.values()) == outcome.left_out

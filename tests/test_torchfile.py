@@ -576,6 +576,28 @@ def test_overlapping_views_do_not_multiply_the_file(dtype: str) -> None:
     assert peak_of_refusal(data) < 4_000_000
 
 
+def test_one_tensor_under_many_names_does_not_multiply_the_file() -> None:
+    """A view costs nothing here, and its float32 copies cost the caller whatever the file pleases."""
+    tensor_ = torch.zeros(8, 4096, dtype=torch.float16)
+    state = {f"encoder.layer.{index}.attention.self.query.lora_A.weight": tensor_ for index in range(300)}
+    assert "overlap" in refusal(saved(state)).message
+    tied = {"embeddings": torch.zeros(500, 1000), "other": torch.zeros(500, 1000)}
+    tied["decoder"] = tied["embeddings"]
+    assert len(parse_torch_file(saved(tied), "x")) == 3
+
+
+def test_the_prefix_that_every_layer_saves_again_is_read() -> None:
+    prefix = torch.zeros(1000, 768)
+    rest = "prefix_tuning{pool}.prefix_tunings.sst.self_prefix.wte.weight"
+    state = {"bert." + rest.format(pool=""): prefix}
+    state |= {f"bert.encoder.layer.{n}.attention.self.{rest.format(pool='.pool')}": prefix for n in range(24)}
+    read = parse_torch_file(saved(state), "x")
+    assert len(read) == 25
+    assert len({id(array) for array in read.values()}) == 1
+    elsewhere = {f"x{n}.layer.0.attention.self.{rest.format(pool='.pool')}": prefix for n in range(24)}
+    assert "overlap" in refusal(saved(elsewhere)).message
+
+
 def test_unused_storages_are_not_converted() -> None:
     data = torch_zip(tensor((4,), (1,), kind="BFloat16Storage") + b".", {"0": bytes(8), "1": bytes(30_000_000)})
     tracemalloc.start()

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-
 from builders import BASE, LORA, TASKS, dense, lora, prompt
+from damage import change, put
+
 from tupate_hub import Zoo
 from tupate_hub.embedding import TaskEmbedding, read_embedding
 from tupate_hub.errors import FormatError, RegistryError, SpaceMismatch, UnknownName
@@ -20,28 +18,7 @@ from tupate_hub.index import build_index, parse_index
 from tupate_hub.search import explain_pair
 from tupate_hub.space import Space
 
-Change = Callable[[dict[str, Any]], object]
 FIRST = f"zoo/{LORA.name}/imdb.safetensors"
-
-
-def change(root: Path, how: Change) -> None:
-    """Rewrite a zoo's registry.json."""
-    path = root / "registry.json"
-    data = json.loads(path.read_text())
-    how(data)
-    path.write_text(json.dumps(data))
-
-
-def put(root: Path, file: str, data: bytes) -> None:
-    """Replace a file of a zoo and tell its registry the new size and digest, as a hostile author would."""
-    (root / file).write_bytes(data)
-
-    def tell(registry: dict[str, Any]) -> None:
-        spaces = [place for space in registry["spaces"].values() for place in space["index"].values()]
-        (entry,) = (one for one in [*registry["embeddings"], *spaces] if one["file"] == file)
-        entry.update(bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
-
-    change(root, tell)
 
 
 def cosine(one: TaskEmbedding, other: TaskEmbedding) -> float:
@@ -88,7 +65,9 @@ def test_open_says_that_a_folder_is_no_file(tmp_path: Path) -> None:
 def test_embedding_by_name_or_alias(name: str, toy_zoo: Path) -> None:
     one = Zoo.open(toy_zoo).embedding(name)
     assert (one.task, one.space) == ("sst2", LORA)
-    np.testing.assert_array_equal(one.vector(), read_embedding(toy_zoo / "zoo" / LORA.name / "sst2.safetensors").vector())
+    np.testing.assert_array_equal(
+        one.vector(), read_embedding(toy_zoo / "zoo" / LORA.name / "sst2.safetensors").vector()
+    )
 
 
 def test_embedding_of_another_space(toy_zoo: Path) -> None:
@@ -119,7 +98,7 @@ def test_a_truncated_file(length: int, toy_zoo: Path) -> None:
 @pytest.mark.parametrize("length", [0, 4, 100, -1])
 def test_a_truncated_file_that_the_registry_agrees_with(length: int, toy_zoo: Path) -> None:
     put(toy_zoo, FIRST, (toy_zoo / FIRST).read_bytes()[:length])
-    with pytest.raises(FormatError, match="truncated|no safetensors file"):
+    with pytest.raises(FormatError, match=r"truncated|no safetensors file"):
         Zoo.open(toy_zoo).embedding("imdb")
 
 
@@ -250,8 +229,9 @@ def test_an_index_that_does_not_fit_is_computed_anew(how: str, toy_zoo: Path) ->
 
 
 def test_without_an_index_the_scores_are_the_same(toy_zoo: Path) -> None:
-    zoo = Zoo.open(toy_zoo)
-    for one, other in zip(zoo.similar("rte"), zoo.with_index_removed(LORA.name).similar("rte"), strict=True):
+    stored = list(Zoo.open(toy_zoo).similar("rte"))
+    change(toy_zoo, lambda data: data["spaces"][LORA.name].update(index={}))
+    for one, other in zip(stored, Zoo.open(toy_zoo).similar("rte"), strict=True):
         assert one.task == other.task
         assert one.score == pytest.approx(other.score, abs=1e-6)
 
@@ -404,8 +384,8 @@ def test_a_zoo_of_one_task_answers(toy_zoo: Path) -> None:
 
 def test_explain_pair_is_symmetric_and_adds_up(toy_zoo: Path) -> None:
     zoo = Zoo.open(toy_zoo)
-    score, parts = explain_pair(zoo, "rte", "sst2", None, "update")
-    back, others = explain_pair(zoo, "sst2", "rte", None, "update")
+    score, parts = explain_pair(zoo, "rte", "sst2")
+    back, others = explain_pair(zoo, "sst2", "rte")
     assert score == pytest.approx(back) == pytest.approx(cosine(zoo.embedding("rte"), zoo.embedding("sst2")), abs=1e-5)
     assert sum(parts.values()) == pytest.approx(score)
     assert parts == pytest.approx(others)

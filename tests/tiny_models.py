@@ -1,4 +1,4 @@
-"""Models small enough to be made in a test: a BERT, a GPT-2 and a T5 with random weights, and a way to shake tensors."""
+"""Models small enough to be made in a test: a BERT, a GPT-2 and a T5 with random weights, and a way to shake them."""
 
 from __future__ import annotations
 

@@ -41,9 +41,9 @@ _FORM_OF = {parts: form for form, parts in FORMS.items()}
 class Block:
     """One place in the model that the method changed.
 
-    Parts by form: `lowrank` A (r, in) and B (out, r); `bottleneck` down (k, d), down_bias (k,), up (d, k), up_bias (d,);
-    `bias` the difference from the base model's bias; `scaling` a vector of factors; `rows` prefix or prompt vectors
-    (n, d); `vector` anything else. `scale` multiplies the update: alpha / r for LoRA.
+    Parts by form: `lowrank` A (r, in) and B (out, r); `bottleneck` down (k, d), down_bias (k,), up (d, k),
+    up_bias (d,); `bias` the difference from the base model's bias; `scaling` a vector of factors; `rows` prefix or
+    prompt vectors (n, d); `vector` anything else. `scale` multiplies the update: alpha / r for LoRA.
     """
 
     name: str
@@ -66,7 +66,9 @@ def make_block(name: str, parts: Mapping[str, NDArray[Any]], scale: float = 1.0,
     """
     form = next((form for form, names in FORMS.items() if set(names) == set(parts)), None)
     if form is None:
-        raise FormatError(f"{where or 'A file'}: the parts {sorted(parts)[:8]} of {name!r} make up no block that is known.")
+        raise FormatError(
+            f"{where or 'A file'}: the parts {sorted(parts)[:8]} of {name!r} make up no block that is known."
+        )
     with np.errstate(over="ignore"):  # what overflows becomes infinity and is refused below
         ordered = {part: np.asarray(parts[part], dtype=np.float32) for part in FORMS[form]}
     if not _fits(form, ordered):
@@ -182,7 +184,9 @@ class TaskEmbedding:
             if not np.isfinite(array).all():
                 raise FormatError(f"{self.task!r}: {name!r} holds numbers that {dtype} cannot.", hint="write float32")
         if taken := _FIELDS & self.facts.keys():
-            raise FormatError(f"{self.task!r}: a fact cannot be named {min(taken)!r}: the file has a field of that name.")
+            raise FormatError(
+                f"{self.task!r}: a fact cannot be named {min(taken)!r}: the file has a field of that name."
+            )
         scales = {block.name: block.scale for block in self.blocks if block.scale != 1.0}
         metadata = {
             "schema": SCHEMA,
@@ -264,3 +268,22 @@ def _json(value: Any) -> str:
 def shared_names(embeddings: Sequence[TaskEmbedding]) -> tuple[str, ...]:
     """Every block name of any of the embeddings, in canonical order."""
     return tuple(sorted({block.name for one in embeddings for block in one.blocks}, key=natural_key))
+
+
+def layer_of(block: str) -> str:
+    """The layer a block belongs to: its name up to and with the first number, all of it where it has none.
+
+    >>> layer_of("encoder.layer.3.attention.self.query")
+    'encoder.layer.3'
+    """
+    match = re.match(r"(?:[^.]+\.)*?\d+(?=\.|$)", block)
+    return match[0] if match else block
+
+
+def kind_of(block: str) -> str:
+    """Which of a layer's places a block is: its name after the layer's.
+
+    >>> kind_of("encoder.layer.3.attention.self.query")
+    'attention.self.query'
+    """
+    return block[len(layer_of(block)) :].lstrip(".") or block

@@ -196,7 +196,11 @@ def _text(config: Mapping[str, Any]) -> bytes:
 def _readme(embedding: TaskEmbedding, form: str, bare: bool) -> bytes:
     base, task = embedding.space.base, embedding.task
     if form == "peft":
-        auto = "AutoModel" if bare else _HEADED.get(str(embedding.facts.get("task_kind")), "AutoModelForSequenceClassification")
+        auto = (
+            "AutoModel"
+            if bare
+            else _HEADED.get(str(embedding.facts.get("task_kind")), "AutoModelForSequenceClassification")
+        )
         code = (
             f"from transformers import {auto}\nfrom peft import PeftModel\n\n"
             f'model = PeftModel.from_pretrained({auto}.from_pretrained("{base}"), "PATH")'

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tupate_hub.embedding import TaskEmbedding
 from tupate_hub.errors import FormatError
+from tupate_hub.moments import Moments
 from tupate_hub.similarity import kernel, pack
 from tupate_hub.tensorfile import TensorFile, parse_tensorfile
 
@@ -21,8 +22,8 @@ SCHEMA = "tupate-hub-index/1"
 class Index:
     """Inner products of all embeddings of a space under one similarity.
 
-    `kernel` has shape (tasks, tasks); `digests` are the sha256 of the embeddings' files, in order, so that an index that
-    no longer fits its registry is known as such.
+    `kernel` has shape (tasks, tasks); `digests` are the sha256 of the embeddings' files, in order, so that an
+    index that no longer fits its registry is known as such.
     """
 
     space: str
@@ -49,9 +50,15 @@ class Index:
         return TensorFile({"kernel": triangle}, metadata).to_bytes()
 
 
-def build_index(space: str, similarity: str, embeddings: Sequence[TaskEmbedding], digests: Sequence[str]) -> Index:
+def build_index(
+    space: str,
+    similarity: str,
+    embeddings: Sequence[TaskEmbedding],
+    digests: Sequence[str],
+    moments: Moments | None = None,
+) -> Index:
     """Compute the kernel of a space from its embeddings, in their order."""
-    packed = pack(embeddings, similarity)
+    packed = pack(embeddings, similarity, moments)
     total = kernel(packed, packed).cross.sum(axis=0)
     return Index(space, similarity, packed.tasks, tuple(digests), (total + total.T) / 2)
 

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from tupate_hub.atomicfile import write_bytes
-from tupate_hub.embedding import TaskEmbedding, embed
-from tupate_hub.errors import FormatError, TargetExists, TupateHubError, UnknownName
-from tupate_hub.readers import detect, read_adapter
+from tupate_hub.embedding import TaskEmbedding
+from tupate_hub.errors import TargetExists, TupateHubError, UnknownName
+from tupate_hub.moments import Moments
+from tupate_hub.reading import read_for_registry
 from tupate_hub.registry import FILENAME, Entry, Registry, SpaceEntry, Task
-from tupate_hub.similarity import pack
-from tupate_hub.space import Space, require_base
+from tupate_hub.space import Space
 from tupate_hub.zoo import Zoo
-
-_NOT_PLAIN = re.compile(r"[^\w.+@-]+")
 
 
 @dataclass(frozen=True)
@@ -35,55 +31,6 @@ class Refusal:
 def open_or_start(root: Path) -> Zoo:
     """The registry in a folder, or an empty one that its first addition will write."""
     return Zoo.open(root) if (root / FILENAME).exists() else Zoo(root, Registry())
-
-
-def read_for_registry(
-    path: Path,
-    *,
-    base: str | None = None,
-    fallback_base: str | None = None,
-    task: str | None = None,
-    base_weights: Path | None = None,
-) -> TaskEmbedding:
-    """Read an adapter as an embedding, with where it came from; refuses one that has no direction.
-
-    `base` overrides the base model that the file names, `fallback_base` stands in where it names none. Its task is `task`, else what the file says, else the name of its folder or file.
-
-    Raises
-    ------
-    FormatError
-        When it cannot be read, names no base model, or its update is all zero or not finite.
-    """
-    detection = detect(path)
-    adapter = read_adapter(path, base=base, task=task, base_weights=base_weights)
-    digest = hashlib.sha256(detection.weights.read_bytes()).hexdigest()
-    name = plain_name(task or adapter.task or (path.resolve().stem if path.is_file() else path.resolve().name))
-    adapter = replace(adapter, base=require_base(adapter.base or fallback_base, str(path)))
-    source: dict[str, Any] = {
-        "kind": "file",
-        "file": detection.weights.name,
-        "layout": detection.layout,
-        "sha256": digest,
-        "left_out": dict(adapter.left_out),
-        "notes": list(adapter.notes),
-    }
-    embedding = embed(adapter, name, {"source": source})
-    pack([embedding])  # refuses an update that is all zero or too large to measure
-    return embedding
-
-
-def plain_name(written: str) -> str:
-    """A task's name with what a registry does not allow replaced by `-`.
-
-    Raises
-    ------
-    FormatError
-        When nothing is left.
-    """
-    name = _NOT_PLAIN.sub("-", written).strip("-.")
-    if not name:
-        raise FormatError(f"{written!r} makes no task name.", hint="name it: --task NAME")
-    return name
 
 
 def add_embeddings(zoo: Zoo, embeddings: Iterable[TaskEmbedding], *, force: bool = False) -> tuple[Zoo, list[Refusal]]:
@@ -159,6 +106,19 @@ def add_all(
 
     zoo, taken = add_embeddings(zoo, readable(), force=force)
     return zoo, refused + [replace(one, path=origin.get(str(one.path), one.path)) for one in taken]
+
+
+def keep_moments(zoo: Zoo, space: str, moments: Moments) -> Zoo:
+    """Keep a base model's statistics with a space of a zoo."""
+    entry = zoo.registry.space(space)
+    data = moments.to_bytes()
+    file = f"zoo/{entry.name}/moments.safetensors"
+    write_bytes(zoo.root / file, data)
+    place = {"file": file, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    spaces = {**zoo.registry.spaces, entry.name: replace(entry, moments=place)}
+    zoo = replace(zoo, registry=replace(zoo.registry, spaces=spaces))
+    write_bytes(zoo.root / FILENAME, zoo.registry.to_json().encode())
+    return zoo
 
 
 def _task(registry: Registry, embedding: TaskEmbedding) -> Task:

@@ -1,7 +1,7 @@
 """Algebra of low-rank updates W = B·A on their factors alone: nothing of the size of W is ever formed.
 
-A has shape (r, in), B (out, r). (B, A) and (B R, R^-1 A) are the same update for any invertible R of shape (r, r), so only
-what depends on the product has a meaning.
+A has shape (r, in), B (out, r). (B, A) and (B R, R^-1 A) are the same update for any invertible R of shape
+(r, r), so only what depends on the product has a meaning.
 """
 
 from __future__ import annotations
@@ -104,9 +104,7 @@ def _times_transposed(tall: Floats, short: Floats) -> Floats:
     return product
 
 
-def _tile_sums(
-    product: Floats, starts: NDArray[np.intp], rank: int, x: Stack
-) -> NDArray[np.float64]:
+def _tile_sums(product: Floats, starts: NDArray[np.intp], rank: int, x: Stack) -> NDArray[np.float64]:
     if rank and x.uniform_rank:
         tiles = product.reshape(len(starts), rank, len(x.starts), x.uniform_rank)
         return np.asarray(tiles.sum(axis=(1, 3), dtype=np.float64))

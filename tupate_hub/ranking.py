@@ -16,7 +16,9 @@ TIE = 1e-4
 class Neighbor:
     """One task of a ranking. `percentile` is the share, in per cent, of all pairs of the space with a lower score.
 
-    `notes` are among `same data`, `weak`, `tie`. `contributions` maps blocks to what they add to the score.
+    `notes` are among `same data`, `near-duplicate`, `diverged`, `weak`, `few shared blocks`, `tie`. `shared` are the
+    shares of the query's and the task's squared norm that lie in blocks which both have. `interval` is the score's 90 %
+    bootstrap interval over blocks, `contributions` what each block adds to it: both only where asked for.
     """
 
     rank: int
@@ -26,6 +28,8 @@ class Neighbor:
     kind: str = ""
     train_size: int | None = None
     notes: tuple[str, ...] = ()
+    shared: tuple[float, float] | None = None
+    interval: tuple[float, float] | None = None
     contributions: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -38,6 +42,7 @@ class Ranking:
     similarity: str
     centred: bool
     neighbors: tuple[Neighbor, ...]
+    fused: str | None = None
 
     def __iter__(self) -> Iterator[Neighbor]:
         return iter(self.neighbors)
@@ -68,3 +73,26 @@ def tied(scores: Sequence[float]) -> list[bool]:
     """Which of the ordered scores lie within `TIE` of the one before or after."""
     gaps = [abs(first - second) < TIE for first, second in zip(scores, scores[1:], strict=False)]
     return [before or after for before, after in zip([False, *gaps], [*gaps, False], strict=True)][: len(scores)]
+
+
+def reciprocal_rank_fusion(
+    scores: NDArray[np.float64], names: Sequence[str], constant: float = 60.0
+) -> NDArray[np.float64]:
+    """Merge several rankings of the same items: RRF(i) = sum over rankings of 1 / (constant + rank of i).
+
+    Cormack, Clarke and Buettcher, SIGIR 2009; Vu et al. 2020 merge their component rankings so.
+
+    Parameters
+    ----------
+    scores : array of shape (rankings, items)
+        Higher is better in each row; equal scores rank in order of their names.
+
+    Returns
+    -------
+    Fused scores of shape (items,).
+    """
+    fused = np.zeros(scores.shape[1])
+    for row in scores:
+        for rank, item in enumerate(order(row, names), 1):
+            fused[item] += 1 / (constant + rank)
+    return fused

@@ -4,32 +4,50 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tupate_hub.embedding import SCHEMA, TaskEmbedding, embed, read_embedding
+from tupate_hub.embedding import SCHEMA, TaskEmbedding, read_embedding
 from tupate_hub.errors import FormatError, SpaceMismatch, UnknownName
-from tupate_hub.index import Index
-from tupate_hub.ranking import Neighbor, Ranking, off_diagonal, order, percentiles, tied
+from tupate_hub.ranking import (
+    Neighbor,
+    Ranking,
+    off_diagonal,
+    order,
+    percentiles,
+    reciprocal_rank_fusion,
+    tied,
+)
 from tupate_hub.registry import Entry, Registry, SpaceEntry
-from tupate_hub.similarity import Kernel, centred, get_similarity, kernel, pack
+from tupate_hub.similarity import SIMILARITIES, Kernel, centred, get_similarity, kernel, pack
+from tupate_hub.space import Space
 from tupate_hub.tensorfile import read_header
+from tupate_hub.view import Compared, View
 
 if TYPE_CHECKING:
     from tupate_hub.zoo import Zoo
 
 Doubles = NDArray[np.float64]
 
+#: Above so many embeddings the pairs of a space are not all compared for a percentile, unless an index has them.
+MOST_PAIRED = 256
+#: Two runs of one task with different seeds stay far below (docs/evaluation.md); checkpoints of one run lie above.
+NEAR_DUPLICATE = 0.9
+#: An update so many times larger than the zoo's median is no ordinary run.
+DIVERGED = 30.0
+
 _MOST_HEADER = 1_000_000
+
+FUSIONS = ("layers", "similarities")
 
 
 @dataclass(frozen=True)
 class _Query:
-    """What is compared with the zoo: a task that the zoo has (`row` in its index), or an embedding from elsewhere."""
+    """What is compared with the zoo: a task that the zoo has (`row` in its space), or an embedding from elsewhere."""
 
     name: str
     space: SpaceEntry
@@ -37,67 +55,82 @@ class _Query:
     embedding: TaskEmbedding | None
 
 
+@dataclass(frozen=True)
+class _Comparison:
+    """Scores against every task of the space and what else was found out on the way.
+
+    `pairs` are the scores of all pairs (tasks, tasks); `norms` the lengths of the tasks' updates; `compared` has the
+    blocks, where they were looked at.
+    """
+
+    scores: Doubles
+    pairs: Doubles | None = None
+    norms: Doubles | None = None
+    coverage: tuple[Doubles, Doubles] | None = None
+    compared: Compared | None = None
+
+
 def similar(
     zoo: Zoo,
     query: str | Path | TaskEmbedding,
-    k: int | None,
-    space: str | None,
-    similarity: str,
-    centre: bool,
-    explain: bool,
+    k: int | None = None,
+    *,
+    space: str | None = None,
+    view: View | None = None,
+    explain: bool = False,
+    fuse: str | None = None,
+    base: str | None = None,
 ) -> Ranking:
     """Rank a zoo's tasks; see `Zoo.similar`."""
-    get_similarity(similarity)
-    asked = _resolve(zoo, query, space)
-    index = zoo.index(asked.space.name, similarity)
+    view = view or View()
+    get_similarity(view.similarity)
+    if fuse is not None and fuse not in FUSIONS:
+        raise UnknownName(f"Unknown fusion {fuse!r}.", hint="known: " + ", ".join(FUSIONS))
+    asked = _resolve(zoo, query, space, base)
     entries = zoo.registry.in_space(asked.space.name)
-    against_zoo = None if asked.embedding is None else _against(zoo, asked.embedding, entries, similarity)
-    scores, pairs = _scores(index, asked, against_zoo, centre)
-    wanted = [row for row in order(scores, index.tasks) if row != asked.row][:k]
-    contributions: Sequence[Mapping[str, float]] = [{}] * len(wanted)
-    if explain:
-        contributions = _contributions(zoo, asked, entries, wanted, similarity, centre)
-    shares = percentiles(scores, off_diagonal(pairs))
-    ties = tied([float(scores[row]) for row in wanted])
-    neighbors = []
-    for position, row in enumerate(wanted):
-        task = zoo.registry.tasks[entries[row].task]
-        neighbors.append(
-            Neighbor(
-                rank=position + 1,
-                task=task.name,
-                score=float(scores[row]),
-                percentile=float(shares[row]) if len(pairs) > 2 else None,
-                kind=task.kind,
-                train_size=task.train_size,
-                notes=_notes(zoo, asked, entries[row], ties[position]),
-                contributions=contributions[position],
-            )
-        )
-    return Ranking(asked.name, asked.space.name, similarity, centre, tuple(neighbors))
+    tasks = [entry.task for entry in entries]
+    if fuse is not None:
+        found = _fused(zoo, asked, view, fuse, tasks)
+    elif view.plain and not explain:
+        found = _from_index(zoo, asked, view)
+    else:
+        found = _blockwise(zoo, asked, view)
+    wanted = [row for row in order(found.scores, tasks) if row != asked.row][:k]
+    neighbors = _neighbors(zoo, asked, entries, wanted, found, explain)
+    return Ranking(asked.name, asked.space.name, view.similarity, view.centre, neighbors, fuse)
 
 
 def explain_pair(
-    zoo: Zoo, first: str, second: str, space: str | None, similarity: str
+    zoo: Zoo, first: str, second: str, space: str | None = None, view: View | None = None, base: str | None = None
 ) -> tuple[float, dict[str, float]]:
-    """The score of two tasks, adapters or embeddings and what each block contributes to it; they add up to it.
+    """The score of two tasks or adapters and what each block contributes to it; the contributions add up to it.
 
     Raises
     ------
     SpaceMismatch
         When the two are of different spaces.
     """
-    get_similarity(similarity)
-    sides = [_loaded(zoo, _resolve(zoo, one, space)) for one in (first, second)]
+    view = view or View()
+    get_similarity(view.similarity)
+    queries = [_resolve(zoo, one, space, base) for one in (first, second)]
+    sides = [_loaded(zoo, query) for query in queries]
     if sides[0].space != sides[1].space:
         spaces = [f"{side.space.method} on {side.space.base}" for side in sides]
-        raise SpaceMismatch(f"{first} is {spaces[0]}, {second} is {spaces[1]}: they do not compare.")
-    found = kernel(pack(sides[:1], similarity), pack(sides[1:], similarity))
-    parts = found.contributions()[:, 0, 0]
-    return float(found.scores()[0, 0]), dict(zip(found.blocks, map(float, parts), strict=True))
+        raise SpaceMismatch(
+            f"{first} is {spaces[0]}, {second} is {spaces[1]}: they do not compare.",
+            hint="compare embeddings of one space: tupate-hub spaces",
+        )
+    moments = zoo.moments(queries[0].space.name) if get_similarity(view.similarity).needs_moments else None
+    packs = [pack([side], view.similarity, moments) for side in sides]
+    compared = Compared.plainly(view.of(kernel(packs[0], packs[1])))
+    parts = compared.contributions()[:, 0]
+    return float(compared.scores()[0]), dict(zip(compared.blocks, map(float, parts), strict=True))
 
 
-def _resolve(zoo: Zoo, query: str | Path | TaskEmbedding, space: str | None) -> _Query:
+# --- queries ---------------------------------------------------------------------------------------------------
+
+
+def _resolve(zoo: Zoo, query: str | Path | TaskEmbedding, space: str | None, base: str | None) -> _Query:
     """A task's name first, then a path: a folder of the name of a task does not hide the task."""
     if isinstance(query, TaskEmbedding):
         return _outside(query, find_space(zoo.registry, query.space), space)
@@ -106,7 +139,7 @@ def _resolve(zoo: Zoo, query: str | Path | TaskEmbedding, space: str | None) -> 
         try:
             name = zoo.registry.task(query).name
         except UnknownName:
-            if not looks_like_path and not os.path.exists(query):
+            if not looks_like_path and not _exists(query):
                 raise
         else:
             where = zoo.registry.space(space)
@@ -114,13 +147,17 @@ def _resolve(zoo: Zoo, query: str | Path | TaskEmbedding, space: str | None) -> 
             row = [entry.task for entry in zoo.registry.in_space(where.name)].index(name)
             return _Query(name, where, row, None)
     path = Path(query)
-    if not os.path.exists(path):
+    if not _exists(path):
         raise FormatError(f"{path} does not exist.", hint="give a task (tupate-hub list) or the path of an adapter")
-    embedding = read_query(path, zoo.registry.spaces)
+    embedding = read_query(path, base)
     return _outside(embedding, find_space(zoo.registry, embedding.space), space)
 
 
-def find_space(registry: Registry, space: object) -> SpaceEntry:
+def _exists(path: str | Path) -> bool:
+    return os.path.exists(path)  # noqa: PTH110 - Path.exists raises on a name that is too long
+
+
+def find_space(registry: Registry, space: Space) -> SpaceEntry:
     """The registry's entry of a space.
 
     Raises
@@ -131,9 +168,10 @@ def find_space(registry: Registry, space: object) -> SpaceEntry:
     for entry in registry.spaces.values():
         if entry.space == space:
             return entry
-    base, method = getattr(space, "base", "?"), getattr(space, "method", "?")
     known = "; ".join(f"{entry.method} on {entry.base}" for entry in registry.spaces.values()) or "nothing"
-    raise SpaceMismatch(f"The query is {method} on {base}; the zoo holds {known}.", hint="tupate-hub spaces")
+    raise SpaceMismatch(
+        f"The query is {space.method} on {space.base}; the zoo holds {known}.", hint="tupate-hub spaces"
+    )
 
 
 def _outside(embedding: TaskEmbedding, found: SpaceEntry, asked: str | None) -> _Query:
@@ -146,14 +184,14 @@ def _outside(embedding: TaskEmbedding, found: SpaceEntry, asked: str | None) -> 
     return _Query(embedding.task, found, None, embedding)
 
 
-def read_query(path: Path, spaces: Mapping[str, SpaceEntry] | None = None) -> TaskEmbedding:
+def read_query(path: Path, base: str | None = None) -> TaskEmbedding:
     """Any adapter that the readers know, or an embedding file or the folder that `pull` makes of it."""
     files = [path] if path.is_file() else sorted(path.glob("*.safetensors"))
     if len(files) == 1 and _is_embedding(files[0]):
         return read_embedding(files[0])
-    from tupate_hub.readers import read_adapter
+    from tupate_hub.reading import read_for_registry
 
-    return embed(read_adapter(path), path.resolve().stem if path.is_file() else path.resolve().name)
+    return read_for_registry(path, base=base)
 
 
 def _is_embedding(file: Path) -> bool:
@@ -174,69 +212,140 @@ def _loaded(zoo: Zoo, asked: _Query) -> TaskEmbedding:
     return zoo.load(zoo.registry.entry(asked.name, asked.space.name))
 
 
-def _against(zoo: Zoo, embedding: TaskEmbedding, entries: Sequence[Entry], similarity: str) -> Kernel:
-    return kernel(pack([embedding], similarity), pack([zoo.load(entry) for entry in entries], similarity))
+# --- comparisons -----------------------------------------------------------------------------------------------
 
 
-def _scores(index: Index, asked: _Query, against: Kernel | None, centre: bool) -> tuple[Doubles, Doubles]:
-    """Scores of the query against every task, of shape (tasks,), and of all pairs of the zoo, (tasks, tasks)."""
-    pairs = centred(index.kernel) if centre else index.scores()
-    if against is None:
-        return np.asarray(pairs[asked.row]), pairs
-    if not centre:
-        return np.asarray(against.scores()[0]), pairs
-    cross, square = against.cross[:, 0].sum(axis=0), float(against.x_squares.sum())
-    return centred(index.kernel, cross, square), pairs
+def _from_index(zoo: Zoo, asked: _Query, view: View) -> _Comparison:
+    """Without looking at blocks: a task's row of the index, or a query against the embeddings."""
+    index = zoo.index(asked.space.name, view.similarity)
+    pairs = centred(index.kernel) if view.centre else index.scores()
+    norms = np.sqrt(np.diag(index.kernel))
+    if asked.embedding is None:
+        row = asked.row or 0
+        return _Comparison(np.asarray(pairs[row]), pairs, norms)
+    across = _kernels(zoo, asked, view, inside=False)[0]
+    square = float(across.x_squares.sum())
+    scores = np.asarray(across.scores()[0])
+    if view.centre:
+        scores = centred(index.kernel, across.cross[:, 0].sum(axis=0), square)
+    of_query, of_task = across.coverage()
+    return _Comparison(scores, pairs, norms, (of_query[0], of_task[0]))
 
 
-def _contributions(
-    zoo: Zoo, asked: _Query, entries: Sequence[Entry], wanted: Sequence[int], similarity: str, centre: bool
-) -> list[dict[str, float]]:
-    """What each block adds to the scores of the wanted rows; under centring, from each block's own centred kernel."""
-    one = pack([_loaded(zoo, asked)], similarity)
-    if not centre:
-        found = kernel(one, pack([zoo.load(entries[row]) for row in wanted], similarity))
-        parts = found.contributions()[:, 0, :]
-        return [dict(zip(found.blocks, map(float, column), strict=True)) for column in parts.T]
-    everything = pack([zoo.load(entry) for entry in entries], similarity)
-    inside, across = kernel(everything, everything), kernel(one, everything)
-    moved = [_centre_block(inside, across, row) for row in range(len(across.blocks))]
-    square = sum(part[1] for part in moved)
-    norms = np.sqrt(np.maximum(square * np.sum([part[2] for part in moved], axis=0), 0))
-    return [
-        {
-            name: float(part[0][row] / norms[row]) if norms[row] > 0 else 0.0
-            for name, part in zip(across.blocks, moved, strict=True)
-        }
-        for row in wanted
-    ]
+def _blockwise(zoo: Zoo, asked: _Query, view: View) -> _Comparison:
+    """Block by block, from the embeddings themselves."""
+    count = len(zoo.registry.in_space(asked.space.name))
+    across, inside = _kernels(zoo, asked, view, inside=view.centre or count <= MOST_PAIRED)
+    norms = np.sqrt(across.y_squares.sum(axis=0))
+    of_query, of_task = across.coverage()
+    across = view.of(across)
+    if inside is None:
+        compared, pairs = Compared.plainly(across), None
+    else:
+        inside = view.of(inside)
+        compared = Compared.centred(across, inside) if view.centre else Compared.plainly(across)
+        pairs = centred(inside.cross.sum(axis=0)) if view.centre else inside.scores()
+    return _Comparison(compared.scores(), pairs, norms, (of_query[0], of_task[0]), compared)
 
 
-def _centre_block(inside: Kernel, across: Kernel, row: int) -> tuple[Doubles, float, Doubles]:
-    """Centred inner products of the query with the zoo in one block, its squared norm, and the zoo's."""
-    name = across.blocks[row]
-    zoo = inside.cross[inside.blocks.index(name)] if name in inside.blocks else np.zeros(inside.cross.shape[1:])
-    means, total, cross = zoo.mean(axis=0), zoo.mean(), across.cross[row, 0]
-    square = float(across.x_squares[row, 0] - 2 * cross.mean() + total)
-    return cross - cross.mean() - means + total, square, np.diag(zoo) - 2 * means + total
+def _kernels(zoo: Zoo, asked: _Query, view: View, inside: bool) -> tuple[Kernel, Kernel | None]:
+    """The kernel between the query and the space and, if asked for, that of the space."""
+    space = asked.space.name
+    moments = zoo.moments(space) if get_similarity(view.similarity).needs_moments else None
+    everything = pack([zoo.load(entry) for entry in zoo.registry.in_space(space)], view.similarity, moments)
+    one = pack([_loaded(zoo, asked)], view.similarity, moments)
+    return kernel(one, everything), kernel(everything, everything) if inside else None
 
 
-def _notes(zoo: Zoo, asked: _Query, entry: Entry, tie: bool) -> tuple[str, ...]:
+def _fused(zoo: Zoo, asked: _Query, view: View, fuse: str, tasks: Sequence[str]) -> _Comparison:
+    """Reciprocal rank fusion over the layers of one similarity, or over all similarities that the space allows."""
+    if fuse == "layers":
+        found = _blockwise(zoo, asked, view)
+        rows = found.compared.by_layer() if found.compared is not None else found.scores[None, :]
+    else:
+        known = [one for one in SIMILARITIES.values() if asked.space.moments or not one.needs_moments]
+        rows = np.stack([_blockwise(zoo, asked, replace(view, similarity=one.name)).scores for one in known])
+    if asked.row is not None:
+        others = [row for row in range(len(tasks)) if row != asked.row]
+        scores = np.zeros(len(tasks))
+        scores[others] = reciprocal_rank_fusion(rows[:, others], [tasks[row] for row in others])
+        return _Comparison(scores)
+    return _Comparison(reciprocal_rank_fusion(rows, tasks))
+
+
+# --- neighbours ------------------------------------------------------------------------------------------------
+
+
+def _neighbors(
+    zoo: Zoo, asked: _Query, entries: Sequence[Entry], wanted: Sequence[int], found: _Comparison, explain: bool
+) -> tuple[Neighbor, ...]:
+    shares = None
+    if found.pairs is not None and len(found.pairs) > 2:
+        shares = percentiles(found.scores, off_diagonal(found.pairs))
+    contributions, intervals = _explained(found) if explain else ({}, None)
+    ties = tied([float(found.scores[row]) for row in wanted])
+    neighbors = []
+    for position, row in enumerate(wanted):
+        task = zoo.registry.tasks[entries[row].task]
+        coverage = found.coverage
+        neighbors.append(
+            Neighbor(
+                rank=position + 1,
+                task=task.name,
+                score=float(found.scores[row]),
+                percentile=None if shares is None else float(shares[row]),
+                kind=task.kind,
+                train_size=task.train_size,
+                notes=_notes(zoo, asked, entries[row], row, found, ties[position]),
+                shared=None if coverage is None else (float(coverage[0][row]), float(coverage[1][row])),
+                interval=None if intervals is None else (float(intervals[0, row]), float(intervals[1, row])),
+                contributions={name: float(parts[row]) for name, parts in contributions.items()},
+            )
+        )
+    return tuple(neighbors)
+
+
+def _explained(found: _Comparison) -> tuple[Mapping[str, Doubles], Doubles | None]:
+    if found.compared is None:
+        return {}, None
+    parts = found.compared.contributions()
+    return dict(zip(found.compared.blocks, parts, strict=True)), found.compared.intervals()
+
+
+def _notes(zoo: Zoo, asked: _Query, entry: Entry, row: int, found: _Comparison, tie: bool) -> tuple[str, ...]:
     notes = []
     if _same_data(zoo, asked, entry):
         notes.append("same data")
+    if found.norms is not None and found.scores[row] >= NEAR_DUPLICATE:
+        notes.append("near-duplicate")
+    if found.norms is not None and found.norms[row] > DIVERGED * np.median(found.norms):
+        notes.append("diverged")
     if "weak" in entry.flags:
         notes.append("weak")
+    if found.coverage is not None and min(found.coverage[0][row], found.coverage[1][row]) < 0.5:
+        notes.append("few shared blocks")
     if tie:
         notes.append("tie")
     return tuple(notes)
 
 
+def _digest(facts: Mapping[str, Any], name: str) -> object:
+    part = facts.get(name)
+    return part.get("sha256") if isinstance(part, dict) else None
+
+
 def _same_data(zoo: Zoo, asked: _Query, entry: Entry) -> bool:
-    digest, dataset = entry.source.get("data_sha256"), zoo.registry.tasks[entry.task].dataset
+    """Whether the entry was tuned on the query's data, or is the very file: by digests, or by dataset id on the Hub."""
+    source: Mapping[str, object] = {}
+    dataset = ""
     if asked.row is not None:
-        other = zoo.registry.entry(asked.name, asked.space.name).source.get("data_sha256")
-        return bool((digest and digest == other) or (dataset and dataset == zoo.registry.tasks[asked.name].dataset))
-    facts = asked.embedding.facts if asked.embedding else {}
-    source = facts.get("data")
-    return bool(digest and isinstance(source, dict) and digest == source.get("sha256"))
+        source = zoo.registry.entry(asked.name, asked.space.name).source
+        dataset = zoo.registry.tasks[asked.name].dataset
+    elif asked.embedding is not None:
+        facts = asked.embedding.facts
+        source = {"sha256": _digest(facts, "source"), "data_sha256": _digest(facts, "data")}
+    digests = ("sha256", "data_sha256")
+    return bool(
+        any(source.get(name) and source.get(name) == entry.source.get(name) for name in digests)
+        or (dataset and dataset == zoo.registry.tasks[entry.task].dataset)
+    )

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from tupate_hub.embedding import Block, TaskEmbedding, shared_names
 from tupate_hub.errors import FormatError, SpaceMismatch, UnknownName
 from tupate_hub.lowrank import Factors, Stack, stack, stacked_inner, stacked_squares
+from tupate_hub.moments import Moments
 from tupate_hub.space import Space
 
 Doubles = NDArray[np.float64]
@@ -26,20 +27,24 @@ Doubles = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Similarity:
-    """A named inner product: `features` maps a block to the factors whose update it compares."""
+    """A named inner product: `features` maps a block to the factors whose update it compares.
+
+    `needs_moments` says whether it asks for the base model's statistics as well.
+    """
 
     name: str
-    features: Callable[[Block], Factors]
+    features: Callable[[Block, Moments | None], Factors]
     summary: str
+    needs_moments: bool = False
 
 
-def _flattened(block: Block) -> Factors:
+def _flattened(block: Block, moments: Moments | None) -> Factors:
     if block.form == "rows":
         return Factors.of_vector(block.parts["rows"].mean(axis=0))
     return Factors.of_vector(np.concatenate([array.ravel() for array in block.parts.values()]))
 
 
-def _update(block: Block) -> Factors:
+def _update(block: Block, moments: Moments | None) -> Factors:
     parts = block.parts
     if block.form == "lowrank":
         return Factors(parts["A"], block.scale * parts["B"].T)
@@ -54,7 +59,7 @@ def _update(block: Block) -> Factors:
 
 
 def _affine(block: Block) -> Factors:
-    """x -> s (up (down x + down_bias) + up_bias) as factors over [x; 1]: hidden units may be permuted and rescaled."""
+    """X -> s (up (down x + down_bias) + up_bias) as factors over [x; 1]: hidden units may be permuted and rescaled."""
     parts = block.parts
     hidden, width = parts["down"].shape
     a = np.zeros((hidden + 1, width + 1), dtype=np.float32)
@@ -64,11 +69,23 @@ def _affine(block: Block) -> Factors:
     return Factors(a, np.float32(block.scale) * np.concatenate([parts["up"].T, parts["up_bias"][None, :]]))
 
 
+def _effect(block: Block, moments: Moments | None) -> Factors:
+    """Updates of weights as what they do to the base model's own inputs: tr(W C W'ᵀ) = <W R, W' R>, C = R Rᵀ."""
+    factors = _update(block, moments)
+    if moments is None or block.form != "lowrank":
+        return factors
+    root = moments.root(block.name)
+    if factors.a.shape[1] != len(root):
+        raise SpaceMismatch(f"Block {block.name!r} has {factors.a.shape[1]} inputs, the base model's has {len(root)}.")
+    return Factors(factors.a @ root, factors.bt)
+
+
 SIMILARITIES: Mapping[str, Similarity] = {
     one.name: one
     for one in (
         Similarity("update", _update, "cosine of the changes that the parameters make, whatever their coordinates"),
         Similarity("tupate", _flattened, "cosine of the flattened parameters (Zhou et al., EMNLP 2022)"),
+        Similarity("effect", _effect, "update, weighed by the base model's own activations", needs_moments=True),
     )
 }
 DEFAULT = "update"
@@ -99,6 +116,25 @@ class Kernel:
     x_squares: Doubles
     y_squares: Doubles
 
+    def select(self, chosen: Sequence[str]) -> Kernel:
+        """The kernel over some of the blocks."""
+        rows = [self.blocks.index(name) for name in chosen]
+        return Kernel(tuple(chosen), self.cross[rows], self.x_squares[rows], self.y_squares[rows])
+
+    def balanced(self) -> Kernel:
+        """Every block normalised on its own, so that blocks with large updates do not speak for all."""
+        sides = [np.sqrt(squares) for squares in (self.x_squares, self.y_squares)]
+        norms = sides[0][:, :, None] * sides[1][:, None, :]
+        cross = np.divide(self.cross, norms, out=np.zeros_like(self.cross), where=norms > 0)
+        return Kernel(self.blocks, cross, (self.x_squares > 0).astype(float), (self.y_squares > 0).astype(float))
+
+    def coverage(self) -> tuple[Doubles, Doubles]:
+        """How much of each side's squared norm lies in blocks that both have: two shares of shape (x, y)."""
+        has_x, has_y = (self.x_squares > 0).astype(float), (self.y_squares > 0).astype(float)
+        of_x = (self.x_squares.T @ has_y) / self.x_squares.sum(axis=0)[:, None]
+        of_y = (has_x.T @ self.y_squares) / self.y_squares.sum(axis=0)[None, :]
+        return of_x, of_y
+
     def scores(self) -> Doubles:
         """Cosines, of shape (x, y), in [-1, 1]."""
         return np.asarray(self.contributions().sum(axis=0))
@@ -125,8 +161,8 @@ class Pack:
         return tuple(self.stacks)
 
 
-def pack(embeddings: Sequence[TaskEmbedding], similarity: str = DEFAULT) -> Pack:
-    """Stack the factors of embeddings of one space.
+def pack(embeddings: Sequence[TaskEmbedding], similarity: str = DEFAULT, moments: Moments | None = None) -> Pack:
+    """Stack the factors of embeddings of one space. `moments` are those of its base model, where the similarity asks.
 
     Raises
     ------
@@ -135,14 +171,19 @@ def pack(embeddings: Sequence[TaskEmbedding], similarity: str = DEFAULT) -> Pack
     FormatError
         For an embedding whose update is all zero, or too large for float32: it has no direction.
     """
-    features = get_similarity(similarity).features
+    chosen = get_similarity(similarity)
+    if chosen.needs_moments and moments is None:
+        raise UnknownName(
+            f"{similarity!r} needs statistics of the base model, which this registry does not have.",
+            hint="--similarity update, or compute them: tupate-hub stats BASE_FOLDER --registry DIR",
+        )
     space = _one_space([one.space for one in embeddings])
     names = shared_names(embeddings)
     stacks, squares = {}, np.zeros((len(names), len(embeddings)))
     for row, name in enumerate(names):
         owners = [index for index, one in enumerate(embeddings) if name in one.by_name]
         with np.errstate(over="ignore", invalid="ignore"):  # refused below, by the task's name
-            updates = [features(embeddings[index].by_name[name]) for index in owners]
+            updates = [chosen.features(embeddings[index].by_name[name], moments) for index in owners]
         _require_one_shape(updates, [embeddings[index].task for index in owners], name, similarity)
         stacks[name] = stack(updates, owners)
         with np.errstate(over="ignore", invalid="ignore"):

@@ -5,17 +5,19 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tupate_hub.errors import FormatError, RegistryError, SpaceMismatch, TupateHubError, UnknownName
-from tupate_hub.registry import FILENAME, Entry, Registry, SpaceEntry, Task, parse_registry
+from tupate_hub.errors import FormatError, RegistryError, SpaceMismatch, TupateHubError
+from tupate_hub.registry import FILENAME, Entry, Registry, SpaceEntry, Task
+from tupate_hub.registryfile import parse_registry
 
 if TYPE_CHECKING:
     from tupate_hub.embedding import TaskEmbedding
     from tupate_hub.index import Index
+    from tupate_hub.moments import Moments
     from tupate_hub.ranking import Ranking
 
 ENVIRONMENT = "TUPATE_HUB_REGISTRY"
@@ -110,6 +112,7 @@ class Zoo:
     def index(self, space: str, similarity: str) -> Index:
         """The kernel of a space: the stored one where it fits the registry, else computed from the embeddings."""
         from tupate_hub.index import build_index, parse_index
+        from tupate_hub.similarity import get_similarity
 
         place = self.registry.space(space).index.get(similarity)
         entries = self.registry.in_space(space)
@@ -119,7 +122,27 @@ class Zoo:
             tasks = tuple(entry.task for entry in entries)
             if (stored.digests, stored.tasks, stored.space, stored.similarity) == (digests, tasks, space, similarity):
                 return stored
-        return build_index(space, similarity, [self.load(entry) for entry in entries], digests)
+        moments = self.moments(space) if get_similarity(similarity).needs_moments else None
+        return build_index(space, similarity, [self.load(entry) for entry in entries], digests, moments)
+
+    def moments(self, space: str) -> Moments | None:
+        """The base model's statistics of a space, or None where the registry has none.
+
+        Raises
+        ------
+        FormatError
+            When their file is damaged or another base model's.
+        """
+        from tupate_hub.moments import parse_moments
+
+        entry = self.registry.space(space)
+        if not entry.moments:
+            return None
+        file = entry.moments["file"]
+        moments = parse_moments(self.read_file(file, entry.moments["bytes"], entry.moments["sha256"]), file)
+        if moments.base != entry.base:
+            raise FormatError(f"{file} is of {moments.base}, not of {entry.base}.", hint="tupate-hub verify")
+        return moments
 
     def verify(self, each: Callable[[Iterator[Entry]], Iterator[Entry]] = lambda entries: entries) -> list[str]:
         """Check every file against its hash and every header against its entry; a sentence for each that is wrong.
@@ -148,6 +171,10 @@ class Zoo:
                     problems.append(f"{place['file']} was made from other embeddings than the registry lists.")
             except TupateHubError as error:
                 problems.append(error.message)
+        try:
+            self.moments(space.name)
+        except TupateHubError as error:
+            problems.append(error.message)
         return problems
 
     # --- questions ---------------------------------------------------------------------------------------------
@@ -160,7 +187,11 @@ class Zoo:
         space: str | None = None,
         similarity: str = "update",
         centre: bool = False,
+        balance: bool = False,
+        blocks: str | None = None,
         explain: bool = False,
+        fuse: str | None = None,
+        base: str | None = None,
     ) -> Ranking:
         """Rank the tasks of a space by similarity to a task of the zoo, an adapter on disk, or an embedding.
 
@@ -172,10 +203,16 @@ class Zoo:
             How many neighbours; all of them by default.
         space, similarity : str, optional
             Where to look and how; by default the space of the query, or the registry's default space.
-        centre : bool
-            Centre the feature space over the zoo before taking cosines.
+        centre, balance : bool
+            Centre the feature space over the zoo; normalise every block on its own.
+        blocks : str, optional
+            Compare only blocks with this in their names (`value`, `layer.5`).
         explain : bool
-            Also give what each block contributes to each score.
+            Also give what each block contributes to each score, and an interval of the score over blocks.
+        fuse : str, optional
+            `layers` or `similarities`: rank by each and merge by reciprocal rank fusion.
+        base : str, optional
+            The base model of an adapter that names none.
 
         Raises
         ------
@@ -187,13 +224,10 @@ class Zoo:
             When a file is damaged, or the query's update is all zero.
         """
         from tupate_hub import search
+        from tupate_hub.view import View
 
-        return search.similar(self, query, k, space, similarity, centre, explain)
-
-    def with_index_removed(self, space: str) -> Zoo:
-        """The same zoo without the stored kernels of a space, which no longer fit."""
-        entry = replace(self.registry.space(space), index={})
-        return replace(self, registry=replace(self.registry, spaces={**self.registry.spaces, space: entry}))
+        view = View(similarity, centre, balance, blocks)
+        return search.similar(self, query, k, space=space, view=view, explain=explain, fuse=fuse, base=base)
 
     @cached_property
     def tasks(self) -> dict[str, Task]:
@@ -222,6 +256,3 @@ def _why(error: OSError) -> str:
     if isinstance(error, FileNotFoundError):
         return "does not exist"
     return f"cannot be opened ({error.strerror})"
-
-
-__all__ = ["ENVIRONMENT", "UnknownName", "Zoo", "bundled_root"]

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
-from toys import make_base, make_data
+from toys import REGIME, make_base, make_data
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Tiny matrices gain nothing from threads, which on a busy machine wait for each other."""
+    import torch
+
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
@@ -35,3 +44,16 @@ def load(data_folder: Path) -> Callable[[str], Any]:
     from tupate_hub.training.dataset import load_task
 
     return lambda name: load_task(data_folder, name)
+
+
+@pytest.fixture(scope="session")
+def tuned(base: Path, load: Callable[[str], Any]) -> Callable[[str], Any]:
+    """`tuned("toy_classes")` is the result of one undisturbed run of a toy task, made once."""
+    from tupate_hub.training.methods import get_method
+    from tupate_hub.training.tuner import tune
+
+    @cache
+    def run(name: str) -> Any:
+        return tune(base, load(name), get_method("lora"), REGIME)
+
+    return run

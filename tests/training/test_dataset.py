@@ -94,7 +94,9 @@ def test_an_unknown_task_lists_the_known_ones(data_folder):
     assert all(name in caught.value.hint for name in TASKS)
 
 
-@pytest.mark.parametrize("text", [None, "{", "[]", "{}", '{"tasks": 3}', '{"tasks": [{"kind": "regression"}]}', "[1]", "\xff"])
+@pytest.mark.parametrize(
+    "text", [None, "{", "[]", "{}", '{"tasks": 3}', '{"tasks": [{"kind": "regression"}]}', "[1]", "\xff"]
+)
 def test_a_bad_index_is_refused(tmp_path, text):
     if text is not None:
         (tmp_path / "tasks.json").write_bytes(text.encode("latin-1"))
@@ -103,7 +105,9 @@ def test_a_bad_index_is_refused(tmp_path, text):
     assert "docs/data.md" in caught.value.hint
 
 
-@pytest.mark.parametrize("fields", [{"kind": "tagging", "metric": "accuracy"}, {"metric": "accuracy"}, {"kind": KINDS[0]}])
+@pytest.mark.parametrize(
+    "fields", [{"kind": "tagging", "metric": "accuracy"}, {"metric": "accuracy"}, {"kind": KINDS[0]}]
+)
 def test_an_unknown_kind_or_no_metric_is_refused(folder, fields):
     (folder / "tasks.json").write_text(json.dumps({"tasks": [{"name": "toy_classes", **fields}]}))
     with pytest.raises(FormatError, match="'toy_classes' no metric or no known kind") as caught:
@@ -116,7 +120,15 @@ GOOD = gzip.compress(b'{"text_a": "a", "text_b": null, "label": 0}\n' * 3)
 
 @pytest.mark.parametrize(
     "raw",
-    [None, b"", b"no gzip", GOOD[:-9], GOOD[:20] + b"\0\0\0" + GOOD[23:], gzip.compress(b"{"), gzip.compress(b"\xff\xfe")],
+    [
+        None,
+        b"",
+        b"no gzip",
+        GOOD[:-9],
+        GOOD[:20] + b"\0\0\0" + GOOD[23:],
+        gzip.compress(b"{"),
+        gzip.compress(b"\xff\xfe"),
+    ],
 )
 @pytest.mark.parametrize("part", ["train", "validation"])
 def test_examples_that_cannot_be_read_are_refused_by_their_file(folder, part, raw):
@@ -141,5 +153,5 @@ def test_text_with_exotic_line_separators_stays_one_example(folder):
     text = "one\u2028two\x0bthree\x85four"
     path = folder / "tasks" / "toy_classes" / "validation.jsonl.gz"
     row = {"text_a": text, "text_b": None, "label": 1}
-    path.write_bytes(gzip.compress(json.dumps(row, ensure_ascii=False).replace("\\u000b", "\x20").encode() + b"\n"))
-    assert load_task(folder, "toy_classes").validation[0]["text_a"] == text.replace("\x0b", " ")
+    path.write_bytes(gzip.compress(json.dumps(row, ensure_ascii=False).encode() + b"\n"))
+    assert load_task(folder, "toy_classes").validation[0]["text_a"] == text

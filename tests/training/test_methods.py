@@ -24,7 +24,12 @@ def test_an_unknown_method_lists_the_known_ones():
 def test_the_configuration_has_what_the_settings_say():
     config = METHODS["lora"].config(r=3, alpha=6, targets=["key", "value"])
     assert (config.r, config.alpha, config.attn_matrices) == (3, 6, ["k", "v"])
-    assert (config.dropout, config.selfattn_lora, config.intermediate_lora, config.output_lora) == (0, True, False, False)
+    assert (config.dropout, config.selfattn_lora, config.intermediate_lora, config.output_lora) == (
+        0,
+        True,
+        False,
+        False,
+    )
 
 
 @pytest.mark.parametrize("targets", [["query"], ["key", "value"], ["query", "key", "value"]])

@@ -52,7 +52,9 @@ def test_spearman_shares_the_ranks_of_ties():
     assert scores["spearman"] == pytest.approx(1)
 
 
-@pytest.mark.parametrize(("gold", "guess"), [([1.0, 2.0, 3.0], [2.0, 2.0, 2.0]), ([2.0, 2.0], [1.0, 3.0]), ([2.0], [1.0])])
+@pytest.mark.parametrize(
+    ("gold", "guess"), [([1.0, 2.0, 3.0], [2.0, 2.0, 2.0]), ([2.0, 2.0], [1.0, 3.0]), ([2.0], [1.0])]
+)
 def test_a_constant_has_no_correlation(gold, guess):
     assert score("pearson_and_spearman", gold, guess) == {"primary": 0, "pearson": 0, "spearman": 0}
 

@@ -78,7 +78,9 @@ def _number(rng: random.Random) -> dict[str, Any]:
 def _span(rng: random.Random, answerable: bool = True) -> dict[str, Any]:
     answer = rng.choice(NUMBERS)
     context = _with(rng, filler(rng, 6, 12), answer) if answerable else " ".join(filler(rng, 6, 12))
-    answers = {"text": [answer], "answer_start": [context.index(answer)]} if answerable else {"text": [], "answer_start": []}
+    answers = (
+        {"text": [answer], "answer_start": [context.index(answer)]} if answerable else {"text": [], "answer_start": []}
+    )
     return {"context": context, "question": "how many ?", "answers": answers}
 
 

@@ -21,6 +21,7 @@ VERBS = {
     "explain": ("rank", "Show what each block adds to the similarity of two tasks."),
     "inspect": ("collect", "Say what a file or folder of tuned parameters holds."),
     "add": ("collect", "Read tuned parameters into a registry of your own."),
+    "stats": ("measure", "Measure a base model's inputs, for --similarity effect."),
     "pull": ("fetch", "Fetch a task's embedding, or weights ready to load."),
     "verify": ("fetch", "Check every file of a registry against its hash and its entry."),
     "list": ("browse", "List the tasks that a registry holds."),
@@ -63,7 +64,7 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="tupate-hub")
 def app() -> None:
-    """Which tuned adapter or dataset should I start from?
+    """Say which tuned adapter or dataset to start from.
 
     A zoo of task embeddings made of parameters that others have tuned, ranked by similarity.
 

@@ -17,7 +17,9 @@ _PATH = click.Path(path_type=Path)
 @click.command("inspect")
 @click.argument("path", type=_PATH)
 @click.option("--base", metavar="MODEL", help="The base model, where the file does not name one of the Hub.")
-@click.option("--base-weights", type=_PATH, metavar="PATH", help="The base model's safetensors, to subtract its biases.")
+@click.option(
+    "--base-weights", type=_PATH, metavar="PATH", help="The base model's safetensors, to subtract its biases."
+)
 @output.json_option
 def inspect_command(path: Path, base: str | None, base_weights: Path | None, as_json: bool) -> None:
     """Say what a file or folder of tuned parameters holds.
@@ -60,7 +62,7 @@ def inspect_command(path: Path, base: str | None, base_weights: Path | None, as_
             ("base", adapter.base or "not named: say it with --base MODEL"),
             ("blocks", ", ".join(f"{count} {form}" for form, count in forms.items())),
             ("ranks", ", ".join(map(str, ranks)) or None),
-            ("parameters", found["parameters"]),
+            ("parameters", sum(array.size for block in adapter.blocks for array in block.parts.values())),
             ("settings", ", ".join(f"{name} {value}" for name, value in adapter.settings.items())),
             ("left out", ", ".join(f"{count} {name}" for name, count in adapter.left_out.items()) or "nothing"),
             *[("note", note) for note in adapter.notes],
@@ -74,7 +76,9 @@ def inspect_command(path: Path, base: str | None, base_weights: Path | None, as_
 @click.argument("path", type=_PATH)
 @click.option("--task", help="The task's name. [default: what the file says, else its folder's name]")
 @click.option("--base", metavar="MODEL", help="The base model, where the file does not name one of the Hub.")
-@click.option("--base-weights", type=_PATH, metavar="PATH", help="The base model's safetensors, to subtract its biases.")
+@click.option(
+    "--base-weights", type=_PATH, metavar="PATH", help="The base model's safetensors, to subtract its biases."
+)
 @click.option("--all", "everything", is_flag=True, help="Add every adapter below PATH.")
 @click.option("--force", is_flag=True, help="Replace a task that the registry has already.")
 @output.registry_option

@@ -1,4 +1,4 @@
-"""The one place that prints: data to stdout, talk to stderr; tables for people, tab-separated when piped, JSON on request."""
+"""The one place that prints: data to stdout, talk to stderr; tables for people, tab-separated when piped, JSON."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Cell]], right: Sequenc
 
 def lines(pairs: Iterable[tuple[str, Cell]]) -> None:
     """Print names and values, one pair a line."""
-    listed = [(name, _cell(value)) for name, value in pairs]
+    listed = [(printable(name), _cell(value)) for name, value in pairs]
     width = max((len(name) for name, _ in listed), default=0)
     separator = "\t" if not sys.stdout.isatty() else "  "
     for name, value in listed:
@@ -68,7 +68,7 @@ def text(value: str) -> None:
 
 def note(sentence: str) -> None:
     """Say something beside the data, on stderr."""
-    click.echo(sentence, err=True)
+    click.echo(printable(sentence), err=True)
 
 
 def error(sentence: str, hint: str) -> None:

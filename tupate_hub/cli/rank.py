@@ -2,20 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from typing import Any, TypeVar
 
 import click
 
 from tupate_hub.cli import output
 
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def view_options(function: F) -> F:
+    """How to compare, the same on every verb that does."""
+    for option in (
+        click.option("--base", metavar="MODEL", help="The base model of an adapter that names none of the Hub."),
+        click.option("--blocks", metavar="PART", help="Only blocks with this in their names: value, layer.5, ..."),
+        click.option("--balance", is_flag=True, help="Normalise every block on its own."),
+        click.option(
+            "--similarity", default="update", show_default=True, help="update, tupate (the paper's) or effect."
+        ),
+        click.option("--space", help="The space to look in; see `tupate-hub spaces`."),
+    ):
+        function = option(function)
+    return function
+
 
 @click.command("similar")
 @click.argument("query")
 @click.option("-k", "--top", "k", type=click.IntRange(1), default=10, show_default=True, help="How many neighbours.")
-@click.option("--space", help="The space to look in; see `tupate-hub spaces`.")
-@click.option("--similarity", default="update", show_default=True, help="update, or tupate (the paper's).")
+@view_options
 @click.option("--centre", is_flag=True, help="Centre the embeddings over the zoo first.")
-@click.option("--explain", is_flag=True, help="Add the blocks that contribute most to each score.")
+@click.option("--fuse", metavar="WHAT", help="Rank by each of the layers, or similarities, and merge the rankings.")
+@click.option("--explain", is_flag=True, help="Add an interval and the blocks that contribute most to each score.")
 @output.registry_option
 @output.json_option
 def similar_command(
@@ -23,7 +42,11 @@ def similar_command(
     k: int,
     space: str | None,
     similarity: str,
+    balance: bool,
+    blocks: str | None,
+    base: str | None,
     centre: bool,
+    fuse: str | None,
     explain: bool,
     registry: str | None,
     as_json: bool,
@@ -39,45 +62,61 @@ def similar_command(
     """
     from tupate_hub.zoo import Zoo
 
-    ranking = Zoo.open(registry).similar(query, k, space=space, similarity=similarity, centre=centre, explain=explain)
+    ranking = Zoo.open(registry).similar(
+        query,
+        k,
+        space=space,
+        similarity=similarity,
+        centre=centre,
+        balance=balance,
+        blocks=blocks,
+        explain=explain,
+        fuse=fuse,
+        base=base,
+    )
     if as_json:
         neighbors = [asdict(neighbor) for neighbor in ranking.neighbors]
-        for neighbor in neighbors:
-            if not explain:
-                del neighbor["contributions"]
-        output.document(
-            {
-                "query": ranking.query,
-                "space": ranking.space,
-                "similarity": ranking.similarity,
-                "centred": ranking.centred,
-                "neighbors": neighbors,
-            }
-        )
+        if not explain:
+            neighbors = [
+                {name: one[name] for name in one if name not in ("interval", "contributions")} for one in neighbors
+            ]
+        head = {name: getattr(ranking, name) for name in ("query", "space", "similarity", "centred", "fused")}
+        output.document({**head, "neighbors": neighbors})
         return
-    output.note(f"{ranking.query} in {ranking.space}, {ranking.similarity}{', centred' if centre else ''}")
+    ways = [similarity, *(f"fused over {fuse}",) * bool(fuse), *("centred",) * centre, *("balanced",) * balance]
+    output.note(f"{ranking.query} in {ranking.space}: {', '.join(ways)}{f', blocks {blocks}' if blocks else ''}")
     columns = ["rank", "task", "score", "percentile", "kind", "train size", "note"]
     rows: list[list[output.Cell]] = []
     for one in ranking.neighbors:
         share = None if one.percentile is None else f"{one.percentile:.0f}"
-        rows.append([one.rank, one.task, one.score, share, one.kind, one.train_size, ", ".join(one.notes)])
+        score = f"{one.score:.4f}" if fuse else one.score
+        rows.append([one.rank, one.task, score, share, one.kind, one.train_size, ", ".join(one.notes)])
         if explain:
+            low, high = one.interval or (one.score, one.score)
             best = sorted(one.contributions.items(), key=lambda item: -abs(item[1]))[:3]
-            rows[-1].append("; ".join(f"{name} {value:+.3f}" for name, value in best))
-    output.table(
-        [*columns, "blocks"] if explain else columns, rows, right=("rank", "score", "percentile", "train size")
-    )
+            rows[-1] += [f"{low:.3f} to {high:.3f}", "; ".join(f"{name} {value:+.3f}" for name, value in best)]
+    more = ["interval", "blocks"] if explain else []
+    output.table([*columns, *more], rows, right=("rank", "score", "percentile", "train size"))
 
 
 @click.command("explain")
 @click.argument("first")
 @click.argument("second")
-@click.option("--space", help="The space to look in; see `tupate-hub spaces`.")
-@click.option("--similarity", default="update", show_default=True, help="update, or tupate (the paper's).")
+@view_options
+@click.option("--by-layer", is_flag=True, help="A picture: layers down, places across.")
 @output.registry_option
 @output.json_option
 def explain_command(
-    first: str, second: str, space: str | None, similarity: str, registry: str | None, as_json: bool
+    first: str,
+    second: str,
+    space: str | None,
+    similarity: str,
+    balance: bool,
+    blocks: str | None,
+    base: str | None,
+    by_layer: bool,
+    registry: str | None,
+    as_json: bool,
 ) -> None:
     """Show what each block adds to the similarity of two tasks.
 
@@ -85,17 +124,45 @@ def explain_command(
 
     \b
       tupate-hub explain squad squad_v2
+      tupate-hub explain squad ./my-lora --by-layer
     """
     from tupate_hub.search import explain_pair
+    from tupate_hub.view import View
     from tupate_hub.zoo import Zoo
 
-    score, parts = explain_pair(Zoo.open(registry), first, second, space, similarity)
+    view = View(similarity, False, balance, blocks)
+    score, parts = explain_pair(Zoo.open(registry), first, second, space=space, view=view, base=base)
     if as_json:
         output.document(
             {"first": first, "second": second, "similarity": similarity, "score": score, "contributions": parts}
         )
         return
     output.note(f"{first} and {second}, {similarity}: {score:.4f}")
+    if by_layer:
+        _picture(parts, score)
+        return
     peak = max(map(abs, parts.values()), default=0.0) or 1.0
     rows = [[name, f"{value:+.4f}", "█" * round(20 * abs(value) / peak)] for name, value in parts.items()]
     output.table(["block", "contribution", ""], [*rows, ["total", f"{score:+.4f}", ""]], right=("contribution",))
+
+
+def _picture(parts: Mapping[str, float], score: float) -> None:
+    """Layers down, places across, a number and a shade each; the sums of the rows add up to the score."""
+    from tupate_hub.embedding import kind_of, layer_of
+
+    layers = list(dict.fromkeys(map(layer_of, parts)))
+    kinds = list(dict.fromkeys(map(kind_of, parts)))
+    cells = {(layer_of(name), kind_of(name)): value for name, value in parts.items()}
+    peak = max(map(abs, parts.values()), default=0.0) or 1.0
+    rows: list[list[output.Cell]] = []
+    for layer in layers:
+        values = [cells.get((layer, kind)) for kind in kinds]
+        total = sum(value for value in values if value is not None)
+        rows.append([layer, *(None if value is None else _shade(value, peak) for value in values), f"{total:+.4f}"])
+    totals = [sum(value for (_, one), value in cells.items() if one == kind) for kind in kinds]
+    rows.append(["total", *(f"{total:+.4f}" for total in totals), f"{score:+.4f}"])
+    output.table(["layer", *kinds, "total"], rows, right=(*kinds, "total"))
+
+
+def _shade(value: float, peak: float) -> str:
+    return f"{' ░▒▓█'[round(4 * abs(value) / peak)]} {value:+.4f}"

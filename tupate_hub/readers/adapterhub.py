@@ -17,7 +17,7 @@ from tupate_hub.embedding import Adapter, make_block
 from tupate_hub.readers import lowrank
 from tupate_hub.readers.names import block_name, is_head
 from tupate_hub.readers.prefix import flatten_prefix, prefix_blocks
-from tupate_hub.readers.source import Array, Findings, Source, floats
+from tupate_hub.readers.source import Array, Findings, Source, floats, is_plain
 
 #: The container that stands before the adapter's name in a key, legacy names included, and what it holds.
 _CONTAINERS: Mapping[str, str] = MappingProxyType(
@@ -39,8 +39,9 @@ _CONTAINERS: Mapping[str, str] = MappingProxyType(
 )
 _UNITED: Mapping[frozenset[str], str] = MappingProxyType(
     {
-        frozenset({"prefix_tuning", "bottleneck"}): "mam",
-        frozenset({"prefix_tuning", "bottleneck", "lora"}): "unipelt",
+        frozenset({"prefix", "scaled-parallel"}): "mam",
+        frozenset({"prefix", "parallel"}): "mam",
+        frozenset({"prefix", "adapter", "lora"}): "unipelt",
     }
 )
 _PLACES: Mapping[str, str] = MappingProxyType(
@@ -80,9 +81,9 @@ def read_adapterhub(source: Source) -> Adapter:
     if found.left_out["gates"]:
         found.notes.append(_GATED)
     version = source.config.get("version")
-    if isinstance(version, str):
+    if is_plain(version):
         found.settings["version"] = version
-    method = methods[0] if len(methods) == 1 else _UNITED.get(frozenset(configs), "union")
+    method = _UNITED.get(frozenset(methods), "+".join(sorted(methods)))
     adapter = found.adapter(source, method, source.config.get("model_name"))
     name = source.config.get("name")
     return replace(adapter, task=name) if isinstance(name, str) and name else adapter
@@ -179,11 +180,9 @@ def _read_bottleneck(source: Source, config: Mapping[str, Any], keys: _Keys, fou
         scale = float(scaling[0]) if scaling.size == 1 else 1.0
         found.blocks.append(make_block(block_name(module), arrays, scale, source.where))
     wanted = ("non_linearity", "reduction_factor", "scaling", "is_parallel", "mh_adapter", "output_adapter")
-    found.settings |= {key: config[key] for key in wanted if key in config}
-    if config.get("use_gating"):
-        found.left_out["gates"] += 0
+    found.settings |= {key: config[key] for key in wanted if is_plain(config.get(key))}
     if config.get("is_parallel"):
-        return "parallel" if written == 1.0 else "scaled-parallel"
+        return "parallel" if fixed == 1.0 and not isinstance(written, str) else "scaled-parallel"
     beside_attention = {"attention" in module.rpartition(".layer.")[2] for module in modules}
     return "adapter-houlsby" if beside_attention == {True, False} else "adapter"
 

@@ -15,7 +15,7 @@ from tupate_hub.readers.names import block_name, is_head
 from tupate_hub.readers.source import Array, Findings, Source, check_weights, floats, read_weights
 from tupate_hub.tensorfile import parse_tensorfile, read_header
 
-_MOST_HEADER = 100_000_000
+_MOST_HEADER = 16_000_000
 _PROBE = 4096
 
 
@@ -143,7 +143,7 @@ def _header(path: Path) -> tuple[dict[str, Any], int]:
         size = path.stat().st_size
         with path.open("rb") as handle:
             length = int.from_bytes(handle.read(8), "little")
-            data = length.to_bytes(8, "little") + handle.read(min(length, _MOST_HEADER))
+            data = length.to_bytes(8, "little") + handle.read(min(length, size, _MOST_HEADER))
     except OSError as error:
         raise FormatError(f"{path} cannot be read: {error.strerror}.") from error
     header, begin = read_header(data, str(path), size)

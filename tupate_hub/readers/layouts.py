@@ -16,7 +16,7 @@ from tupate_hub.readers.bitfit import header_keys, read_biases, read_checkpoint
 from tupate_hub.readers.mlx import read_mlx
 from tupate_hub.readers.peft import read_peft
 from tupate_hub.readers.prompts import read_prompt
-from tupate_hub.readers.source import Source, read_config, read_weights, short_list
+from tupate_hub.readers.source import Legacy, Source, read_config, read_weights, short_list
 
 CONFIG = "adapter_config.json"
 
@@ -139,7 +139,12 @@ def detect(path: Path) -> Detection:
 
 
 def read_adapter(
-    path: Path, *, base: str | None = None, task: str | None = None, base_weights: Path | None = None
+    path: Path,
+    *,
+    base: str | None = None,
+    task: str | None = None,
+    base_weights: Path | None = None,
+    legacy: Legacy | None = None,
 ) -> Adapter:
     """Read tuned parameters, whichever library left them.
 
@@ -153,6 +158,8 @@ def read_adapter(
         The task's name.
     base_weights : Path, optional
         The base model's safetensors file or folder; biases are then read as differences from its.
+    legacy : callable, optional
+        Reads files that torch wrote before 1.6: `tupate_hub.training.legacy.load_legacy`, where torch is installed.
 
     Raises
     ------
@@ -160,7 +167,7 @@ def read_adapter(
         For everything that is not read, each with its own sentence.
     """
     detection, layout, config = _detect(path)
-    tensors = read_weights(detection.weights) if layout.whole else {}
+    tensors = read_weights(detection.weights, legacy) if layout.whole else {}
     source = Source(path, detection.weights, config, tensors, layout.name, base, task, base_weights)
     adapter = layout.read(source)
     return replace(adapter, task=task) if task else adapter
@@ -227,6 +234,8 @@ def _with_config(
     weights = next((name for pattern in layout.weights for name in names if fnmatchcase(name, pattern)), None)
     if weights is None and not path.is_dir() and path.suffix in (".safetensors", ".bin", ".npz"):
         weights = path.name
+    if weights is None and not path.is_dir():
+        raise FormatError(f"{path} is no weights file of an adapter.", hint=f"name its folder: {folder}")
     if weights is None:
         wanted = " or ".join(layout.weights)
         raise FormatError(f"{path} holds a configuration and no weights: {wanted} is missing.")

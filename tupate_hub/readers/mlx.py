@@ -34,7 +34,9 @@ def read_mlx(source: Source) -> Adapter:
     if "scale" not in parameters:
         found.notes.append("The file does not say its scale; 1 is taken, on which no cosine depends.")
     elif "alpha" in parameters:
-        found.notes.append("The first mlx-lm multiplied by alpha / rank too; a common factor, on which no cosine depends.")
+        found.notes.append(
+            "The first mlx-lm multiplied by alpha / rank too; a common factor, on which no cosine depends."
+        )
     ranks = set()
     for module, factors in modules.items():
         a, b = lowrank.pair(source, module, factors)

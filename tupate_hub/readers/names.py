@@ -9,7 +9,7 @@ import re
 _ROOTS = re.compile(
     r"(?:base_model\.(?:model\.)?|_orig_mod\.|module\.|0\.auto_model\.|auto_model\.|model\.|language_model\."
     r"|(?:bert|roberta|distilbert|deberta|electra|albert|mpnet|longformer|mobilebert|xlm|vit|beit|deit|bart|plbart"
-    r"|led|xmod|mbart|clip|whisper|gpt_neox|backbone|pretrained_model)\.(?=[A-Za-z])"
+    r"|led|xmod|esm|funnel|convbert|ernie|rembert|roformer|layoutlm|nezha|fnet|luke|swin|dinov2|wav2vec2|hubert|mbart|clip|whisper|gpt_neox|backbone|pretrained_model)\.(?=[A-Za-z])"
     r"|transformer\.(?=h\.|wte\.|wpe\.|ln_f\.|blocks\.|encoder\.|decoder\.|word_embeddings))*"
 )
 
@@ -36,6 +36,10 @@ _HEADS = frozenset(
 )
 
 
+#: Heads whose shape is that of the vocabulary, the same for every task: an adapter of one is compared like any other.
+_LANGUAGE_HEADS = frozenset({"lm_head", "cls", "predictions", "vocab_transform", "vocab_projector", "vocab_layer_norm"})
+
+
 def block_name(module: str) -> str:
     """The canonical name of a module: wrappers and the backbone's attribute taken off.
 
@@ -47,6 +51,11 @@ def block_name(module: str) -> str:
     match = _ROOTS.match(module)
     name = module[match.end() :] if match else module
     return name.replace(".base_layer", "").replace(".original_module", "")
+
+
+def is_task_head(key: str) -> bool:
+    """Whether a tensor belongs to a head whose shape depends on the task: a head, but no language model's."""
+    return block_name(key).partition(".")[0] in _HEADS - _LANGUAGE_HEADS
 
 
 def is_head(key: str) -> bool:

@@ -22,7 +22,7 @@ from tupate_hub.errors import FormatError
 Array = NDArray[Any]
 
 _HEADER = re.compile(
-    r"\{ *'descr': '(?P<dtype>[<>=|][fiu][1248])', 'fortran_order': (?P<fortran>True|False), "
+    r"\{ *'descr': '(?P<dtype>[<>=|](?:f[248]|[iu][1248]))', 'fortran_order': (?P<fortran>True|False), "
     r"'shape': \((?P<shape>[0-9L, ]*)\),? *\} *\n?"
 )
 _OBJECTS = re.compile(r"'descr': '?[<>=|]*O")
@@ -101,5 +101,8 @@ def _check_members(path: Path, members: list[zipfile.ZipInfo]) -> None:
         raise FormatError(f"{path} holds {len(members)} arrays; at most {_MOST_MEMBERS} are read.")
     if any(member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for member in members):
         raise FormatError(f"{path} is compressed in a way that NumPy does not write.")
-    if sum(member.file_size for member in members) > _MOST_GROWTH * path.stat().st_size + _SPARE:
+    size = path.stat().st_size
+    if any(member.compress_size > size for member in members):
+        raise FormatError(f"{path} is truncated: an array is longer than the file.")
+    if sum(member.file_size for member in members) > _MOST_GROWTH * size + _SPARE:
         raise FormatError(f"{path} claims to unpack to much more than its own size.")

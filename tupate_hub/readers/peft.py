@@ -10,9 +10,9 @@ import numpy as np
 from tupate_hub.embedding import Adapter, make_block
 from tupate_hub.readers import lowrank
 from tupate_hub.readers.bitfit import bias_blocks
-from tupate_hub.readers.names import block_name, is_head
+from tupate_hub.readers.names import block_name, is_head, is_task_head
 from tupate_hub.readers.prefix import prefix_blocks
-from tupate_hub.readers.source import Array, Findings, Source, floats
+from tupate_hub.readers.source import Array, Findings, Source, floats, is_plain
 
 Modules = dict[str, dict[str, Array]]
 
@@ -62,7 +62,7 @@ def read_peft(source: Source) -> Adapter:
         )
     found = Findings()
     version = source.config.get("peft_version")
-    if isinstance(version, str):
+    if is_plain(version):
         found.settings["peft_version"] = version
     method = reader(source, found)
     return found.adapter(source, method, source.config.get("base_model_name_or_path"))
@@ -79,6 +79,9 @@ def _sort_keys(source: Source, found: Findings) -> tuple[Modules, dict[str, Arra
     for key, array in source.tensors.items():
         pieces = key.split(".")
         at = next((index for index, piece in enumerate(pieces) if piece in _PARTS), None)
+        if at is not None and is_task_head(key):
+            found.left_out["heads"] += 1  # an adapter of a head: its shape differs from task to task
+            continue
         if at is None:
             _leave_out(found, biases, key, array, full_copies)
             continue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from tupate_hub.space import normalise_base
 from tupate_hub.tensorfile import read_tensorfile
 
 Array = NDArray[Any]
+Legacy = Callable[[Path], dict[str, Array] | Array]
 
 #: The name under which a file that holds one bare array keeps it.
 BARE = ""
@@ -26,7 +27,8 @@ _POINTER = b"version https://git-lfs"
 _MOST_CONFIG = 4_000_000
 _MOST_WEIGHTS = 8_000_000_000
 _FEWEST_BYTES = 32
-_MOST_KEY = 1000
+_MOST_KEY = 500
+_MOST_TENSORS = 50_000
 
 
 @dataclass(frozen=True)
@@ -144,8 +146,15 @@ def floats(source: Source, key: str, array: Array) -> NDArray[np.float32]:
     """
     if array.dtype.kind != "f":
         raise source.refuse(f"holds {key!r} as {array.dtype}; only floating-point weights are read.")
+    if array.dtype.itemsize <= 4:
+        return np.asarray(array, dtype=np.float32)
     with np.errstate(over="ignore"):  # what overflows becomes infinity, which make_block refuses by name
         return np.asarray(array, dtype=np.float32)
+
+
+def is_plain(value: object) -> bool:
+    """Whether a configuration's value is a short scalar, fit to be kept among an adapter's settings."""
+    return isinstance(value, (str, int, float)) and len(repr(value)) <= 80
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -168,8 +177,10 @@ def read_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def read_weights(path: Path) -> Mapping[str, Array]:
+def read_weights(path: Path, legacy: Legacy | None = None) -> Mapping[str, Array]:
     """The arrays of a weights file by key, the format told from the name's ending; a bare array has the key `BARE`.
+
+    `legacy` reads files of torch before 1.6 (`tupate_hub.training.legacy.load_legacy`); without it they are refused.
 
     Raises
     ------
@@ -187,10 +198,12 @@ def read_weights(path: Path) -> Mapping[str, Array]:
     else:
         from tupate_hub.readers.torchfile import read_torch_file
 
-        tensors = read_torch_file(path)
+        tensors = read_torch_file(path, legacy)
     named = tensors if isinstance(tensors, Mapping) else {BARE: tensors}
     if not named:
         raise FormatError(f"{path} holds no tensors.")
+    if len(named) > _MOST_TENSORS:
+        raise FormatError(f"{path} holds {len(named)} tensors; at most {_MOST_TENSORS} are read.")
     if any(len(key) > _MOST_KEY for key in named):
         raise FormatError(f"{path} holds a key of more than {_MOST_KEY} characters.")
     return named

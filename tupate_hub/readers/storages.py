@@ -19,8 +19,6 @@ from tupate_hub.readers.archive import Archive
 Array = NDArray[Any]
 
 MOST_TENSORS = 50_000
-#: Distinct views of shared storages may repeat an archive's bytes this often, and this many bytes are always free.
-_MOST_REPEATS, _FREE_BYTES = 2, 1_000_000
 
 
 @dataclass(frozen=True)
@@ -33,11 +31,10 @@ class StorageType:
 
 @dataclass(frozen=True)
 class Storage:
-    """One storage as a 1-D array; `width` is the bytes that a number takes in the file."""
+    """One storage as a 1-D array."""
 
     key: str
     array: Array
-    width: int
 
 
 class Storages:
@@ -49,10 +46,6 @@ class Storages:
         self.where = archive.where
         self.opened: dict[tuple[str, int], Storage] = {}
         self.views: dict[tuple[Any, ...], Array] = {}
-        stored = sum(
-            len(member.data) for name, member in archive.members.items() if name.startswith(self.folder)
-        )
-        self.bytes_left = _MOST_REPEATS * stored + _FREE_BYTES
         self.tensors_left = MOST_TENSORS
 
     def open(self, kind: StorageType, key: str, length: int) -> Storage:
@@ -62,7 +55,7 @@ class Storages:
             data = self.archive.read(self.folder + key)
             if len(data) % kind.stored.itemsize:
                 raise self._misfit(key)
-            known = Storage(key, kind.convert(np.frombuffer(data, dtype=kind.stored)), kind.stored.itemsize)
+            known = Storage(key, kind.convert(np.frombuffer(data, dtype=kind.stored)))
             self.opened[key, id(kind)] = known
         if len(known.array) != length:
             raise self._misfit(key)
@@ -80,9 +73,6 @@ class Storages:
         last = offset + sum((length - 1) * stride for length, stride in zip(shape, strides, strict=True))
         if size > len(base) or (size and last >= len(base)) or math.prod(filter(None, shape)) >= 2**56:
             raise FormatError(f"{self.where} has a tensor that reaches beyond its storage {storage.key[:80]!r}.")
-        self.bytes_left -= size * storage.width
-        if self.bytes_left < 0:
-            raise FormatError(f"{self.where} has tensors that overlap so much that they exceed the file.")
         # A stride along which there is one number means nothing, and may be too large for numpy.
         steps = tuple(
             base.itemsize * (stride if length > 1 else 1) for length, stride in zip(shape, strides, strict=True)

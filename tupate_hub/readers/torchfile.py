@@ -8,6 +8,7 @@ structure; `data/<key>`, the bytes of each storage; `byteorder`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,11 @@ Tensors = dict[str, Array]
 _MOST_PICKLE = 4_000_000
 _LEGACY_MAGIC = b"\x80\x02\x8a\x0a"
 _LFS_MAGIC = b"version https://git-lfs"
+
+#: Tensors that share storages may repeat the file's bytes this often, and this many bytes are always free.
+_MOST_REPEATS, _FREE_BYTES = 2, 1_000_000
+#: Where AdapterHub's library saves one prefix again for every layer: these are counted once.
+_POOL = re.compile(r"\.(?:layers?|block|h)\.\d+(?=\..*\.prefix_tuning\.pool\.)")
 
 #: The keys under which training loops keep the state dict of a model, first come first served.
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
@@ -85,7 +91,10 @@ def parse_torch_file(data: bytes, where: str) -> Tensors | Array:
     pickle = archive.read(f"{roots[0]}/data.pkl")
     if len(pickle) > _MOST_PICKLE:
         raise FormatError(f"{where} has a pickle of {len(pickle)} bytes; at most {_MOST_PICKLE} are read.")
-    return _tensors(Machine(bytes(pickle), Storages(archive, roots[0]), where).run(), where)
+    tensors = _tensors(Machine(bytes(pickle), Storages(archive, roots[0]), where).run(), where)
+    if isinstance(tensors, dict):
+        _check_repeats(tensors, len(data), where)
+    return tensors
 
 
 def _check_kind(data: bytes, where: str) -> None:
@@ -115,3 +124,10 @@ def _tensors(value: Any, where: str) -> Tensors | Array:
     if not all(isinstance(key, str) for key in found):
         raise FormatError(f"{where} numbers its tensors instead of naming them.")
     return found
+
+
+def _check_repeats(tensors: Tensors, size: int, where: str) -> None:
+    """Refuse a small file whose tensors share storages so often that copies of them would fill the memory."""
+    counted = {(_POOL.sub("", name, count=1), id(array)): array.nbytes for name, array in tensors.items()}
+    if sum(counted.values()) > _MOST_REPEATS * size + _FREE_BYTES:
+        raise FormatError(f"{where} has tensors that overlap so much that they exceed the file.")

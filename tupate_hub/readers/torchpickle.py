@@ -56,8 +56,12 @@ class Machine:
         FormatError
             For anything that torch.save does not write.
         """
+        code, most = self.code, len(self.code)
         for _ in range(MOST_STEPS):
-            opcode = self.take(1)[0]
+            if self.at >= most:
+                raise self.truncated()
+            opcode = code[self.at]
+            self.at += 1
             if opcode == _STOP:
                 value = self.pop()
                 if self.stack:
@@ -73,7 +77,7 @@ class Machine:
         """The next bytes of the pickle."""
         piece = self.code[self.at : self.at + count]
         if len(piece) != count:
-            raise FormatError(f"{self.where} is damaged: its pickle is truncated.")
+            raise self.truncated()
         self.at += count
         return piece
 
@@ -125,6 +129,10 @@ class Machine:
         if len(self.stack) <= self.floor() or type(self.stack[-1]) is not kind:
             raise self.malformed()
         return self.stack[-1]
+
+    def truncated(self) -> FormatError:
+        """The error for a pickle that ends too early."""
+        return FormatError(f"{self.where} is damaged: its pickle is truncated.")
 
     def malformed(self) -> FormatError:
         """The error for a pickle that does not add up."""
@@ -203,9 +211,9 @@ def _tuple_of(count: int) -> Callable[[Machine], None]:
 
 
 def _remember(machine: Machine, index: int) -> None:
-    value = machine.pop()
-    machine.push(value)
-    machine.memo[index] = value
+    if len(machine.stack) <= machine.floor():
+        raise machine.malformed()
+    machine.memo[index] = machine.stack[-1]
 
 
 def _recall(machine: Machine, index: int) -> None:

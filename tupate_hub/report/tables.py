@@ -23,11 +23,22 @@ def zoo_page(registry: Registry) -> str:
         parts.append(
             f"\n## {space.name}\n\n{len(entries)} tasks on `{space.base}` by {space.method} ({settings}), "
             f"{sum(entry.bytes for entry in entries) / 1e6:.1f} MB. "
-            f"{weak} of them do not beat their trivial baseline by more than a standard error and are flagged `weak`.\n\n"
+            f"{weak} do not beat their trivial baseline by more than a standard error and are flagged `weak`.\n\n"
         )
         parts.append(
             markdown_table(
-                ["task", "kind", "metric", "score", "baseline", "baseline rule", "examples", "steps", "seconds", "note"],
+                [
+                    "task",
+                    "kind",
+                    "metric",
+                    "score",
+                    "baseline",
+                    "baseline rule",
+                    "examples",
+                    "steps",
+                    "seconds",
+                    "note",
+                ],
                 [_row(registry, entry) for entry in entries],
             )
         )

@@ -190,8 +190,8 @@ def predict_spans(
 ) -> list[str]:
     """The best answer text of each example over all its windows; "" where no answer wins (SQuAD 2 only).
 
-    A span's value is start logit + end logit of one window, at most 30 tokens long; with `no_answer`, the smallest value
-    of [CLS] over the windows competes with it, as in the official SQuAD 2 evaluation of BERT.
+    A span's value is start logit + end logit of one window, at most 30 tokens long; with `no_answer`, the smallest
+    value of [CLS] over the windows competes with it, as in the official SQuAD 2 evaluation of BERT.
     """
     best: dict[int, tuple[float, str]] = {}
     nothing: dict[int, float] = {}

@@ -45,6 +45,12 @@ def _accuracy(gold: Predictions, predicted: Predictions) -> float:
     return float(accuracy_score(gold, predicted))
 
 
+def _matthews(gold: NDArray[Any], predicted: NDArray[Any]) -> float:
+    if np.ptp(predicted) == 0 or np.ptp(gold) == 0:  # scikit-learn gives 0 as well, with a warning for one class
+        return 0.0
+    return float(matthews_corrcoef(gold, predicted))
+
+
 def _macro_f1(gold: Predictions, predicted: Predictions) -> float:
     return float(f1_score(gold, predicted, average="macro", zero_division=0))
 
@@ -57,7 +63,7 @@ _METRICS: Mapping[str, Callable[[Any, Any], Scores]] = {
     "accuracy": lambda g, p: {"accuracy": _accuracy(g, p)},
     "accuracy_and_f1": lambda g, p: {"accuracy": _accuracy(g, p), "f1": _positive_f1(g, p)},
     "accuracy_and_macro_f1": lambda g, p: {"accuracy": _accuracy(g, p), "macro_f1": _macro_f1(g, p)},
-    "matthews_correlation": lambda g, p: {"matthews": float(matthews_corrcoef(g, p))},
+    "matthews_correlation": lambda g, p: {"matthews": _matthews(g, p)},
     "pearson_and_spearman": _correlations,
     "macro_f1": lambda g, p: {"macro_f1": _macro_f1(g, p)},
     "macro_recall": lambda g, p: {"macro_recall": float(recall_score(g, p, average="macro", zero_division=0))},

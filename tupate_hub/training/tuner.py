@@ -132,9 +132,7 @@ class _Run:
         if data.kind == "extractive_qa":
             self.train_features = thin_empty_windows(self.train_features, data.train)
         self.held_features = encode(self.tokenizer, data.kind, data.held_out, regime.max_length)
-        self.steps = min(
-            regime.steps, regime.most_epochs * math.ceil(len(self.train_features) / regime.batch_size)
-        )
+        self.steps = min(regime.steps, regime.most_epochs * math.ceil(len(self.train_features) / regime.batch_size))
         self.model = build_model(base, data, method, regime.init_seed)
         self.parameters = [value for value in self.model.parameters() if value.requires_grad]
         self.optimizer = self._make_optimizer()

@@ -1,0 +1,88 @@
+"""Tables: cells that cannot break their table, and the page of a zoo with every figure of its registry."""
+
+import re
+
+import pytest
+
+from tupate_hub.registry import Entry, Registry, SpaceEntry, Task
+from tupate_hub.report.tables import markdown_table, zoo_page
+
+
+def rows_of(page):
+    """The cells of every row that is neither a heading nor a rule."""
+    lines = [line for line in page.splitlines() if line.startswith("| ") and not line.startswith(("| ---", "| task "))]
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+
+
+def entry(task, space="toy/lora", flags=(), size=150_000, **scores):
+    return Entry(
+        task,
+        space,
+        f"zoo/{space}/{task}.safetensors",
+        size,
+        "0" * 64,
+        source={"kind": "trained", "train_examples": 90, "steps": 40, "seed": 0, "seconds": 12.6},
+        scores={"primary": 0.87654, "baseline": 0.5, "baseline_rule": "always 0", **scores},
+        flags=flags,
+    )
+
+
+def registry(*entries, settings=None):
+    made = Registry()
+    for one in entries:
+        base, _, method = one.space.rpartition("/")
+        space = SpaceEntry(one.space, f"acme/{base}", method, "0" * 64, settings or {"r": 8, "alpha": 16})
+        task = Task(one.task, one.task.upper(), kind="classification", metric="accuracy")
+        made = made.with_entry(one, task, space)
+    return made
+
+
+def test_a_table():
+    assert markdown_table(["a", "b"], [["1", "2"], ["3", ""]]) == "| a | b |\n| --- | --- |\n| 1 | 2 |\n| 3 |  |\n"
+
+
+def test_a_table_without_rows_is_a_heading():
+    assert markdown_table(["a"], []) == "| a |\n| --- |\n"
+
+
+def test_a_bar_in_a_cell_is_no_column():
+    assert markdown_table(["a"], [["x|y"]]).splitlines()[-1] == "| x\\|y |"
+
+
+def test_each_embedding_is_a_row():
+    page = zoo_page(registry(entry("sst2"), entry("rte", flags=("weak",), primary=0.5, baseline_rule="always 1")))
+    assert rows_of(page) == [
+        ["rte", "classification", "accuracy", "0.500", "0.500", "always 1", "90", "40", "13", "weak"],
+        ["sst2", "classification", "accuracy", "0.877", "0.500", "always 0", "90", "40", "13", ""],
+    ]
+
+
+def test_the_columns_are_named():
+    heading = next(line for line in zoo_page(registry(entry("sst2"))).splitlines() if line.startswith("| task"))
+    columns = ["task", "kind", "metric", "score", "baseline", "baseline rule", "examples", "steps", "seconds", "note"]
+    assert [cell.strip() for cell in heading.strip("|").split("|")] == columns
+
+
+@pytest.mark.parametrize(("weak", "said"), [(0, "0"), (2, "2")])
+def test_a_space_is_summed_up(weak, said):
+    entries = [entry(name, flags=("weak",) if number < weak else ()) for number, name in enumerate(("a", "b", "c"))]
+    page = zoo_page(registry(*entries))
+    assert "## toy/lora\n\n3 tasks on `acme/toy` by lora (alpha 16, r 8), 0.5 MB." in page
+    assert re.findall(r"(\d+)[^.|]* do not beat their trivial baseline", page) == [said]
+
+
+def test_each_space_has_its_own_table():
+    page = zoo_page(registry(entry("sst2", "one/lora"), entry("rte", "two/lora"), entry("sst2", "two/lora")))
+    first, second = page.split("## two/lora")
+    assert [row[0] for row in rows_of(first)] == ["sst2"]
+    assert [row[0] for row in rows_of(second)] == ["rte", "sst2"]
+
+
+def test_the_page_says_how_it_is_made():
+    assert zoo_page(Registry()).startswith("# The bundled zoo\n\nGenerated from `registry.json` by ")
+    assert "scripts/build_zoo.py" in zoo_page(Registry())
+
+
+def test_the_same_registry_gives_the_same_page():
+    pair = entry("sst2"), entry("rte")
+    assert zoo_page(registry(*pair)) == zoo_page(registry(*pair[::-1]))

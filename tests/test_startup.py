@@ -1,0 +1,93 @@
+"""What a command loads, seen in a fresh process: only what it needs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from builders import prompt
+
+HEAVY = (
+    "numpy",
+    "safetensors",
+    "huggingface_hub",
+    "requests",
+    "httpx",
+    "torch",
+    "transformers",
+    "adapters",
+    "peft",
+    "scipy",
+)
+PROGRAM = """
+import sys
+from tupate_hub.cli import run
+code = run(sys.argv[2:])
+sys.stdout.flush()
+print("LOADED", *[name for name in sys.argv[1].split() if name in sys.modules], file=sys.stderr)
+sys.exit(code)
+"""
+
+
+def loaded(program: str, *arguments: str | Path) -> set[str]:
+    """Which of HEAVY a fresh process has loaded after running a program."""
+    done = subprocess.run(
+        [sys.executable, "-c", program, " ".join(HEAVY), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ},
+    )
+    assert done.returncode == 0, done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("LOADED")]
+    return set(line.split()[1:])
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["similar", "--help"], ["pull", "--help"]])
+def test_help_loads_nothing(arguments: list[str]) -> None:
+    assert loaded(PROGRAM, *arguments) == set()
+
+
+@pytest.mark.parametrize("arguments", [["list"], ["spaces"], ["list", "--json"]])
+def test_looking_at_the_registry_loads_nothing(arguments: list[str]) -> None:
+    assert loaded(PROGRAM, *arguments) == set()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["similar", "sst2"],
+        ["similar", "sst2", "--centre", "--explain", "--json"],
+        ["explain", "sst2", "sst2"],
+        ["show", "sst2"],
+        ["pull", "sst2"],
+        ["pull", "sst2", "--as", "peft"],
+        ["verify"],
+    ],
+)
+def test_answers_on_the_bundled_zoo_need_numpy_alone(arguments: list[str]) -> None:
+    assert loaded(PROGRAM, *arguments) == {"numpy"}
+
+
+def test_a_file_as_the_query_needs_numpy_alone(toy_zoo: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.safetensors").write_bytes(prompt("mine", 0).to_bytes())
+    assert loaded(PROGRAM, "similar", tmp_path / "mine.safetensors", "--registry", toy_zoo) == {"numpy"}
+
+
+def test_an_adapter_as_the_query_needs_numpy_alone(toy_zoo: Path, tmp_path: Path, invoke: Any) -> None:
+    folder = tmp_path / "mine"
+    assert invoke("pull", "rte", "--as", "peft", "--bare", "--to", folder, "--registry", toy_zoo).code == 0
+    assert loaded(PROGRAM, "similar", folder, "--registry", toy_zoo) == {"numpy"}
+
+
+def test_the_package_itself_loads_nothing() -> None:
+    program = 'import sys, tupate_hub; print("LOADED", *[n for n in sys.argv[1].split() if n in sys.modules], file=sys.stderr)'
+    assert loaded(program) == set()
+    assert (
+        loaded(program.replace("import sys, tupate_hub;", "import sys; from tupate_hub import Zoo; Zoo.open();"))
+        == set()
+    )

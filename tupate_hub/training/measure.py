@@ -1,0 +1,107 @@
+"""Measure: the second moments of a base model's inputs over a probe text, for the similarity `effect`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tupate_hub.errors import FormatError
+from tupate_hub.moments import Moments
+from tupate_hub.training.model import base_sha256, load_tokenizer
+
+_BATCH, _MOST_TOKENS = 16, 128
+Progress = Callable[[Sequence[list[str]]], Iterable[list[str]]]
+
+
+def probe_text() -> list[str]:
+    """The project's own probe text: sentences and questions of many kinds, one a line."""
+    text = files("tupate_hub.training").joinpath("probe.txt").read_text(encoding="utf-8")
+    return [line for line in text.splitlines() if line.strip()]
+
+
+def measure_moments(
+    folder: Path,
+    base: str,
+    blocks: Sequence[str],
+    text: Sequence[str] | None = None,
+    *,
+    progress: Progress = lambda batches: batches,
+) -> Moments:
+    """Run a base model over a text and average x xᵀ over the tokens at the inputs of the named blocks.
+
+    Parameters
+    ----------
+    folder : Path
+        The base model's folder; its id on the Hub is `base`.
+    blocks : sequence of str
+        Weights by their module's path inside the encoder. Blocks that read one input share its moment.
+    text : sequence of str, optional
+        One passage each; the project's probe text by default.
+    progress : callable, optional
+        Wraps the iteration over the batches.
+
+    Raises
+    ------
+    FormatError
+        When the model has none of the blocks.
+    """
+    from transformers import AutoModel
+
+    digest = base_sha256(folder)
+    tokenizer, model = load_tokenizer(folder), AutoModel.from_pretrained(str(folder), local_files_only=True).eval()
+    modules = dict(model.named_modules())
+    known = [name for name in blocks if isinstance(modules.get(name), torch.nn.Linear)]
+    if not known:
+        raise FormatError(f"{folder} has none of the space's weights: {', '.join(list(blocks)[:3])}, ...")
+    passages = list(probe_text() if text is None else text)
+    batches = [passages[start : start + _BATCH] for start in range(0, len(passages), _BATCH)]
+    sums: dict[str, torch.Tensor] = {}
+    place: dict[str, str] = {}
+    tokens = 0
+    with torch.inference_mode():
+        for batch in progress(batches):
+            encoded = tokenizer(batch, padding=True, truncation=True, max_length=_MOST_TOKENS, return_tensors="pt")
+            mask = encoded["attention_mask"].bool()
+            tokens += int(mask.sum())
+            with _Watch(modules, known) as seen:
+                model(**encoded)
+            for name, source in _distinct(seen):
+                place[name] = source
+            for name in dict.fromkeys(place.values()):
+                inputs = seen[name][mask].double()
+                sums[name] = sums.get(name, 0) + inputs.T @ inputs
+    inputs_by_name = {name: (total / tokens).float().numpy() for name, total in sums.items()}
+    return Moments(base, digest, tokens, inputs_by_name, place)
+
+
+class _Watch:
+    """Records the input of each named module during a forward pass."""
+
+    def __init__(self, modules: dict[str, Any], names: Iterable[str]) -> None:
+        self.modules, self.names = modules, names
+        self.seen: dict[str, torch.Tensor] = {}
+        self.hooks: list[Any] = []
+
+    def __enter__(self) -> dict[str, torch.Tensor]:
+        for name in self.names:
+
+            def record(module: Any, arguments: tuple[torch.Tensor, ...], name: str = name) -> None:
+                self.seen[name] = arguments[0]
+
+            self.hooks.append(self.modules[name].register_forward_pre_hook(record))
+        return self.seen
+
+    def __exit__(self, *exception: object) -> None:
+        for hook in self.hooks:
+            hook.remove()
+
+
+def _distinct(seen: dict[str, torch.Tensor]) -> Iterator[tuple[str, str]]:
+    """Each module with the first module that read the very same tensor."""
+    first: dict[int, str] = {}
+    for name, tensor in seen.items():
+        yield name, first.setdefault(tensor.data_ptr(), name)
