@@ -42,7 +42,7 @@ from tupate_hub.tensorfile import parse_tensorfile  # noqa: E402
 MOST_SECONDS = 1.0
 MOST_BYTES_TIMES, MOST_BYTES_MORE = 4, 64_000_000
 #: A case that is still running after this many seconds of the clock hangs.
-PATIENCE = 30
+PATIENCE = 60
 
 _FORBIDDEN_EVENTS = {
     "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.forkpty", "os.kill", "os.putenv", "os.remove",

@@ -16,6 +16,7 @@ from builders import lora, prompt
 from tupate_hub.embedding import parse_embedding
 from tupate_hub.errors import FormatError
 from tupate_hub.index import parse_index
+from tupate_hub.moments import Moments
 from tupate_hub.registryfile import parse_registry
 from tupate_hub.similarity import SIMILARITIES
 from tupate_hub.zoo import Zoo

@@ -138,6 +138,7 @@ def test_numbers_in_names_are_ordered_as_numbers() -> None:
     names = ["a.0.x", "a.1.q", "a.1.v", "a.2", "a.2.b", "a.10", "b", "b2", "b10", "b10a"]
     shuffled = random.Random(0).sample(names, len(names))
     assert sorted(shuffled, key=natural_key) == names
+    assert sorted(["a.10", "a.2", "a.01", "a.1"], key=natural_key) == ["a.01", "a.1", "a.2", "a.10"]
 
 
 @given(st.lists(st.text(alphabet="01a.٣", max_size=4), unique=True, max_size=8))

@@ -79,7 +79,6 @@ import json, pickle, socket, subprocess, sys
 from pathlib import Path
 sys.path.insert(0, {str(SCRIPT.parent)!r})
 import fuzz
-fuzz.PATIENCE = 60
 seeds = [fuzz.Seed("bad", "seed", {{"file": b"{{}}"}})]
 reports = []
 for index, code in enumerate(json.loads(sys.argv[1])):

@@ -155,6 +155,8 @@ def test_canonical_drops_ranks_that_carry_nothing() -> None:
     x = factors(np.random.default_rng(4), 2)
     padded = Factors(np.concatenate([x.a, x.a[:1], np.zeros_like(x.a)]), np.concatenate([x.bt, 0 * x.bt[:1], 0 * x.bt]))
     assert canonical(padded).a.shape == (2, 7)
+    doubled = Factors(np.concatenate([x.a, x.a]), np.concatenate([x.bt / 3, x.bt * 2 / 3]))
+    assert canonical(doubled).a.shape == (2, 7)
     np.testing.assert_allclose(full(canonical(padded)), full(x), atol=1e-5)
 
 

@@ -127,6 +127,24 @@ def explain_pair(
     return float(compared.scores()[0]), dict(zip(compared.blocks, map(float, parts), strict=True))
 
 
+def pair_scores(zoo: Zoo, space: str, view: View) -> Doubles:
+    """Scores between all embeddings of a space, in the registry's order, of shape (tasks, tasks).
+
+    Raises
+    ------
+    UnknownName
+        For an unknown space or similarity, or one that needs statistics which the space does not have.
+    """
+    needs_moments = get_similarity(view.similarity).needs_moments
+    if view.plain:
+        index = zoo.index(space, view.similarity)
+        return centred(index.kernel) if view.centre else index.scores()
+    moments = zoo.moments(space) if needs_moments else None
+    everything = pack([zoo.load(entry) for entry in zoo.registry.in_space(space)], view.similarity, moments)
+    inside = view.of(kernel(everything, everything))
+    return centred(inside.cross.sum(axis=0)) if view.centre else inside.scores()
+
+
 # --- queries ---------------------------------------------------------------------------------------------------
 
 

@@ -22,6 +22,7 @@ VERBS = {
     "inspect": ("collect", "Say what a file or folder of tuned parameters holds."),
     "add": ("collect", "Read tuned parameters into a registry of your own."),
     "stats": ("measure", "Measure a base model's inputs, for --similarity effect."),
+    "evaluate": ("measure", "Judge rankings by measured transfer, beside the baselines."),
     "pull": ("fetch", "Fetch a task's embedding, or weights ready to load."),
     "verify": ("fetch", "Check every file of a registry against its hash and its entry."),
     "list": ("browse", "List the tasks that a registry holds."),

@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
 from tupate_hub.cli import output
-from tupate_hub.errors import TupateHubError
-
-#: As in `zoo`, which is imported later.
-ENVIRONMENT = "TUPATE_HUB_REGISTRY"
+from tupate_hub.errors import TupateHubError, UnknownName
+from tupate_hub.evaluation import Report
+from tupate_hub.search import pair_scores
+from tupate_hub.similarity import SIMILARITIES
+from tupate_hub.truth import Truth, align, read_truth
+from tupate_hub.view import View
+from tupate_hub.zoo import ENVIRONMENT, Zoo
 
 _PATH = click.Path(path_type=Path)
 
@@ -32,7 +36,6 @@ def stats_command(base: Path, space: str | None, text: Path | None, registry: st
       tupate-hub stats ./all-MiniLM-L6-v2 --registry ./my-zoo
     """
     from tupate_hub.intake import keep_moments
-    from tupate_hub.zoo import Zoo
 
     if registry is None and ENVIRONMENT not in os.environ:
         raise TupateHubError("The bundled zoo takes no additions.", hint=f"tupate-hub stats {base} --registry DIR")
@@ -56,3 +59,100 @@ def stats_command(base: Path, space: str | None, text: Path | None, registry: st
     output.note(
         f"{moments.tokens} tokens, {len(moments.inputs)} inputs, {place['bytes'] / 1e6:.1f} MB in {place['file']}"
     )
+
+
+@click.command("evaluate")
+@click.option("--truth", type=_PATH, required=True, metavar="FILE", help="CSV: source, target, score, ...")
+@click.option("--similarity", default="update", show_default=True, help="A similarity, or `all` of them.")
+@click.option("--space", help="The space to judge; see `tupate-hub spaces`.")
+@click.option("--seed", default=0, show_default=True, help="Of the bootstrap.")
+@click.option("--per-target", is_flag=True, help="Show every target, not only the means.")
+@output.registry_option
+@output.json_option
+def evaluate_command(
+    truth: Path,
+    similarity: str,
+    space: str | None,
+    seed: int,
+    per_target: bool,
+    registry: str | None,
+    as_json: bool,
+) -> None:
+    """Judge rankings by measured transfer, beside the baselines.
+
+    For each target, all other tasks that were measured are its sources. docs/evaluation.md has the formulas.
+
+    \b
+      tupate-hub evaluate --registry ./my-zoo --truth transfer.csv --similarity all
+    """
+    from tupate_hub.baselines import judge
+
+    zoo = Zoo.open(registry)
+    where = zoo.registry.space(space)
+    tasks = [entry.task for entry in zoo.registry.in_space(where.name)]
+    table = _truth_of(zoo, truth, tasks)
+    predictors = {
+        name: align(table, tasks, scores) for name, scores in _predictions(zoo, where.name, similarity).items()
+    }
+    known = {task: zoo.registry.tasks[task].train_size for task in tasks}
+    sizes = {task: size for task, size in known.items() if size is not None}
+    reports = judge(predictors, table, sizes, seed)
+    if as_json:
+        output.document(
+            {
+                "space": where.name,
+                "truth": str(truth),
+                "targets": len(table.targets),
+                "sources": len(table.sources),
+                "notes": list(table.notes),
+                "predictors": [report.as_dict() for report in reports],
+            }
+        )
+        return
+    for sentence in table.notes:
+        output.note(sentence)
+    output.note(f"{len(table.targets)} targets, {len(table.sources)} sources in {where.name}; intervals are 95 %")
+    _print_reports(reports, per_target)
+
+
+def _truth_of(zoo: Zoo, path: Path, tasks: Sequence[str]) -> Truth:
+    """The truth under the registry's names of tasks, as far as the space has them."""
+
+    def name_of(written: str) -> str:
+        try:
+            return zoo.registry.task(written.strip()).name
+        except UnknownName:
+            return written.strip()
+
+    return read_truth(path, name_of).restricted_to(tasks)
+
+
+def _predictions(zoo: Zoo, space: str, similarity: str) -> dict[str, Any]:
+    """Scores of shape (tasks, tasks) by predictor: the similarity, or all of them, plain and centred."""
+    if similarity != "all":
+        return {similarity: pair_scores(zoo, space, View(similarity))}
+    has_moments = bool(zoo.registry.space(space).moments)
+    names = [one.name for one in SIMILARITIES.values() if has_moments or not one.needs_moments]
+    return {
+        f"{name}, centred" if centre else name: pair_scores(zoo, space, View(name, centre))
+        for name in names
+        for centre in (False, True)
+    }
+
+
+_SHOWN = ("ndcg_rank", "ndcg_score", "regret@1", "regret@3", "regret@5", "rank_of_best", "spearman")
+
+
+def _print_reports(reports: Sequence[Report], per_target: bool) -> None:
+    shown = [name for name in _SHOWN if name in reports[0].values]
+    columns = ["predictor", *(["target", "picked", "best"] if per_target else []), *shown]
+    rows: list[list[output.Cell]] = []
+    for report in reports:
+        if per_target:
+            for at, target in enumerate(report.targets):
+                cells = [float(report.values[name][at]) for name in shown]
+                rows.append([report.name, target, report.picked[at], report.best[at], *cells])
+            continue
+        summaries = [report.summary(name) for name in shown]
+        rows.append([report.name, *(f"{one.mean:.3f} [{one.low:.3f}, {one.high:.3f}]" for one in summaries)])
+    output.table(columns, rows, right=shown)

@@ -31,6 +31,7 @@ class Patterns:
     """
 
     literal: Mapping[str, tuple[int, float]]
+    below: Mapping[str, tuple[int, float]]
     anchored: Mapping[str, tuple[int, float]]
     numbered: Sequence[tuple[re.Pattern[str], int, float]]
 
@@ -42,6 +43,8 @@ class Patterns:
             end = ".".join(pieces[start:])
             if end in self.literal:
                 found.append(self.literal[end])
+            if start and end in self.below:
+                found.append(self.below[end])
         found += [(order, value) for pattern, order, value in self.numbered if pattern.search(module)]
         return min(found)[1] if found else default
 
@@ -55,6 +58,7 @@ def parse_patterns(source: Source, key: str) -> Patterns:
         For an expression beyond those that `Patterns` reads, or a value that is no number.
     """
     literal: dict[str, tuple[int, float]] = {}
+    below: dict[str, tuple[int, float]] = {}
     anchored: dict[str, tuple[int, float]] = {}
     numbered: list[tuple[re.Pattern[str], int, float]] = []
     written = source.mapping(key)
@@ -64,14 +68,15 @@ def parse_patterns(source: Source, key: str) -> Patterns:
             raise source.refuse(f"has a {key} whose expression {pattern[:80]!r} is not read.")
         start, free, name = pattern.startswith("^"), ".*" in pattern, re.sub(r"^\^?(\.\*)?(\\?\.)?|\$$", "", pattern)
         if _LITERAL.fullmatch(pattern) and not (free and not re.match(r"\^?\.\*\\?\.", pattern)):
-            (anchored if start and not free else literal).setdefault(name.replace("\\.", "."), (order, value))
+            kind = below if free else anchored if start else literal
+            kind.setdefault(name.replace("\\.", "."), (order, value))
             continue
         boundary = "^" if start and not free else "" if free else r"(?:^|\.)"
         escaped = re.sub(r"(?<!\\)\.", r"\\.", name)
         numbered.append((re.compile(f"{boundary}{escaped}$"), order, value))
     if len(numbered) > _MOST_PATTERNS:
         raise source.refuse(f"has a {key} of more than {_MOST_PATTERNS} expressions.")
-    return Patterns(literal, anchored, numbered)
+    return Patterns(literal, below, anchored, numbered)
 
 
 def scale_of(alpha: float, rank: int, rank_stabilised: bool = False) -> float:
