@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -19,9 +20,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from safetensors.numpy import load_file, save
 
-from tupate_hub.embedding import Block, TaskEmbedding
+from tupate_hub.embedding import Block, TaskEmbedding, embed
 from tupate_hub.lowrank import Stack
+from tupate_hub.readers import read_adapter
 from tupate_hub.similarity import Pack, kernel, pack
 from tupate_hub.space import Space
 
@@ -173,17 +176,65 @@ def ranking(count: int, dense_count: int) -> list[Row]:
     ]
 
 
+def write_peft(folder: Path, rng: np.random.Generator, base: str) -> Path:
+    """A PEFT LoRA of 1.2 MB as strangers leave it: r 8, query and value of 12 layers, a head."""
+    tensors: dict[str, np.ndarray] = {}
+    for layer in range(LAYERS):
+        for part in ("query", "value"):
+            name = f"base_model.model.bert.encoder.layer.{layer}.attention.self.{part}"
+            tensors[f"{name}.lora_A.weight"] = rng.standard_normal((RANK, WIDTH), dtype=np.float32)
+            tensors[f"{name}.lora_B.weight"] = rng.standard_normal((WIDTH, RANK), dtype=np.float32)
+    tensors["base_model.model.classifier.weight"] = rng.standard_normal((2, WIDTH), dtype=np.float32)
+    folder.mkdir(parents=True)
+    (folder / "adapter_model.safetensors").write_bytes(save(tensors))
+    config = {"peft_type": "LORA", "base_model_name_or_path": base, "r": RANK, "lora_alpha": 16}
+    (folder / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
+    return folder
+
+
+def reading() -> list[Row]:
+    """One adapter from disk to an embedding, against reading the same bytes with the safetensors library."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = write_peft(Path(scratch) / "lora", np.random.default_rng(0), "bert-base-uncased")
+        weights = folder / "adapter_model.safetensors"
+        plain = best(lambda: load_file(weights), 20)
+        ours = best(lambda: embed(read_adapter(folder), "task"), 20)
+        size = weights.stat().st_size / 1e6
+    return [
+        (f"a PEFT LoRA of {size:.1f} MB to an embedding", ours * 1e3, "ms", 10),
+        (f"a PEFT LoRA of {size:.1f} MB to an embedding, against safetensors.numpy", ours / plain, "x", None),
+    ]
+
+
+def adding(count: int) -> list[Row]:
+    """Many adapters into a registry of one's own, by the command, on one core."""
+    with tempfile.TemporaryDirectory() as scratch:
+        rng = np.random.default_rng(0)
+        for number in range(count):
+            write_peft(Path(scratch) / "found" / f"lora{number:04}", rng, "bert-base-uncased")
+        script = str(Path(sys.executable).with_name("tupate-hub"))
+        command = [script, "add", "--all", str(Path(scratch) / "found"), "--registry", str(Path(scratch) / "zoo")]
+        one_core = ["taskset", "-c", "0"] if shutil.which("taskset") else []
+        taken = seconds([*one_core, *command])
+    return [(f"add {count} adapters of 1.2 MB, one core", taken, "s", 30 * count / 1000)]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=11, help="cold processes of each kind [default: 11]")
     parser.add_argument("--count", type=int, default=2000, help="LoRAs to rank against [default: 2000]")
-    parser.add_argument("--only", choices=["start", "install", "ranking"], help="one group of figures")
+    parser.add_argument("--added", type=int, default=1000, help="adapters to add [default: 1000]")
+    parser.add_argument(
+        "--only", choices=["start", "install", "ranking", "reading", "adding"], help="one group of figures"
+    )
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     groups: dict[str, Callable[[], list[Row]]] = {
         "start": lambda: cold_start(arguments.runs),
         "install": core_install,
         "ranking": lambda: ranking(arguments.count, min(40, arguments.count)),
+        "reading": reading,
+        "adding": lambda: adding(arguments.added),
     }
     os.environ.pop("TUPATE_HUB_REGISTRY", None)
     rows = [row for name, group in groups.items() if arguments.only in (None, name) for row in group()]

@@ -41,6 +41,8 @@ PATTERNS = [
     ".*query",
     ".*layer.1.attention.self.value",
     r".*layers\.\d+\.self_attn\.q_proj",
+    r".*\.ayer\.\d+\.output\.dense",
+    r".*\.layer\.\d+\.output\.dense",
     "query$",
     "nothing",
 ]

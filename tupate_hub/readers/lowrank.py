@@ -67,11 +67,12 @@ def parse_patterns(source: Source, key: str) -> Patterns:
         if len(pattern) > 300 or not (_LITERAL.fullmatch(pattern) or _NUMBERED.fullmatch(pattern)):
             raise source.refuse(f"has a {key} whose expression {pattern[:80]!r} is not read.")
         start, free, name = pattern.startswith("^"), ".*" in pattern, re.sub(r"^\^?(\.\*)?(\\?\.)?|\$$", "", pattern)
-        if _LITERAL.fullmatch(pattern) and not (free and not re.match(r"\^?\.\*\\?\.", pattern)):
+        dotted = re.match(r"\^?\.\*\\?\.", pattern) is not None
+        if _LITERAL.fullmatch(pattern) and free == dotted:
             kind = below if free else anchored if start else literal
             kind.setdefault(name.replace("\\.", "."), (order, value))
             continue
-        boundary = "^" if start and not free else "" if free else r"(?:^|\.)"
+        boundary = r"\." if dotted else "" if free else "^" if start else r"(?:^|\.)"
         escaped = re.sub(r"(?<!\\)\.", r"\\.", name)
         numbered.append((re.compile(f"{boundary}{escaped}$"), order, value))
     if len(numbered) > _MOST_PATTERNS:
