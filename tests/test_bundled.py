@@ -23,9 +23,10 @@ def test_every_file_fits_its_entry(bundled: Zoo) -> None:
 
 def test_every_file_of_the_zoo_is_in_the_registry(bundled: Zoo) -> None:
     listed = {entry.file for entry in bundled.registry.entries}
-    listed |= {str(place["file"]) for space in bundled.registry.spaces.values() for place in space.index.values()}
-    for space in bundled.registry.spaces:
-        folder = bundled.root / "zoo" / space
+    for space in bundled.registry.spaces.values():
+        listed |= {place["file"] for place in (*space.index.values(), space.moments) if place}
+    for name in bundled.registry.spaces:
+        folder = bundled.root / "zoo" / name
         assert {path.relative_to(bundled.root).as_posix() for path in folder.glob("*.safetensors")} <= listed
 
 

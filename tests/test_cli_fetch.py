@@ -87,6 +87,15 @@ def test_force_deletes_no_other_files(
     assert not list(tmp_path.glob(".*"))
 
 
+def test_force_takes_the_empty_folder_that_one_stands_in(
+    toy_zoo: Path, tmp_path: Path, invoke: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert invoke("pull", "sst2", "--registry", toy_zoo, "--to", ".", "--force").code == 0
+    assert set(snapshot(tmp_path / "here")) == {"sst2.safetensors"}
+
+
 @pytest.mark.parametrize("target", ["file", "link", "file/below", "x" * 300])
 def test_pull_to_a_place_that_cannot_be_a_folder(target: str, toy_zoo: Path, tmp_path: Path, invoke: Any) -> None:
     (tmp_path / "file").write_bytes(b"mine")

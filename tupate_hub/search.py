@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tupate_hub.embedding import SCHEMA, TaskEmbedding, read_embedding
-from tupate_hub.errors import FormatError, SpaceMismatch, UnknownName
+from tupate_hub.errors import FormatError, SpaceMismatch, TupateHubError, UnknownName
 from tupate_hub.ranking import (
     Neighbor,
     Ranking,
@@ -84,6 +84,8 @@ def similar(
     """Rank a zoo's tasks; see `Zoo.similar`."""
     view = view or View()
     get_similarity(view.similarity)
+    if k is not None and k < 1:
+        raise TupateHubError(f"{k} neighbours cannot be shown.", hint="-k 1 or more")
     if fuse is not None and fuse not in FUSIONS:
         raise UnknownName(f"Unknown fusion {fuse!r}.", hint="known: " + ", ".join(FUSIONS))
     asked = _resolve(zoo, query, space, base)

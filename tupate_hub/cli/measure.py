@@ -19,12 +19,13 @@ from tupate_hub.view import View
 from tupate_hub.zoo import ENVIRONMENT, Zoo
 
 _PATH = click.Path(path_type=Path)
+_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 
 @click.command("stats")
 @click.argument("base", type=_PATH)
 @click.option("--space", help="The space whose base model it is.")
-@click.option("--text", type=_PATH, metavar="FILE", help="A passage a line. [default: the project's probe text]")
+@click.option("--text", type=_FILE, metavar="FILE", help="A passage a line. [default: the project's probe text]")
 @output.registry_option
 def stats_command(base: Path, space: str | None, text: Path | None, registry: str | None) -> None:
     """Measure a base model's inputs, for --similarity effect.
