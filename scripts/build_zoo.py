@@ -24,6 +24,9 @@ from tupate_hub.similarity import SIMILARITIES
 
 ROOT = Path(__file__).resolve().parent.parent
 MOMENTS = "moments.safetensors"
+RECORDED = (
+    "steps", "best_step", "batch_size", "learning_rate", "max_length", "precision", "seed", "seconds", "train_examples"
+)  # fmt: skip
 
 
 def digest(data: bytes) -> str:
@@ -68,7 +71,7 @@ def entry_of(embedding: TaskEmbedding, file: str, data: bytes) -> Entry:
         source={
             **facts["source"],
             "data_sha256": facts["data"]["sha256"],
-            **{name: training[name] for name in ("steps", "seed", "seconds", "train_examples")},
+            **{name: training[name] for name in RECORDED if name in training},
         },
         scores={name: round(v, 4) if isinstance(v, float) else v for name, v in facts["scores"].items()},
         flags=("weak",) if is_weak(embedding) else (),

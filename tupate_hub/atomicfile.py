@@ -23,7 +23,9 @@ def told_in_one_sentence(target: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise WorkFailed(
-                f"The disk is full: {target} was not written.", hint="free some space, or --to DIR"
+                f"The disk is full: {target} was not written.",
+                hint="free some space, or choose another place",
+                exit_code=2,
             ) from error
         if error.errno == errno.EROFS:
             raise TupateHubError(

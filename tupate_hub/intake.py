@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,10 +11,11 @@ import numpy as np
 
 from tupate_hub.atomicfile import write_bytes
 from tupate_hub.embedding import TaskEmbedding
-from tupate_hub.errors import TargetExists, TupateHubError, UnknownName
+from tupate_hub.errors import TargetExists, TupateHubError
 from tupate_hub.moments import Moments
 from tupate_hub.reading import read_for_registry
-from tupate_hub.registry import FILENAME, Entry, Registry, SpaceEntry, Task
+from tupate_hub.registry import FILENAME, Entry, Registry, SpaceEntry, Task, fold
+from tupate_hub.similarity import get_similarity
 from tupate_hub.space import Space
 from tupate_hub.zoo import Zoo
 
@@ -33,10 +34,13 @@ def open_or_start(root: Path) -> Zoo:
     return Zoo.open(root) if (root / FILENAME).exists() else Zoo(root, Registry())
 
 
-def add_embeddings(zoo: Zoo, embeddings: Iterable[TaskEmbedding], *, force: bool = False) -> tuple[Zoo, list[Refusal]]:
-    """Write embeddings into a zoo's folder and then, at once, the registry that lists them.
+def add_embeddings(
+    zoo: Zoo, embeddings: Iterable[tuple[Path, TaskEmbedding]], *, force: bool = False
+) -> tuple[Zoo, list[Refusal]]:
+    """Write embeddings, each with where it was read, into a zoo's folder and then, at once, the registry of them.
 
-    A file that is written and then not listed, because the work was interrupted, is harmless: nothing reads it.
+    Where the work is interrupted, what was written until then is listed all the same: with `force` a file may have
+    replaced one that the old registry tells the digest of.
 
     Returns
     -------
@@ -44,19 +48,25 @@ def add_embeddings(zoo: Zoo, embeddings: Iterable[TaskEmbedding], *, force: bool
     """
     registry, refused = zoo.registry, []
     taken = {(entry.task, entry.space) for entry in registry.entries}
+    known = {spelled: registry.tasks[name] for spelled, name in registry.spelled.items()}
+    spaces = dict(registry.spaces)
     new: dict[tuple[str, str], tuple[Entry, Task, SpaceEntry]] = {}
-    for embedding in embeddings:
-        task, space = _task(registry, embedding), _space(registry, embedding)
-        key = (task.name, space.name)
-        if (key in taken and not force) or key in new:
-            reason = f"Task {task.name!r} is in space {space.name!r} already."
-            refused.append(Refusal(Path(embedding.task), reason, "add --force to replace it, or give another --task"))
-            continue
-        new[key] = (_write(zoo.root, replace(embedding, task=task.name), space), task, space)
-    if new:
-        zoo = replace(zoo, registry=_with_entries(registry, list(new.values())))
-        write_bytes(zoo.root / FILENAME, zoo.registry.to_json().encode())
-    return zoo, refused
+    try:
+        for path, embedding in embeddings:
+            task = known.setdefault(fold(embedding.task), Task(embedding.task, title=embedding.task))
+            space = _space(spaces, embedding.space)
+            spaces[space.name] = space
+            key = (task.name, space.name)
+            if (key in taken and not force) or key in new:
+                hint = "give another --task" if key in new else "add --force to replace it, or give another --task"
+                refused.append(Refusal(path, f"Task {task.name!r} is in space {space.name!r} already.", hint))
+                continue
+            new[key] = (_write(zoo.root, replace(embedding, task=task.name), space), task, space)
+    finally:
+        if new:
+            registry = _with_entries(registry, list(new.values()))
+            write_bytes(zoo.root / FILENAME, registry.to_json().encode())
+    return replace(zoo, registry=registry), refused
 
 
 def add(
@@ -68,7 +78,7 @@ def add(
     base_weights: Path | None = None,
     force: bool = False,
 ) -> tuple[Zoo, TaskEmbedding]:
-    """Read one adapter into a zoo.
+    """Read one adapter into a zoo; its task is then called as the registry calls it.
 
     Raises
     ------
@@ -78,65 +88,60 @@ def add(
         As `read_for_registry`.
     """
     embedding = read_for_registry(path, base=base, task=task, base_weights=base_weights)
-    zoo, refused = add_embeddings(zoo, [embedding], force=force)
+    zoo, refused = add_embeddings(zoo, [(path, embedding)], force=force)
     if refused:
         raise TargetExists(refused[0].reason, hint=refused[0].hint)
-    return zoo, embedding
+    return zoo, replace(embedding, task=zoo.registry.task(embedding.task).name)
 
 
 def add_all(
-    zoo: Zoo, paths: Iterable[Path], names: Sequence[str], *, base: str | None = None, force: bool = False
+    zoo: Zoo,
+    paths: Iterable[Path],
+    names: Sequence[str],
+    *,
+    base: str | None = None,
+    base_weights: Path | None = None,
+    force: bool = False,
 ) -> tuple[Zoo, list[Refusal]]:
     """Read many adapters into a zoo, named `names`; what cannot be read is refused, with its sentence, and left out.
 
     `base` is for those that name no base model of the Hub.
     """
     refused: list[Refusal] = []
-    origin: dict[str, Path] = {}
 
-    def readable() -> Iterable[TaskEmbedding]:
+    def readable() -> Iterable[tuple[Path, TaskEmbedding]]:
         for path, name in zip(paths, names, strict=True):
             try:
-                one = read_for_registry(path, fallback_base=base, task=name)
+                yield path, read_for_registry(path, fallback_base=base, task=name, base_weights=base_weights)
             except TupateHubError as error:
                 refused.append(Refusal(path, error.message, error.hint))
-            else:
-                origin[one.task] = path
-                yield one
 
     zoo, taken = add_embeddings(zoo, readable(), force=force)
-    return zoo, refused + [replace(one, path=origin.get(str(one.path), one.path)) for one in taken]
+    return zoo, sorted([*refused, *taken], key=lambda one: one.path)
 
 
 def keep_moments(zoo: Zoo, space: str, moments: Moments) -> Zoo:
-    """Keep a base model's statistics with a space of a zoo."""
+    """Keep a base model's statistics with a space of a zoo; indexes made with other ones are no longer listed."""
     entry = zoo.registry.space(space)
     data = moments.to_bytes()
     file = f"zoo/{entry.name}/moments.safetensors"
     write_bytes(zoo.root / file, data)
     place = {"file": file, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-    spaces = {**zoo.registry.spaces, entry.name: replace(entry, moments=place)}
+    index = {name: at for name, at in entry.index.items() if not get_similarity(name).needs_moments}
+    spaces = {**zoo.registry.spaces, entry.name: replace(entry, index=index, moments=place)}
     zoo = replace(zoo, registry=replace(zoo.registry, spaces=spaces))
     write_bytes(zoo.root / FILENAME, zoo.registry.to_json().encode())
     return zoo
 
 
-def _task(registry: Registry, embedding: TaskEmbedding) -> Task:
-    try:
-        return registry.task(embedding.task)
-    except UnknownName:
-        return Task(embedding.task, title=embedding.task)
-
-
-def _space(registry: Registry, embedding: TaskEmbedding) -> SpaceEntry:
+def _space(spaces: Mapping[str, SpaceEntry], space: Space) -> SpaceEntry:
     """The space's entry; two bases whose last names agree get spaces of different names."""
-    for entry in registry.spaces.values():
-        if entry.space == embedding.space:
+    for entry in spaces.values():
+        if entry.space == space:
             return replace(entry, index={})
-    space = embedding.space
-    name = space.name
-    if name in registry.spaces:
-        name = Space(space.base.replace("/", "--"), space.method).name
+    name, base = space.name, space.base.replace("/", "--")
+    while name in spaces:
+        name, base = f"{base}/{space.method}", f"{base}-"
     return SpaceEntry(name, space.base, space.method)
 
 
@@ -154,7 +159,7 @@ def _with_entries(registry: Registry, new: Sequence[tuple[Entry, Task, SpaceEntr
     tasks = {**registry.tasks, **{task.name: task for _, task, _ in new}}
     spaces = {**registry.spaces, **{space.name: space for _, _, space in new}}
     entries = sorted([*kept, *(entry for entry, _, _ in new)], key=lambda entry: (entry.space, entry.task))
-    default = registry.default_space or _largest([entry for entry in entries])
+    default = registry.default_space or _largest(entries)
     return Registry(dict(sorted(tasks.items())), dict(sorted(spaces.items())), tuple(entries), default)
 
 

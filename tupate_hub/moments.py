@@ -40,7 +40,7 @@ class Moments:
         Raises
         ------
         FormatError
-            When nothing is known of the block's input.
+            When nothing is known of the block's input, or what is known is no second moment.
         """
         if block not in self.place:
             raise FormatError(
@@ -54,7 +54,13 @@ class Moments:
         for name, moment in self.inputs.items():
             full = moment.astype(np.float64)
             full += np.eye(len(full)) * (_SHRINKAGE * np.trace(full) / len(full))
-            roots[name] = np.linalg.cholesky(full).astype(np.float32)
+            try:
+                roots[name] = np.linalg.cholesky(full).astype(np.float32)
+            except np.linalg.LinAlgError as error:
+                raise FormatError(
+                    f"What {self.base!r} reads at {name!r} has no second moment: it is not positive.",
+                    hint="measure it again: tupate-hub stats BASE_FOLDER --registry DIR",
+                ) from error
         return roots
 
     def to_bytes(self) -> bytes:
@@ -86,7 +92,7 @@ def parse_moments(data: bytes, where: str) -> Moments:
         known = meta["schema"] == SCHEMA and set(place.values()) <= set(file.tensors)
         inputs = {name: _square(array) for name, array in file.tensors.items()}
         moments = Moments(meta["base"], meta["base_sha256"], tokens, inputs, place)
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, RecursionError) as error:
         raise FormatError(f"{where} is no file of moments.") from error
     if not known or not all(np.isfinite(moment).all() for moment in inputs.values()):
         raise FormatError(f"{where} is no {SCHEMA} file, or is damaged.")
@@ -95,7 +101,7 @@ def parse_moments(data: bytes, where: str) -> Moments:
 
 def _square(triangle: NDArray[np.float32]) -> Floats:
     width = int((np.sqrt(8 * triangle.size + 1) - 1) / 2)
-    if triangle.ndim != 1 or width * (width + 1) // 2 != triangle.size:
+    if triangle.ndim != 1 or not width or width * (width + 1) // 2 != triangle.size:
         raise ValueError("no triangle")
     full = np.zeros((width, width), dtype=np.float32)
     full[np.triu_indices(width)] = triangle

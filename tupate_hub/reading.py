@@ -15,6 +15,9 @@ from tupate_hub.similarity import pack
 from tupate_hub.space import require_base
 
 _NOT_PLAIN = re.compile(r"[^\w.+@-]+")
+_MOST_BYTES = 200
+#: Files that stand beside the embeddings of a space: `moments.safetensors`, `index-<similarity>.safetensors`.
+_TAKEN = re.compile(r"moments|index-.*", re.IGNORECASE)
 
 
 def read_for_registry(
@@ -59,9 +62,13 @@ def plain_name(written: str) -> str:
     Raises
     ------
     FormatError
-        When nothing is left.
+        When nothing is left, it is too long for a file's name, or a file of the registry's own has it.
     """
     name = _NOT_PLAIN.sub("-", written).strip("-.")
     if not name:
         raise FormatError(f"{written!r} makes no task name.", hint="name it: --task NAME")
+    if len(name.encode()) > _MOST_BYTES:
+        raise FormatError(f"{name[:40]!r}... is too long for a task's name.", hint="name it: --task NAME")
+    if _TAKEN.fullmatch(name):
+        raise FormatError(f"{name!r} is the name of a file of the registry's own.", hint="name it: --task NAME")
     return name

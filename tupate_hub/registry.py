@@ -78,11 +78,12 @@ class Registry:
     default_space: str = ""
 
     @cached_property
-    def _aliases(self) -> dict[str, str]:
+    def spelled(self) -> dict[str, str]:
+        """Every name and alias, folded, with the name of its task."""
         spelled = {}
         for task in self.tasks.values():
-            spelled.update({_fold(alias): task.name for alias in task.aliases})
-        spelled.update({_fold(name): name for name in self.tasks})
+            spelled.update({fold(alias): task.name for alias in task.aliases})
+        spelled.update({fold(name): name for name in self.tasks})
         return spelled
 
     def task(self, name: str) -> Task:
@@ -93,9 +94,9 @@ class Registry:
         UnknownName
             With the nearest names.
         """
-        found = self._aliases.get(_fold(name))
+        found = self.spelled.get(fold(name))
         if found is None:
-            raise UnknownName(f"Unknown task {name!r}.", hint=_did_you_mean(_fold(name), self._aliases))
+            raise UnknownName(f"Unknown task {name!r}.", hint=_did_you_mean(fold(name), self.spelled))
         return self.tasks[found]
 
     def space(self, name: str | None = None) -> SpaceEntry:
@@ -166,7 +167,8 @@ class Registry:
         )
 
 
-def _fold(name: str) -> str:
+def fold(name: str) -> str:
+    """A name as it is compared with others: without case, `-`, `_` and blanks."""
     return "".join(char for char in name.casefold() if char not in "-_ ")
 
 
@@ -187,7 +189,7 @@ def clash(tasks: Mapping[str, Task]) -> str:
     owners: dict[str, str] = {}
     for task in tasks.values():
         for spelled in (task.name, *task.aliases):
-            owner = owners.setdefault(_fold(spelled), task.name)
+            owner = owners.setdefault(fold(spelled), task.name)
             if owner != task.name:
                 return f"task {task.name!r}: {spelled!r} in its name or aliases is also a name of task {owner!r}"
     return ""

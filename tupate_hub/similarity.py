@@ -140,9 +140,9 @@ class Kernel:
         return np.asarray(self.contributions().sum(axis=0))
 
     def contributions(self) -> Doubles:
-        """What each block adds to the score, of shape (blocks, x, y)."""
+        """What each block adds to the score, of shape (blocks, x, y); 0 where a side has none of the blocks."""
         norms = np.sqrt(np.outer(self.x_squares.sum(axis=0), self.y_squares.sum(axis=0)))
-        return np.asarray(self.cross / norms)
+        return np.divide(self.cross, norms, out=np.zeros_like(self.cross), where=norms > 0)
 
 
 @dataclass(frozen=True)

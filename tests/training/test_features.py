@@ -114,7 +114,9 @@ def answer_of(feature, context):
     return None if end == 0 else context[feature.offsets[start][0] : feature.offsets[end][1]]
 
 
-@pytest.mark.parametrize("answer", ["seven", "The", "road.", "town, a cloud", "unknownword", "'s stone"])
+@pytest.mark.parametrize(
+    "answer", ["seven", "The", "road.", "road", "town", "town, a cloud", "unknownword", "'s stone"]
+)
 def test_an_answer_comes_back_from_its_tokens(tokenizer, answer):
     context = "The  river is by seven town, a cloud unknownword it's stone and road."
     (feature,) = encode(tokenizer, "extractive_qa", [question(context, answer)], 64)
@@ -295,6 +297,13 @@ def test_a_batch_holds_similar_lengths_and_batches_come_in_no_order():
     assert np.mean(spread) < 4  # of 60; a random batch of eight spreads over about 46
     means = [np.mean([features[index].length for index in batch]) for batch in batches]
     assert means != sorted(means)
+
+
+@pytest.mark.parametrize(("count", "one_pool"), [(100, True), (200, False)])
+def test_fifty_batches_are_sorted_at_a_time(count, one_pool):
+    features = [feature(length, index=length - 1) for length in range(1, count + 1)]
+    batches = take(features, 2, 0, count // 2)
+    assert all(abs(first - second) == 1 for first, second in batches) is one_pool
 
 
 # ---- answers from logits ---------------------------------------------------------------------------------------------

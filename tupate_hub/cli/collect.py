@@ -114,7 +114,7 @@ def add_command(
     if everything:
         if task is not None:
             raise TupateHubError("--task names one adapter, --all takes many.", hint="leave one of them out")
-        _add_all(zoo, path, base, force, as_json)
+        _add_all(zoo, path, base, base_weights, force, as_json)
         return
     zoo, embedding = add(zoo, path, base=base, task=task, base_weights=base_weights, force=force)
     space = next(entry.name for entry in zoo.registry.spaces.values() if entry.space == embedding.space)
@@ -125,7 +125,9 @@ def add_command(
     output.note(f"  tupate-hub similar {embedding.task} --space {space} --registry {zoo.root}")
 
 
-def _add_all(zoo: object, folder: Path, base: str | None, force: bool, as_json: bool) -> None:
+def _add_all(
+    zoo: object, folder: Path, base: str | None, base_weights: Path | None, force: bool, as_json: bool
+) -> None:
     from tupate_hub.intake import add_all
     from tupate_hub.readers import find_adapters
     from tupate_hub.zoo import Zoo
@@ -137,7 +139,7 @@ def _add_all(zoo: object, folder: Path, base: str | None, force: bool, as_json: 
         raise TupateHubError(f"There is no adapter below {folder}.", hint="tupate-hub inspect PATH")
     names = _names(folder, paths)
     with output.progress(paths, "add", len(paths)) as bar:
-        zoo, refused = add_all(zoo, bar, names, base=base, force=force)
+        zoo, refused = add_all(zoo, bar, names, base=base, base_weights=base_weights, force=force)
     added = len(paths) - len(refused)
     if as_json:
         rows = [{"path": str(one.path), "reason": one.reason, "hint": one.hint} for one in refused]

@@ -38,7 +38,7 @@ def stats_command(base: Path, space: str | None, text: Path | None, registry: st
     """
     from tupate_hub.intake import keep_moments
 
-    if registry is None and ENVIRONMENT not in os.environ:
+    if not (registry or os.environ.get(ENVIRONMENT)):
         raise TupateHubError("The bundled zoo takes no additions.", hint=f"tupate-hub stats {base} --registry DIR")
     zoo = Zoo.open(registry)
     entry = zoo.registry.space(space)
@@ -48,7 +48,7 @@ def stats_command(base: Path, space: str | None, text: Path | None, registry: st
         from tupate_hub.training.measure import measure_moments
     except ImportError as error:
         raise TupateHubError(f"This needs {error.name}.", hint="pip install 'tupate-hub[train]'") from error
-    passages = None if text is None else text.read_text(encoding="utf-8").splitlines()
+    passages = None if text is None else _passages(text)
     blocks = {block.name: None for one in zoo.registry.in_space(entry.name) for block in zoo.load(one).blocks}
 
     def watched(batches: Sequence[list[str]]) -> Iterator[list[str]]:
@@ -60,6 +60,13 @@ def stats_command(base: Path, space: str | None, text: Path | None, registry: st
     output.note(
         f"{moments.tokens} tokens, {len(moments.inputs)} inputs, {place['bytes'] / 1e6:.1f} MB in {place['file']}"
     )
+
+
+def _passages(file: Path) -> list[str]:
+    try:
+        return file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise TupateHubError(f"{file} is no UTF-8 text.", hint="leave out --text for the project's own") from error
 
 
 @click.command("evaluate")

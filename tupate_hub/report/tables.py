@@ -23,6 +23,8 @@ def zoo_page(registry: Registry) -> str:
         parts.append(
             f"\n## {space.name}\n\n{len(entries)} tasks on `{space.base}` by {space.method} ({settings}), "
             f"{sum(entry.bytes for entry in entries) / 1e6:.1f} MB. "
+            f"Columns: training examples, optimizer steps, examples a step, most tokens of an example, learning rate, "
+            f"seconds on one CPU core beside other work. The checkpoint with the best held-out score was kept. "
             f"{weak} do not beat their trivial baseline by more than a standard error and are flagged `weak`.\n\n"
         )
         parts.append(
@@ -36,6 +38,9 @@ def zoo_page(registry: Registry) -> str:
                     "baseline rule",
                     "examples",
                     "steps",
+                    "batch",
+                    "tokens",
+                    "rate",
                     "seconds",
                     "note",
                 ],
@@ -56,6 +61,7 @@ def _row(registry: Registry, entry: Entry) -> list[str]:
         str(scores["baseline_rule"]),
         str(source["train_examples"]),
         str(source["steps"]),
+        *(str(source.get(name, "-")) for name in ("batch_size", "max_length", "learning_rate")),
         f"{source['seconds']:.0f}",
         ", ".join(entry.flags),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -47,19 +48,22 @@ def measure_moments(
     Raises
     ------
     FormatError
-        When the model has none of the blocks.
+        When the model cannot be loaded or has none of the blocks, or the text no words.
     """
-    from transformers import AutoModel
+    from transformers.pytorch_utils import Conv1D
 
     digest = base_sha256(folder)
-    tokenizer, model = load_tokenizer(folder), AutoModel.from_pretrained(str(folder), local_files_only=True).eval()
+    tokenizer, model = _load(folder)
     modules = dict(model.named_modules())
-    known = [name for name in blocks if isinstance(modules.get(name), torch.nn.Linear)]
+    known = [name for name in blocks if isinstance(modules.get(name), (torch.nn.Linear, Conv1D))]
     if not known:
         raise FormatError(f"{folder} has none of the space's weights: {', '.join(list(blocks)[:3])}, ...")
-    passages = list(probe_text() if text is None else text)
+    passages = [one for one in (probe_text() if text is None else text) if one.strip()]
+    if not passages:
+        raise FormatError("The text to measure on is empty.", hint="leave out --text for the project's own")
     batches = [passages[start : start + _BATCH] for start in range(0, len(passages), _BATCH)]
     sums: dict[str, torch.Tensor] = {}
+    counts: Counter[str] = Counter()
     place: dict[str, str] = {}
     tokens = 0
     with torch.inference_mode():
@@ -72,10 +76,27 @@ def measure_moments(
             for name, source in _distinct(seen):
                 place[name] = source
             for name in dict.fromkeys(place.values()):
-                inputs = seen[name][mask].double()
+                inputs = seen[name]
+                inputs = (inputs[mask] if inputs.shape[:2] == mask.shape else inputs).double()  # a pooler: one a text
                 sums[name] = sums.get(name, 0) + inputs.T @ inputs
-    inputs_by_name = {name: (total / tokens).float().numpy() for name, total in sums.items()}
+                counts[name] += len(inputs)
+    inputs_by_name = {name: (total / counts[name]).float().numpy() for name, total in sums.items()}
     return Moments(base, digest, tokens, inputs_by_name, place)
+
+
+def _load(folder: Path) -> tuple[Any, Any]:
+    from safetensors import SafetensorError
+    from transformers import AutoModel
+
+    try:
+        tokenizer, model = load_tokenizer(folder), AutoModel.from_pretrained(str(folder), local_files_only=True)
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise FormatError(f"{folder} is no base model with a tokenizer that transformers loads.") from error
+    if model.config.is_encoder_decoder:
+        raise FormatError(f"{folder} is an encoder and a decoder; only models of one stack are measured.")
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token  # what is padded is masked, whatever its token
+    return tokenizer, model.eval()
 
 
 class _Watch:
@@ -102,6 +123,6 @@ class _Watch:
 
 def _distinct(seen: dict[str, torch.Tensor]) -> Iterator[tuple[str, str]]:
     """Each module with the first module that read the very same tensor."""
-    first: dict[int, str] = {}
+    first: dict[tuple[int, torch.Size], str] = {}
     for name, tensor in seen.items():
-        yield name, first.setdefault(tensor.data_ptr(), name)
+        yield name, first.setdefault((tensor.data_ptr(), tensor.shape), name)

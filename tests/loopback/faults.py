@@ -1,0 +1,58 @@
+"""Faults: what a Hub does wrong, on which requests, and how often."""
+
+from __future__ import annotations
+
+import re
+import threading
+from dataclasses import dataclass, field
+
+#: What a fault may be; the answer that it gives is in `server`.
+KINDS = frozenset({"status", "cut", "wrong", "slow", "close"})
+
+
+@dataclass
+class Fault:
+    """One switch.
+
+    `kind`: `status` answers with `status`; `cut` ends the body early; `wrong` sends other bytes of the same length;
+    `slow` waits `seconds` first and then answers; `close` ends the connection without an answer. `where` is searched
+    for in `METHOD /path`; `times` is how often, None for ever.
+    """
+
+    kind: str
+    where: str = ""
+    times: int | None = None
+    status: int = 500
+    seconds: float = 0.0
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"no fault is called {self.kind!r}")
+        re.compile(self.where)
+
+
+class Faults:
+    """The switches that are on."""
+
+    def __init__(self) -> None:
+        self._on: list[Fault] = []
+        self._lock = threading.Lock()
+
+    def add(self, fault: Fault) -> None:
+        with self._lock:
+            self._on.append(fault)
+
+    def clear(self) -> None:
+        with self._lock:
+            self._on.clear()
+
+    def take(self, request: str) -> Fault | None:
+        """The first fault that is meant for a request, used up by one."""
+        with self._lock:
+            for fault in self._on:
+                if re.search(fault.where, request) and (fault.times is None or fault.times > 0):
+                    if fault.times is not None:
+                        fault.times -= 1
+                    return fault
+        return None
