@@ -1,4 +1,4 @@
-"""Make registry.json, the packed indexes and docs/zoo.md from the embedding files below zoo/.
+"""Make registry.json, the packed indexes, docs/zoo.md and the dataset card from the embedding files below zoo/.
 
 Every figure comes from the files' own headers; a rerun writes the same bytes. `--check` writes nothing and fails where
 something would change.
@@ -16,9 +16,10 @@ from typing import Any
 
 from tupate_hub.atomicfile import write_bytes
 from tupate_hub.embedding import TaskEmbedding, parse_embedding
-from tupate_hub.index import build_index
+from tupate_hub.index import Index, build_index, parse_index
 from tupate_hub.moments import parse_moments
 from tupate_hub.registry import FILENAME, Entry, Registry, SpaceEntry, Task
+from tupate_hub.report.card import BUNDLED, card_files
 from tupate_hub.report.tables import zoo_page
 from tupate_hub.similarity import SIMILARITIES
 
@@ -70,6 +71,7 @@ def entry_of(embedding: TaskEmbedding, file: str, data: bytes) -> Entry:
         sha256=digest(data),
         source={
             **facts["source"],
+            "licence": facts["licence"],
             "data_sha256": facts["data"]["sha256"],
             **{name: training[name] for name in RECORDED if name in training},
         },
@@ -91,6 +93,7 @@ def build(root: Path) -> dict[str, bytes]:
         entry = entry_of(embedding, path.relative_to(root).as_posix(), data)
         held.setdefault(entry.space, []).append((embedding, entry))
     files: dict[str, bytes] = {}
+    indexes: dict[str, dict[str, Index]] = {}
     for space, pairs in held.items():
         pairs.sort(key=lambda pair: pair[1].task)
         first = pairs[0][0]
@@ -105,6 +108,7 @@ def build(root: Path) -> dict[str, bytes]:
             place = f"zoo/{space}/index-{similarity.name}.safetensors"
             files[place] = data
             index[similarity.name] = placed(place, data)
+            indexes.setdefault(space, {})[similarity.name] = parse_index(data, place)  # as a reader of the file has it
         row = SpaceEntry(
             space,
             first.space.base,
@@ -118,6 +122,7 @@ def build(root: Path) -> dict[str, bytes]:
             registry = registry.with_entry(entry, task_of(embedding, names), row)
     files[FILENAME] = registry.to_json().encode()
     files["docs/zoo.md"] = zoo_page(registry).encode()
+    files.update(card_files(registry, indexes, BUNDLED))
     return files
 
 

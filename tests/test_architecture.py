@@ -25,7 +25,7 @@ LAYERS = (
     {"ranking", "index", "export", "view", "reading"},
     {"search", "hub"},
     {"zoo"},
-    {"evaluation", "intake"},
+    {"evaluation", "intake", "merge"},
     {"baselines", "subspace"},
     {"training", "report"},
     {"cli"},

@@ -18,6 +18,7 @@ from tupate_hub.errors import FormatError
 from tupate_hub.index import parse_index
 from tupate_hub.moments import Moments
 from tupate_hub.registryfile import parse_registry
+from tupate_hub.report.card import BUNDLED, card_of
 from tupate_hub.similarity import SIMILARITIES
 from tupate_hub.zoo import Zoo
 
@@ -111,7 +112,19 @@ def test_every_generated_file_is_made(script, root):
         for space in ("tiny-bert/lora", "tiny-bert/prompt")
         for similarity in INDEXED
     }
-    assert set(script.build(root)) == {"registry.json", "docs/zoo.md", *indexes}
+    shown = {
+        f"zoo/{space}/{picture}.svg"
+        for space in ("tiny-bert/lora", "tiny-bert/prompt")
+        for picture in ("heatmap", "map")
+    }
+    card = {"zoo/README.md", "zoo/embeddings.jsonl"}
+    assert set(script.build(root)) == {"registry.json", "docs/zoo.md", *indexes, *shown, *card}
+
+
+def test_the_card_is_the_one_that_the_command_writes(script, root, run):
+    run()
+    made = card_of(Zoo.open(root), BUNDLED)
+    assert {name: (root / name).read_bytes() for name in made} == made
 
 
 def test_the_registry_is_valid_and_true(script, root, run):
@@ -147,6 +160,7 @@ def test_an_entry_says_what_the_header_says(script, root):
     assert entry.source == {
         "kind": "trained",
         "by": "scripts/train_zoo.py",
+        "licence": "Apache-2.0",
         "data_sha256": f"{0:064x}",
         "steps": 40,
         "seed": 0,

@@ -172,6 +172,29 @@ def test_names_that_fold_to_one_within_a_run(tmp_path: Path) -> None:
     assert sound(zoo).embedding("MY TASK").blocks[0].scale == 1.0
 
 
+def prompt_file(folder: Path, seed: int) -> Path:
+    """A soft prompt whose folder says its task."""
+    folder.mkdir(parents=True)
+    np.save(folder / "task_prompt.npy", np.random.default_rng(seed).standard_normal((4, 6)).astype(np.float32))
+    return folder / "task_prompt.npy"
+
+
+def test_what_a_file_says_of_its_task_comes_before_its_way(tmp_path: Path) -> None:
+    paths = [prompt_file(tmp_path / name, n) for n, name in enumerate(("IMDBPromptRoberta", "x__SST2PromptBert", "y"))]
+    zoo, refused = add_all(open_or_start(tmp_path / "zoo"), paths, ["a", "b", "c"], base=BASE)
+    assert refused == []
+    assert [entry.task for entry in sound(zoo).registry.entries] == ["IMDB", "SST2", "c"]
+
+
+def test_two_files_that_say_the_same_task_are_told_apart_by_their_ways(tmp_path: Path) -> None:
+    paths = [prompt_file(tmp_path / where / "IMDBPromptRoberta", n) for n, where in enumerate(("one", "two"))]
+    zoo, refused = add_all(open_or_start(tmp_path / "zoo"), paths, ["one-imdb", "two-imdb"], base=BASE)
+    assert refused == []
+    assert [entry.task for entry in sound(zoo).registry.entries] == ["IMDB", "two-imdb"]
+    again, refused = add_all(zoo, paths, ["one-imdb", "two-imdb"], base=BASE)
+    assert (again.registry, [one.path for one in refused]) == (zoo.registry, paths)
+
+
 def test_names_that_fold_to_one_in_two_spaces_are_one_task(tmp_path: Path) -> None:
     paths = [peft(tmp_path / "a"), peft(tmp_path / "b", base_model_name_or_path="acme/other")]
     zoo, refused = add_all(open_or_start(tmp_path / "zoo"), paths, ["sst2", "SST-2"])

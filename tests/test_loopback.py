@@ -175,9 +175,7 @@ def test_tokens_have_names_and_roles(hub: LoopbackHub) -> None:
 
 
 @pytest.mark.parametrize("token", [False, STRANGER])
-def test_a_private_repository_is_there_for_its_owner_alone(
-    token: str | bool, hub: LoopbackHub, tmp_path: Path
-) -> None:
+def test_a_private_repository_is_there_for_its_owner_alone(token: str | bool, hub: LoopbackHub, tmp_path: Path) -> None:
     hub.store.put("datasets", "acme/zoo", {"x": b"1"}, private=True)
     assert download(hub, tmp_path, "x").read_bytes() == b"1"
     with pytest.raises(RepositoryNotFoundError):
@@ -246,7 +244,7 @@ def test_bodies_that_are_cut_or_wrong(hub: LoopbackHub) -> None:
 
 def test_slow_answers(hub: LoopbackHub) -> None:
     hub.fault("slow", "whoami", seconds=0.6)
-    with pytest.raises(Exception, match="(?i)timed out"):
+    with pytest.raises(Exception, match=r"(?i)timed out"):
         get_session().get(f"{hub.endpoint}/api/whoami-v2", timeout=0.2)
 
 

@@ -31,7 +31,9 @@ def covariance(seed: int, width: int = INNER) -> np.ndarray:
 
 def moments(**changed: Any) -> Moments:
     inputs = {"layer.0.query": covariance(0), "layer.1.query": covariance(1)}
-    return Moments(**{"base": BASE, "base_sha256": "ab" * 32, "tokens": 20, "inputs": inputs, "place": PLACE, **changed})
+    return Moments(
+        **{"base": BASE, "base_sha256": "ab" * 32, "tokens": 20, "inputs": inputs, "place": PLACE, **changed}
+    )
 
 
 def identity(factor: float = 1.0) -> Moments:
@@ -77,9 +79,7 @@ def test_effect_is_the_mean_product_of_the_outputs() -> None:
 @pytest.mark.parametrize("factor", [1.0, 1e-3, 40.0])
 def test_effect_of_white_inputs_is_update(factor: float) -> None:
     embeddings = [lora(f"task{seed}", seed, rank=1 + seed) for seed in range(4)]
-    np.testing.assert_allclose(
-        scores(embeddings, identity(factor)), scores(embeddings, None, "update"), atol=1e-6
-    )
+    np.testing.assert_allclose(scores(embeddings, identity(factor)), scores(embeddings, None, "update"), atol=1e-6)
     one, packed = pack(embeddings, "update"), pack(embeddings, "effect", identity(factor))
     np.testing.assert_allclose(packed.squares, one.squares * factor * (1 + SHRINKAGE), rtol=1e-5)
 

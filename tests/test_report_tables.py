@@ -21,7 +21,16 @@ def entry(task, space="toy/lora", flags=(), size=150_000, **scores):
         f"zoo/{space}/{task}.safetensors",
         size,
         "0" * 64,
-        source={"kind": "trained", "train_examples": 90, "steps": 40, "seed": 0, "seconds": 12.6},
+        source={
+            "kind": "trained",
+            "train_examples": 90,
+            "steps": 40,
+            "batch_size": 32,
+            "max_length": 128,
+            "learning_rate": 0.0005,
+            "seed": 0,
+            "seconds": 12.6,
+        },
         scores={"primary": 0.87654, "baseline": 0.5, "baseline_rule": "always 0", **scores},
         flags=flags,
     )
@@ -52,14 +61,43 @@ def test_a_bar_in_a_cell_is_no_column():
 def test_each_embedding_is_a_row():
     page = zoo_page(registry(entry("sst2"), entry("rte", flags=("weak",), primary=0.5, baseline_rule="always 1")))
     assert rows_of(page) == [
-        ["rte", "classification", "accuracy", "0.500", "0.500", "always 1", "90", "40", "13", "weak"],
-        ["sst2", "classification", "accuracy", "0.877", "0.500", "always 0", "90", "40", "13", ""],
+        [
+            "rte",
+            "classification",
+            "accuracy",
+            "0.500",
+            "0.500",
+            "always 1",
+            "90",
+            "40",
+            "32",
+            "128",
+            "0.0005",
+            "13",
+            "weak",
+        ],
+        [
+            "sst2",
+            "classification",
+            "accuracy",
+            "0.877",
+            "0.500",
+            "always 0",
+            "90",
+            "40",
+            "32",
+            "128",
+            "0.0005",
+            "13",
+            "",
+        ],
     ]
 
 
 def test_the_columns_are_named():
     heading = next(line for line in zoo_page(registry(entry("sst2"))).splitlines() if line.startswith("| task"))
-    columns = ["task", "kind", "metric", "score", "baseline", "baseline rule", "examples", "steps", "seconds", "note"]
+    columns = ["task", "kind", "metric", "score", "baseline", "baseline rule", "examples"]
+    columns += ["steps", "batch", "tokens", "rate", "seconds", "note"]
     assert [cell.strip() for cell in heading.strip("|").split("|")] == columns
 
 

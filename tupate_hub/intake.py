@@ -13,7 +13,7 @@ from tupate_hub.atomicfile import write_bytes
 from tupate_hub.embedding import TaskEmbedding
 from tupate_hub.errors import TargetExists, TupateHubError
 from tupate_hub.moments import Moments
-from tupate_hub.reading import read_for_registry
+from tupate_hub.reading import plain_name, read_for_registry
 from tupate_hub.registry import FILENAME, Entry, Registry, SpaceEntry, Task, fold
 from tupate_hub.similarity import get_similarity
 from tupate_hub.space import Space
@@ -103,18 +103,25 @@ def add_all(
     base_weights: Path | None = None,
     force: bool = False,
 ) -> tuple[Zoo, list[Refusal]]:
-    """Read many adapters into a zoo, named `names`; what cannot be read is refused, with its sentence, and left out.
+    """Read many adapters into a zoo; what cannot be read is refused, with its sentence, and left out.
 
-    `base` is for those that name no base model of the Hub.
+    `names` are for those that do not say their task, or say the same as one before them in their space; `base` is for
+    those that name no base model of the Hub.
     """
     refused: list[Refusal] = []
+    seen: set[tuple[str, Space]] = set()
 
     def readable() -> Iterable[tuple[Path, TaskEmbedding]]:
         for path, name in zip(paths, names, strict=True):
             try:
-                yield path, read_for_registry(path, fallback_base=base, task=name, base_weights=base_weights)
+                one = read_for_registry(path, fallback_base=base, fallback_task=name, base_weights=base_weights)
+                if (fold(one.task), one.space) in seen:
+                    one = replace(one, task=plain_name(name))
             except TupateHubError as error:
                 refused.append(Refusal(path, error.message, error.hint))
+            else:
+                seen.add((fold(one.task), one.space))
+                yield path, one
 
     zoo, taken = add_embeddings(zoo, readable(), force=force)
     return zoo, sorted([*refused, *taken], key=lambda one: one.path)

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 #: Neighbours whose scores are closer than this are called tied: float16 files do not carry the difference.
 TIE = 1e-4
+#: One pair computed in two ways, from an index and from the embeddings, differs by less: float32's rounding.
+ROUNDING = 1e-5
 
 
 @dataclass(frozen=True)
@@ -56,11 +58,14 @@ def order(scores: NDArray[np.float64], names: Sequence[str]) -> list[int]:
     return sorted(range(len(names)), key=lambda index: (-scores[index], names[index]))
 
 
-def percentiles(scores: NDArray[np.float64], pairs: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Per cent of `pairs`, of any shape, that lie below each score; ties count half. Shape of `scores`."""
+def percentiles(scores: NDArray[np.float64], pairs: NDArray[np.float64], tolerance: float = 0.0) -> NDArray[np.float64]:
+    """Per cent of `pairs`, of any shape, that lie below each score; ties, up to `tolerance`, count half.
+
+    Shape of `scores`.
+    """
     ordered = np.sort(pairs, axis=None)
-    below = np.searchsorted(ordered, scores, side="left")
-    upto = np.searchsorted(ordered, scores, side="right")
+    below = np.searchsorted(ordered, scores - tolerance, side="left")
+    upto = np.searchsorted(ordered, scores + tolerance, side="right")
     return np.asarray(50.0 * (below + upto) / max(1, len(ordered)))
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import replace
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from tupate_hub.embedding import TaskEmbedding, embed
 from tupate_hub.errors import FormatError
 from tupate_hub.readers import detect, read_adapter
+from tupate_hub.readers.source import Legacy
 from tupate_hub.similarity import pack
 from tupate_hub.space import require_base
 
@@ -26,12 +29,13 @@ def read_for_registry(
     base: str | None = None,
     fallback_base: str | None = None,
     task: str | None = None,
+    fallback_task: str | None = None,
     base_weights: Path | None = None,
 ) -> TaskEmbedding:
     """Read an adapter as an embedding, with where it came from; refuses one that has no direction.
 
     `base` overrides the base model that the file names, `fallback_base` stands in where it names none. Its task is
-    `task`, else what the file says, else the name of its folder or file.
+    `task`, else what the file says, else `fallback_task`, else the name of its folder or file.
 
     Raises
     ------
@@ -39,9 +43,10 @@ def read_for_registry(
         When it cannot be read, names no base model, or its update is all zero or not finite.
     """
     detection = detect(path)
-    adapter = read_adapter(path, base=base, task=task, base_weights=base_weights)
+    adapter = read_adapter(path, base=base, task=task, base_weights=base_weights, legacy=legacy_reader())
     digest = hashlib.sha256(detection.weights.read_bytes()).hexdigest()
-    name = plain_name(task or adapter.task or (path.resolve().stem if path.is_file() else path.resolve().name))
+    called = path.resolve().stem if path.is_file() else path.resolve().name
+    name = plain_name(task or adapter.task or fallback_task or called)
     adapter = replace(adapter, base=require_base(adapter.base or fallback_base, str(path)))
     source: dict[str, Any] = {
         "kind": "file",
@@ -54,6 +59,16 @@ def read_for_registry(
     embedding = embed(adapter, name, {"source": source})
     pack([embedding])  # refuses an update that is all zero or too large to measure
     return embedding
+
+
+def legacy_reader() -> Legacy | None:
+    """What reads files that torch wrote before 1.6, which only torch can: None where torch is not installed.
+
+    The one door from here up to `training`. It opens when such a file is met, not before.
+    """
+    if find_spec("torch") is None:
+        return None
+    return lambda path: import_module("tupate_hub.training.legacy").load_legacy(path)
 
 
 def plain_name(written: str) -> str:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tupate_hub.embedding import SCHEMA, TaskEmbedding, read_embedding
 from tupate_hub.errors import FormatError, SpaceMismatch, TupateHubError, UnknownName
 from tupate_hub.ranking import (
+    ROUNDING,
     Neighbor,
     Ranking,
     off_diagonal,
@@ -301,7 +302,7 @@ def _neighbors(
 ) -> tuple[Neighbor, ...]:
     shares = None
     if found.pairs is not None and len(found.pairs) > 2:
-        shares = percentiles(found.scores, off_diagonal(found.pairs))
+        shares = percentiles(found.scores, off_diagonal(found.pairs), ROUNDING)
     contributions, intervals = _explained(found) if explain else ({}, None)
     ties = tied([float(found.scores[row]) for row in wanted])
     neighbors = []

@@ -326,7 +326,11 @@ class _Handler(BaseHTTPRequestHandler):
     def resolve(self, kind: str | None, id: str, revision: str, path: str) -> None:
         commit = self.store.readable(kind or "models", id, self._user()).commit(revision)
         if path not in commit.files:
-            headers = {"X-Error-Code": "EntryNotFound", "X-Error-Message": "Entry not found", "X-Repo-Commit": commit.oid}
+            headers = {
+                "X-Error-Code": "EntryNotFound",
+                "X-Error-Message": "Entry not found",
+                "X-Repo-Commit": commit.oid,
+            }
             self._bytes(b"Entry not found", 404, headers)
             return
         blob = commit.files[path]

@@ -52,7 +52,12 @@ class Blob:
 
     @property
     def pointer(self) -> bytes:
-        lines = ("version https://git-lfs.github.com/spec/v1", f"oid sha256:{self.sha256}", f"size {len(self.data)}", "")
+        lines = (
+            "version https://git-lfs.github.com/spec/v1",
+            f"oid sha256:{self.sha256}",
+            f"size {len(self.data)}",
+            "",
+        )
         return "\n".join(lines).encode()
 
     @property

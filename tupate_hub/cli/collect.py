@@ -28,9 +28,10 @@ def inspect_command(path: Path, base: str | None, base_weights: Path | None, as_
       tupate-hub inspect ./my-adapter
     """
     from tupate_hub.readers import detect, read_adapter
+    from tupate_hub.reading import legacy_reader
 
     detection = detect(path)
-    adapter = read_adapter(path, base=base, base_weights=base_weights)
+    adapter = read_adapter(path, base=base, base_weights=base_weights, legacy=legacy_reader())
     forms = Counter(block.form for block in adapter.blocks)
     ranks = sorted({len(block.parts["A"]) for block in adapter.blocks if block.form == "lowrank"})
     found = {

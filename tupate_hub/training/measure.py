@@ -12,6 +12,7 @@ import torch
 
 from tupate_hub.errors import FormatError
 from tupate_hub.moments import Moments
+from tupate_hub.tensorfile import read_tensorfile
 from tupate_hub.training.model import base_sha256, load_tokenizer
 
 _BATCH, _MOST_TOKENS = 16, 128
@@ -68,7 +69,7 @@ def measure_moments(
     tokens = 0
     with torch.inference_mode():
         for batch in progress(batches):
-            encoded = tokenizer(batch, padding=True, truncation=True, max_length=_MOST_TOKENS, return_tensors="pt")
+            encoded = tokenizer(batch, padding=True, truncation=True, return_tensors="pt")
             mask = encoded["attention_mask"].bool()
             tokens += int(mask.sum())
             with _Watch(modules, known) as seen:
@@ -76,8 +77,7 @@ def measure_moments(
             for name, source in _distinct(seen):
                 place[name] = source
             for name in dict.fromkeys(place.values()):
-                inputs = seen[name]
-                inputs = (inputs[mask] if inputs.shape[:2] == mask.shape else inputs).double()  # a pooler: one a text
+                inputs = _vectors(seen[name], mask)
                 sums[name] = sums.get(name, 0) + inputs.T @ inputs
                 counts[name] += len(inputs)
     inputs_by_name = {name: (total / counts[name]).float().numpy() for name, total in sums.items()}
@@ -85,18 +85,25 @@ def measure_moments(
 
 
 def _load(folder: Path) -> tuple[Any, Any]:
-    from safetensors import SafetensorError
     from transformers import AutoModel
 
+    read_tensorfile(folder / "model.safetensors")  # told in a sentence where it is damaged
     try:
         tokenizer, model = load_tokenizer(folder), AutoModel.from_pretrained(str(folder), local_files_only=True)
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError) as error:
         raise FormatError(f"{folder} is no base model with a tokenizer that transformers loads.") from error
     if model.config.is_encoder_decoder:
         raise FormatError(f"{folder} is an encoder and a decoder; only models of one stack are measured.")
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token  # what is padded is masked, whatever its token
+    positions = getattr(model.config, "max_position_embeddings", _MOST_TOKENS)
+    tokenizer.model_max_length = min(_MOST_TOKENS, tokenizer.model_max_length, positions)
     return tokenizer, model.eval()
+
+
+def _vectors(inputs: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """The vectors that were read, without padding: one a token, or one a passage where a pooler reads."""
+    return (inputs[mask] if inputs.shape[:2] == mask.shape else inputs).double()
 
 
 class _Watch:
