@@ -79,13 +79,14 @@ def online(isolated: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture
 def hub(online: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
     """An empty Hub on this machine, which the real client takes for the Hub."""
-    from huggingface_hub import constants
+    from huggingface_hub import constants, file_download
 
     with LoopbackHub() as running:
         monkeypatch.setenv("HF_ENDPOINT", running.endpoint)
         monkeypatch.setattr(constants, "ENDPOINT", running.endpoint)
         template = "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", running.endpoint + template)
+        for module in (constants, file_download):  # up to 0.36 the second has a copy
+            monkeypatch.setattr(module, "HUGGINGFACE_CO_URL_TEMPLATE", running.endpoint + template, raising=False)
         yield running
         _forget_sessions()
 

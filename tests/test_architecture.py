@@ -23,6 +23,7 @@ LAYERS = (
     {"registry", "readers", "similarity"},
     {"registryfile"},
     {"ranking", "index", "export", "view", "reading"},
+    {"query"},
     {"search", "hub"},
     {"zoo"},
     {"evaluation", "intake", "merge"},

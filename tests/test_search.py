@@ -18,8 +18,9 @@ from tupate_hub import Zoo
 from tupate_hub.embedding import TaskEmbedding, order_blocks
 from tupate_hub.errors import FormatError, SpaceMismatch, TupateHubError, UnknownName
 from tupate_hub.intake import keep_moments
+from tupate_hub.query import read_query
 from tupate_hub.ranking import reciprocal_rank_fusion
-from tupate_hub.search import DIVERGED, explain_pair, pair_scores, read_query
+from tupate_hub.search import DIVERGED, explain_pair, pair_scores
 from tupate_hub.space import Space
 from tupate_hub.tensorfile import TensorFile
 from tupate_hub.view import View

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tupate_hub.embedding import SCHEMA, TaskEmbedding, read_embedding
-from tupate_hub.errors import FormatError, SpaceMismatch, TupateHubError, UnknownName
+from tupate_hub.embedding import TaskEmbedding
+from tupate_hub.errors import SpaceMismatch, TupateHubError, UnknownName
+from tupate_hub.query import Query, loaded, resolve, same_data
 from tupate_hub.ranking import (
     ROUNDING,
     Neighbor,
@@ -23,10 +23,8 @@ from tupate_hub.ranking import (
     reciprocal_rank_fusion,
     tied,
 )
-from tupate_hub.registry import Entry, Registry, SpaceEntry
+from tupate_hub.registry import Entry
 from tupate_hub.similarity import SIMILARITIES, Kernel, centred, get_similarity, kernel, pack
-from tupate_hub.space import Space
-from tupate_hub.tensorfile import read_header
 from tupate_hub.view import Compared, View
 
 if TYPE_CHECKING:
@@ -41,19 +39,7 @@ NEAR_DUPLICATE = 0.9
 #: An update so many times larger than the zoo's median is no ordinary run.
 DIVERGED = 30.0
 
-_MOST_HEADER = 1_000_000
-
 FUSIONS = ("layers", "similarities")
-
-
-@dataclass(frozen=True)
-class _Query:
-    """What is compared with the zoo: a task that the zoo has (`row` in its space), or an embedding from elsewhere."""
-
-    name: str
-    space: SpaceEntry
-    row: int | None
-    embedding: TaskEmbedding | None
 
 
 @dataclass(frozen=True)
@@ -89,7 +75,7 @@ def similar(
         raise TupateHubError(f"{k} neighbours cannot be shown.", hint="-k 1 or more")
     if fuse is not None and fuse not in FUSIONS:
         raise UnknownName(f"Unknown fusion {fuse!r}.", hint="known: " + ", ".join(FUSIONS))
-    asked = _resolve(zoo, query, space, base)
+    asked = resolve(zoo, query, space, base)
     entries = zoo.registry.in_space(asked.space.name)
     tasks = [entry.task for entry in entries]
     if fuse is not None:
@@ -115,8 +101,8 @@ def explain_pair(
     """
     view = view or View()
     get_similarity(view.similarity)
-    queries = [_resolve(zoo, one, space, base) for one in (first, second)]
-    sides = [_loaded(zoo, query) for query in queries]
+    queries = [resolve(zoo, one, space, base) for one in (first, second)]
+    sides = [loaded(zoo, query) for query in queries]
     if sides[0].space != sides[1].space:
         spaces = [f"{side.space.method} on {side.space.base}" for side in sides]
         raise SpaceMismatch(
@@ -148,95 +134,10 @@ def pair_scores(zoo: Zoo, space: str, view: View) -> Doubles:
     return centred(inside.cross.sum(axis=0)) if view.centre else inside.scores()
 
 
-# --- queries ---------------------------------------------------------------------------------------------------
-
-
-def _resolve(zoo: Zoo, query: str | Path | TaskEmbedding, space: str | None, base: str | None) -> _Query:
-    """A task's name first, then a path: a folder of the name of a task does not hide the task."""
-    if isinstance(query, TaskEmbedding):
-        return _outside(query, find_space(zoo.registry, query.space), space)
-    if isinstance(query, str):
-        looks_like_path = "/" in query or "\\" in query or query.startswith(".")
-        try:
-            name = zoo.registry.task(query).name
-        except UnknownName:
-            if not looks_like_path and not _exists(query):
-                raise
-        else:
-            where = zoo.registry.space(space)
-            zoo.registry.entry(name, where.name)
-            row = [entry.task for entry in zoo.registry.in_space(where.name)].index(name)
-            return _Query(name, where, row, None)
-    path = Path(query)
-    if not _exists(path):
-        raise FormatError(f"{path} does not exist.", hint="give a task (tupate-hub list) or the path of an adapter")
-    embedding = read_query(path, base)
-    return _outside(embedding, find_space(zoo.registry, embedding.space), space)
-
-
-def _exists(path: str | Path) -> bool:
-    return os.path.exists(path)  # noqa: PTH110 - Path.exists raises on a name that is too long
-
-
-def find_space(registry: Registry, space: Space) -> SpaceEntry:
-    """The registry's entry of a space.
-
-    Raises
-    ------
-    SpaceMismatch
-        Naming the space and those that there are.
-    """
-    for entry in registry.spaces.values():
-        if entry.space == space:
-            return entry
-    known = "; ".join(f"{entry.method} on {entry.base}" for entry in registry.spaces.values()) or "nothing"
-    raise SpaceMismatch(
-        f"The query is {space.method} on {space.base}; the zoo holds {known}.", hint="tupate-hub spaces"
-    )
-
-
-def _outside(embedding: TaskEmbedding, found: SpaceEntry, asked: str | None) -> _Query:
-    if asked is not None and asked != found.name:
-        raise SpaceMismatch(
-            f"The query is {embedding.space.method} on {embedding.space.base}, which is space {found.name!r}, "
-            f"not {asked!r}.",
-            hint=f"--space {found.name}",
-        )
-    return _Query(embedding.task, found, None, embedding)
-
-
-def read_query(path: Path, base: str | None = None) -> TaskEmbedding:
-    """Any adapter that the readers know, or an embedding file or the folder that `pull` makes of it."""
-    files = [path] if path.is_file() else sorted(path.glob("*.safetensors"))
-    if len(files) == 1 and _is_embedding(files[0]):
-        return read_embedding(files[0])
-    from tupate_hub.reading import read_for_registry
-
-    return read_for_registry(path, base=base)
-
-
-def _is_embedding(file: Path) -> bool:
-    """Whether a file's header says that it is an embedding of this project; what is wrong with it, reading it says."""
-    try:
-        with file.open("rb") as stream:
-            length = stream.read(8)
-            start = length + stream.read(min(int.from_bytes(length, "little"), _MOST_HEADER))
-        metadata = read_header(start, str(file), file.stat().st_size)[0].get("__metadata__")
-    except (OSError, FormatError):
-        return False
-    return isinstance(metadata, dict) and str(metadata.get("schema")).startswith(SCHEMA.partition("/")[0])
-
-
-def _loaded(zoo: Zoo, asked: _Query) -> TaskEmbedding:
-    if asked.embedding is not None:
-        return asked.embedding
-    return zoo.load(zoo.registry.entry(asked.name, asked.space.name))
-
-
 # --- comparisons -----------------------------------------------------------------------------------------------
 
 
-def _from_index(zoo: Zoo, asked: _Query, view: View) -> _Comparison:
+def _from_index(zoo: Zoo, asked: Query, view: View) -> _Comparison:
     """Without looking at blocks: a task's row of the index, or a query against the embeddings."""
     index = zoo.index(asked.space.name, view.similarity)
     pairs = centred(index.kernel) if view.centre else index.scores()
@@ -253,7 +154,7 @@ def _from_index(zoo: Zoo, asked: _Query, view: View) -> _Comparison:
     return _Comparison(scores, pairs, norms, (of_query[0], of_task[0]))
 
 
-def _blockwise(zoo: Zoo, asked: _Query, view: View) -> _Comparison:
+def _blockwise(zoo: Zoo, asked: Query, view: View) -> _Comparison:
     """Block by block, from the embeddings themselves."""
     count = len(zoo.registry.in_space(asked.space.name))
     across, inside = _kernels(zoo, asked, view, inside=view.centre or count <= MOST_PAIRED)
@@ -269,16 +170,16 @@ def _blockwise(zoo: Zoo, asked: _Query, view: View) -> _Comparison:
     return _Comparison(compared.scores(), pairs, norms, (of_query[0], of_task[0]), compared)
 
 
-def _kernels(zoo: Zoo, asked: _Query, view: View, inside: bool) -> tuple[Kernel, Kernel | None]:
+def _kernels(zoo: Zoo, asked: Query, view: View, inside: bool) -> tuple[Kernel, Kernel | None]:
     """The kernel between the query and the space and, if asked for, that of the space."""
     space = asked.space.name
     moments = zoo.moments(space) if get_similarity(view.similarity).needs_moments else None
     everything = pack([zoo.load(entry) for entry in zoo.registry.in_space(space)], view.similarity, moments)
-    one = pack([_loaded(zoo, asked)], view.similarity, moments)
+    one = pack([loaded(zoo, asked)], view.similarity, moments)
     return kernel(one, everything), kernel(everything, everything) if inside else None
 
 
-def _fused(zoo: Zoo, asked: _Query, view: View, fuse: str, tasks: Sequence[str]) -> _Comparison:
+def _fused(zoo: Zoo, asked: Query, view: View, fuse: str, tasks: Sequence[str]) -> _Comparison:
     """Reciprocal rank fusion over the layers of one similarity, or over all similarities that the space allows."""
     if fuse == "layers":
         found = _blockwise(zoo, asked, view)
@@ -298,7 +199,7 @@ def _fused(zoo: Zoo, asked: _Query, view: View, fuse: str, tasks: Sequence[str])
 
 
 def _neighbors(
-    zoo: Zoo, asked: _Query, entries: Sequence[Entry], wanted: Sequence[int], found: _Comparison, explain: bool
+    zoo: Zoo, asked: Query, entries: Sequence[Entry], wanted: Sequence[int], found: _Comparison, explain: bool
 ) -> tuple[Neighbor, ...]:
     shares = None
     if found.pairs is not None and len(found.pairs) > 2:
@@ -333,9 +234,9 @@ def _explained(found: _Comparison) -> tuple[Mapping[str, Doubles], Doubles | Non
     return dict(zip(found.compared.blocks, parts, strict=True)), found.compared.intervals()
 
 
-def _notes(zoo: Zoo, asked: _Query, entry: Entry, row: int, found: _Comparison, tie: bool) -> tuple[str, ...]:
+def _notes(zoo: Zoo, asked: Query, entry: Entry, row: int, found: _Comparison, tie: bool) -> tuple[str, ...]:
     notes = []
-    if _same_data(zoo, asked, entry):
+    if same_data(zoo, asked, entry):
         notes.append("same data")
     if found.norms is not None and found.scores[row] >= NEAR_DUPLICATE:
         notes.append("near-duplicate")
@@ -348,25 +249,3 @@ def _notes(zoo: Zoo, asked: _Query, entry: Entry, row: int, found: _Comparison, 
     if tie:
         notes.append("tie")
     return tuple(notes)
-
-
-def _digest(facts: Mapping[str, Any], name: str) -> object:
-    part = facts.get(name)
-    return part.get("sha256") if isinstance(part, dict) else None
-
-
-def _same_data(zoo: Zoo, asked: _Query, entry: Entry) -> bool:
-    """Whether the entry was tuned on the query's data, or is the very file: by digests, or by dataset id on the Hub."""
-    source: Mapping[str, object] = {}
-    dataset = ""
-    if asked.row is not None:
-        source = zoo.registry.entry(asked.name, asked.space.name).source
-        dataset = zoo.registry.tasks[asked.name].dataset
-    elif asked.embedding is not None:
-        facts = asked.embedding.facts
-        source = {"sha256": _digest(facts, "source"), "data_sha256": _digest(facts, "data")}
-    digests = ("sha256", "data_sha256")
-    return bool(
-        any(source.get(name) and source.get(name) == entry.source.get(name) for name in digests)
-        or (dataset and dataset == zoo.registry.tasks[entry.task].dataset)
-    )
