@@ -265,7 +265,7 @@ def test_a_query_of_another_space_names_both(space: Space, tmp_path: Path, refus
     assert f"lora on {BASE}; prompt on {BASE}" in said
 
 
-@pytest.mark.parametrize("name", ["./nowhere", "no/where", "../nowhere.safetensors"])
+@pytest.mark.parametrize("name", ["./nowhere", "no/where/at all", "../nowhere.safetensors"])
 def test_a_path_that_does_not_exist(name: str, refused: Refused) -> None:
     assert "does not exist" in refused("similar", name)
 

@@ -100,6 +100,7 @@ def fields(value: Any) -> set[str]:
         ("list",),
         ("show", "imdb"),
         ("spaces",),
+        ("card",),
         ("inspect", "FOLDER"),
         ("add", "FOLDER", "--task", "mine"),
         ("add", "FOLDER", "--all", "--force"),

@@ -87,7 +87,9 @@ def test_the_tasks_are_in_the_data(script, shared):
 
 
 def test_an_embedding_has_its_place(script, tmp_path):
-    assert script.place("sst2", "lora", script.ROOT) == tmp_path / "zoo" / "all-MiniLM-L6-v2" / "lora" / "sst2.safetensors"
+    assert (
+        script.place("sst2", "lora", script.ROOT) == tmp_path / "zoo" / "all-MiniLM-L6-v2" / "lora" / "sst2.safetensors"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +152,9 @@ def test_one_task_leaves_its_embedding_head_and_early_checkpoints(here, script, 
 
 def test_sizes_follow_the_kind(here, script):
     here("toy_spans")
-    training = parse_embedding(script.place("toy_spans", "lora", script.ROOT).read_bytes(), "toy_spans").facts["training"]
+    training = parse_embedding(script.place("toy_spans", "lora", script.ROOT).read_bytes(), "toy_spans").facts[
+        "training"
+    ]
     assert (training["batch_size"], training["max_length"], training["learning_rate"]) == script.SIZES["extractive_qa"]
 
 

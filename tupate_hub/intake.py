@@ -13,7 +13,7 @@ from tupate_hub.atomicfile import write_bytes
 from tupate_hub.embedding import TaskEmbedding
 from tupate_hub.errors import TargetExists, TupateHubError
 from tupate_hub.moments import Moments
-from tupate_hub.reading import plain_name, read_for_registry
+from tupate_hub.reading import plain_name, read_for_registry, read_from
 from tupate_hub.registry import FILENAME, Entry, Registry, SpaceEntry, Task, fold
 from tupate_hub.similarity import get_similarity
 from tupate_hub.space import Space
@@ -29,8 +29,19 @@ class Refusal:
     hint: str = ""
 
 
-def open_or_start(root: Path) -> Zoo:
-    """The registry in a folder, or an empty one that its first addition will write."""
+def open_or_start(written: str | Path) -> Zoo:
+    """The registry in a folder, or an empty one that its first addition will write.
+
+    Raises
+    ------
+    TupateHubError
+        For `hf://...`: a registry on the Hub takes no additions.
+    """
+    if str(written).startswith("hf://"):
+        raise TupateHubError(
+            f"{written} is on the Hub; only a folder can be written to.", hint="name a folder: --registry DIR"
+        )
+    root = Path(written)
     return Zoo.open(root) if (root / FILENAME).exists() else Zoo(root, Registry())
 
 
@@ -61,34 +72,34 @@ def add_embeddings(
                 hint = "give another --task" if key in new else "add --force to replace it, or give another --task"
                 refused.append(Refusal(path, f"Task {task.name!r} is in space {space.name!r} already.", hint))
                 continue
-            new[key] = (_write(zoo.root, replace(embedding, task=task.name), space), task, space)
+            new[key] = (_write(zoo.folder, replace(embedding, task=task.name), space), task, space)
     finally:
         if new:
             registry = _with_entries(registry, list(new.values()))
-            write_bytes(zoo.root / FILENAME, registry.to_json().encode())
+            write_bytes(zoo.folder / FILENAME, registry.to_json().encode())
     return replace(zoo, registry=registry), refused
 
 
 def add(
     zoo: Zoo,
-    path: Path,
+    path: str | Path,
     *,
     base: str | None = None,
     task: str | None = None,
     base_weights: Path | None = None,
     force: bool = False,
 ) -> tuple[Zoo, TaskEmbedding]:
-    """Read one adapter into a zoo; its task is then called as the registry calls it.
+    """Read one adapter, on disk or on the Hub, into a zoo; its task is then called as the registry calls it.
 
     Raises
     ------
     TargetExists
         When its task is in its space already, without `force`.
     FormatError
-        As `read_for_registry`.
+        As `read_from`.
     """
-    embedding = read_for_registry(path, base=base, task=task, base_weights=base_weights)
-    zoo, refused = add_embeddings(zoo, [(path, embedding)], force=force)
+    embedding = read_from(path, base=base, task=task, base_weights=base_weights)
+    zoo, refused = add_embeddings(zoo, [(Path(path), embedding)], force=force)
     if refused:
         raise TargetExists(refused[0].reason, hint=refused[0].hint)
     return zoo, replace(embedding, task=zoo.registry.task(embedding.task).name)
@@ -132,12 +143,12 @@ def keep_moments(zoo: Zoo, space: str, moments: Moments) -> Zoo:
     entry = zoo.registry.space(space)
     data = moments.to_bytes()
     file = f"zoo/{entry.name}/moments.safetensors"
-    write_bytes(zoo.root / file, data)
+    write_bytes(zoo.folder / file, data)
     place = {"file": file, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     index = {name: at for name, at in entry.index.items() if not get_similarity(name).needs_moments}
     spaces = {**zoo.registry.spaces, entry.name: replace(entry, index=index, moments=place)}
     zoo = replace(zoo, registry=replace(zoo.registry, spaces=spaces))
-    write_bytes(zoo.root / FILENAME, zoo.registry.to_json().encode())
+    write_bytes(zoo.folder / FILENAME, zoo.registry.to_json().encode())
     return zoo
 
 

@@ -180,7 +180,7 @@ def _task(first: Task, second: Task) -> Task:
     return Task(
         name=first.name,
         title=described.title,
-        aliases=tuple(sorted({*first.aliases, *second.aliases})),
+        aliases=tuple(dict.fromkeys((*first.aliases, *second.aliases))),
         kind=first.kind or second.kind,
         task_class=first.task_class or second.task_class,
         train_size=second.train_size if first.train_size is None else first.train_size,

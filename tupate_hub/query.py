@@ -31,7 +31,9 @@ class Query:
 
 
 def resolve(zoo: Zoo, query: str | Path | TaskEmbedding, space: str | None, base: str | None) -> Query:
-    """Find out what is asked: a task's name first, then a path. A folder of the name of a task does not hide the task.
+    """Find out what is asked: a task's name first, then a path, then a repository of the Hub.
+
+    A folder of the name of a task does not hide the task.
 
     Raises
     ------
@@ -40,7 +42,9 @@ def resolve(zoo: Zoo, query: str | Path | TaskEmbedding, space: str | None, base
     SpaceMismatch
         When the zoo has no such space, or it is not the one that was asked for.
     FormatError
-        When a path does not exist or cannot be read.
+        When a path does not exist or cannot be read, or the Hub has no such repository.
+    NotAvailableOffline
+        When a repository is not in the cache and there is no network.
     """
     if isinstance(query, TaskEmbedding):
         return _outside(query, find_space(zoo.registry, query.space), space)
@@ -56,10 +60,7 @@ def resolve(zoo: Zoo, query: str | Path | TaskEmbedding, space: str | None, base
             zoo.registry.entry(name, where.name)
             row = [entry.task for entry in zoo.registry.in_space(where.name)].index(name)
             return Query(name, where, row, None)
-    path = Path(query)
-    if not _exists(path):
-        raise FormatError(f"{path} does not exist.", hint="give a task (tupate-hub list) or the path of an adapter")
-    embedding = read_query(path, base)
+    embedding = read_query(query, base)
     return _outside(embedding, find_space(zoo.registry, embedding.space), space)
 
 
@@ -94,14 +95,23 @@ def _outside(embedding: TaskEmbedding, found: SpaceEntry, asked: str | None) -> 
     return Query(embedding.task, found, None, embedding)
 
 
-def read_query(path: Path, base: str | None = None) -> TaskEmbedding:
-    """Any adapter that the readers know, or an embedding file or the folder that `pull` makes of it."""
+def read_query(query: str | Path, base: str | None = None) -> TaskEmbedding:
+    """Any adapter that the readers know, on disk or on the Hub, or an embedding file or the folder that `pull` makes.
+
+    Raises
+    ------
+    FormatError
+        When it does not exist or cannot be read.
+    """
+    from tupate_hub.reading import read_from
+
+    path = Path(query)
+    if not _exists(path):
+        return read_from(query, base=base)
     files = [path] if path.is_file() else sorted(path.glob("*.safetensors"))
     if len(files) == 1 and _is_embedding(files[0]):
         return read_embedding(files[0])
-    from tupate_hub.reading import read_for_registry
-
-    return read_for_registry(path, base=base)
+    return read_from(path, base=base)
 
 
 def _is_embedding(file: Path) -> bool:

@@ -1,26 +1,81 @@
-"""Reading: an adapter on disk as a task's embedding, fit to be compared."""
+"""Reading: an adapter on disk or on the Hub as a task's embedding, fit to be compared."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tupate_hub.embedding import TaskEmbedding, embed
 from tupate_hub.errors import FormatError
+from tupate_hub.hub import MODEL, not_on_this_disk, parse_location
 from tupate_hub.readers import detect, read_adapter
 from tupate_hub.readers.source import Legacy
 from tupate_hub.similarity import pack
 from tupate_hub.space import require_base
 
+if TYPE_CHECKING:
+    from tupate_hub.remote import Fetched
+
 _NOT_PLAIN = re.compile(r"[^\w.+@-]+")
 _MOST_BYTES = 200
 #: Files that stand beside the embeddings of a space: `moments.safetensors`, `index-<similarity>.safetensors`.
 _TAKEN = re.compile(r"moments|index-.*", re.IGNORECASE)
+
+
+def read_from(
+    written: str | Path, *, base: str | None = None, task: str | None = None, base_weights: Path | None = None
+) -> TaskEmbedding:
+    """Read an adapter from a path, or from a model repository of the Hub where there is no such path.
+
+    Of a repository its configuration and weights are fetched, and nothing else. Task and base model are what the user
+    says, else what the configuration does, else the card's tags, else, for the task, the repository's name. The
+    embedding's facts name repository, commit and licence.
+
+    Raises
+    ------
+    FormatError
+        When there is no such path, repository or adapter, and as `read_for_registry`.
+    NotAvailableOffline
+        When it is not cached and there is no network.
+    TupateHubError
+        When the Hub refuses, each time with its own sentence.
+    """
+    found = find_adapter(written)
+    if isinstance(found, Path):
+        return read_for_registry(found, base=base, task=task, base_weights=base_weights)
+    one = read_for_registry(
+        found.folder,
+        base=base,
+        fallback_base=found.base,
+        task=task,
+        fallback_task=found.task,
+        base_weights=base_weights,
+    )
+    licence = {"licence": found.licence} if found.licence else {}
+    return replace(one, facts={**one.facts, **licence, "source": {**one.facts["source"], **found.source}})
+
+
+def find_adapter(written: str | Path) -> Path | Fetched:
+    """The path, where there is one, else what was fetched of the model repository of that name.
+
+    Errors as `read_from`.
+    """
+    if os.path.exists(written):  # noqa: PTH110 - Path.exists raises on a name that is too long
+        return Path(written)
+    location = parse_location(str(written), MODEL)
+    if location is None:
+        hint = "give a task (tupate-hub list), or the path or Hub id of an adapter"
+        raise FormatError(f"{written} does not exist.", hint=hint)
+    from tupate_hub.remote import fetch_adapter
+
+    with not_on_this_disk(str(written)):
+        return fetch_adapter(location)
 
 
 def read_for_registry(

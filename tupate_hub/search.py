@@ -129,7 +129,7 @@ def pair_scores(zoo: Zoo, space: str, view: View) -> Doubles:
         index = zoo.index(space, view.similarity)
         return centred(index.kernel) if view.centre else index.scores()
     moments = zoo.moments(space) if needs_moments else None
-    everything = pack([zoo.load(entry) for entry in zoo.registry.in_space(space)], view.similarity, moments)
+    everything = pack(zoo.load_space(space), view.similarity, moments)
     inside = view.of(kernel(everything, everything))
     return centred(inside.cross.sum(axis=0)) if view.centre else inside.scores()
 
@@ -174,7 +174,7 @@ def _kernels(zoo: Zoo, asked: Query, view: View, inside: bool) -> tuple[Kernel, 
     """The kernel between the query and the space and, if asked for, that of the space."""
     space = asked.space.name
     moments = zoo.moments(space) if get_similarity(view.similarity).needs_moments else None
-    everything = pack([zoo.load(entry) for entry in zoo.registry.in_space(space)], view.similarity, moments)
+    everything = pack(zoo.load_space(space), view.similarity, moments)
     one = pack([loaded(zoo, asked)], view.similarity, moments)
     return kernel(one, everything), kernel(everything, everything) if inside else None
 

@@ -19,27 +19,47 @@ if TYPE_CHECKING:
     from tupate_hub.index import Index
     from tupate_hub.moments import Moments
     from tupate_hub.ranking import Ranking
+    from tupate_hub.remote import Snapshot
 
 ENVIRONMENT = "TUPATE_HUB_REGISTRY"
 
 
 @dataclass(frozen=True)
 class Zoo:
-    """A folder with a `registry.json`. Every file is checked against it before it is used."""
+    """A folder with a `registry.json`, or one on the Hub. Every file is checked against it before it is used.
+
+    `root` is the folder; for a registry on the Hub, whose files `remote` fetches, that of its `registry.json`.
+    """
 
     root: Path
     registry: Registry
+    remote: Snapshot | None = None
 
     @staticmethod
     def open(location: str | Path | None = None) -> Zoo:
         """Open a registry: `location`, else the environment's TUPATE_HUB_REGISTRY, else the bundled one.
 
+        `location` is a folder, or a dataset repository of the Hub: `hf://datasets/OWNER/NAME[@REVISION]`, or
+        `OWNER/NAME` where there is no such folder.
+
         Raises
         ------
         RegistryError
             When there is no registry, or it is not valid.
+        NotAvailableOffline
+            When it is on the Hub, not in the cache, and there is no network.
+        TupateHubError
+            When the Hub refuses, each time with its own sentence.
         """
         chosen = location or os.environ.get(ENVIRONMENT)
+        if isinstance(chosen, str) and "/" in chosen and not os.path.exists(chosen):  # noqa: PTH110
+            from tupate_hub.hub import DATASET, not_on_this_disk, parse_location
+            from tupate_hub.remote import open_snapshot
+
+            if (place := parse_location(chosen, DATASET)) is not None:
+                with not_on_this_disk(chosen):
+                    remote, text = open_snapshot(place)
+                return Zoo(remote.folder, parse_registry(text, remote.where(FILENAME)), remote)
         root = Path(chosen) if chosen else bundled_root()
         path = root / FILENAME
         try:
@@ -60,7 +80,11 @@ class Zoo:
         ------
         FormatError
             When the file leaves the zoo, is missing, truncated or has another content.
+        NotAvailableOffline
+            When it is on the Hub, not in the cache, and there is no network.
         """
+        if self.remote is not None:
+            return self.remote.read(file, size, sha256)
         path = self.root / file
         try:
             if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(self.root)):
@@ -76,6 +100,26 @@ class Zoo:
         if hashlib.sha256(data).hexdigest() != sha256:
             raise FormatError(f"{path} has another content than the registry says.", hint="tupate-hub verify")
         return data
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the zoo, to be written to.
+
+        Raises
+        ------
+        TupateHubError
+            When the zoo is on the Hub.
+        """
+        if self.remote is not None:
+            raise TupateHubError(
+                f"{self.remote.location} is on the Hub; only a folder can be written to.",
+                hint="name a folder: --registry DIR",
+            )
+        return self.root
+
+    def where(self, file: str) -> str:
+        """How messages name a file of the zoo."""
+        return str(self.root / file) if self.remote is None else self.remote.where(file)
 
     def embedding(self, task: str, space: str | None = None) -> TaskEmbedding:
         """The embedding of a task, by name or alias, in a space.
@@ -94,20 +138,27 @@ class Zoo:
         """The embedding of an entry; errors as in `embedding`."""
         from tupate_hub.embedding import parse_embedding
 
-        one = parse_embedding(self.read_file(entry.file, entry.bytes, entry.sha256), str(self.root / entry.file))
+        one = parse_embedding(self.read_file(entry.file, entry.bytes, entry.sha256), self.where(entry.file))
         wanted = self.registry.space(entry.space).space
         if one.space != wanted:
             raise SpaceMismatch(
-                f"{self.root / entry.file} holds {one.space.method} on {one.space.base}; "
+                f"{self.where(entry.file)} holds {one.space.method} on {one.space.base}; "
                 f"the registry says {wanted.method} on {wanted.base}.",
                 hint="tupate-hub verify",
             )
         if one.task != entry.task:
             raise FormatError(
-                f"{self.root / entry.file} holds task {one.task!r}; the registry says {entry.task!r}.",
+                f"{self.where(entry.file)} holds task {one.task!r}; the registry says {entry.task!r}.",
                 hint="tupate-hub verify",
             )
         return one
+
+    def load_space(self, space: str) -> list[TaskEmbedding]:
+        """All embeddings of a space, in the registry's order; errors as in `embedding`."""
+        entries = self.registry.in_space(space)
+        if self.remote is not None:
+            self.remote.prefetch((entry.file, entry.bytes, entry.sha256) for entry in entries)
+        return [self.load(entry) for entry in entries]
 
     def index(self, space: str, similarity: str) -> Index:
         """The kernel of a space: the stored one where it fits the registry, else computed from the embeddings."""
@@ -123,7 +174,7 @@ class Zoo:
             if (stored.digests, stored.tasks, stored.space, stored.similarity) == (digests, tasks, space, similarity):
                 return stored
         moments = self.moments(space) if get_similarity(similarity).needs_moments else None
-        return build_index(space, similarity, [self.load(entry) for entry in entries], digests, moments)
+        return build_index(space, similarity, self.load_space(space), digests, moments)
 
     def moments(self, space: str) -> Moments | None:
         """The base model's statistics of a space, or None where the registry has none.
@@ -193,12 +244,12 @@ class Zoo:
         fuse: str | None = None,
         base: str | None = None,
     ) -> Ranking:
-        """Rank the tasks of a space by similarity to a task of the zoo, an adapter on disk, or an embedding.
+        """Rank the tasks of a space by similarity to a task of the zoo, an adapter, or an embedding.
 
         Parameters
         ----------
         query : str, Path or TaskEmbedding
-            A task's name or alias; else the path of an adapter file or folder.
+            A task's name or alias; else the path of an adapter file or folder, or a model repository of the Hub.
         k : int, optional
             How many neighbours; all of them by default.
         space, similarity : str, optional

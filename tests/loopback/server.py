@@ -110,7 +110,7 @@ class _Handler(BaseHTTPRequestHandler):
     # --- the way of a request ----------------------------------------------------------------------------------
 
     def _handle(self) -> None:
-        self._sent, self._status = 0, 0
+        self._status = 0
         parts = urlsplit(self.path)
         self.query = parse_qs(parts.query)
         self.body = self._read_body()
@@ -127,10 +127,8 @@ class _Handler(BaseHTTPRequestHandler):
         finally:
             with suppress(OSError):
                 self.wfile.flush()
-            host = (self.headers.get("Host") or "").partition(":")[0]
-            said = self.headers.get("Range") or ""
-            seen = Seen(self.command, unquote(parts.path), self._token(), said, host, self._sent, self._status)
-            self.hub.seen.append(seen)
+            if not self._status:
+                self._note(0, 0)
 
     do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = _handle  # noqa: N815
 
@@ -205,19 +203,22 @@ class _Handler(BaseHTTPRequestHandler):
     def _bytes(self, data: bytes, status: int, headers: dict[str, str], length: int | None = None) -> None:
         if self.fault and self.fault.kind == "wrong" and data:
             data = bytes(byte ^ 0x55 for byte in data)
-        self._status = status
+        cut = bool(self.fault and self.fault.kind == "cut")
+        body = b"" if self.command == "HEAD" else data[: len(data) // 2] if cut else data
+        self._note(status, len(body))  # before the answer is out: who has it may look at once
         self.send_response(status)
         for name, value in {"X-Request-Id": "loopback", **headers}.items():
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(data) if length is None else length))
         self.end_headers()
-        if self.command == "HEAD":
-            return
-        if self.fault and self.fault.kind == "cut":
-            data = data[: len(data) // 2]
-            self.close_connection = True
-        self._sent = len(data)
-        self.wfile.write(data)
+        self.close_connection |= cut
+        self.wfile.write(body)
+
+    def _note(self, status: int, sent: int) -> None:
+        self._status = status
+        host = (self.headers.get("Host") or "").partition(":")[0]
+        said, path = self.headers.get("Range") or "", unquote(urlsplit(self.path).path)
+        self.hub.seen.append(Seen(self.command, path, self._token(), said, host, sent, status))
 
     def _file(self, data: bytes, headers: dict[str, str]) -> None:
         """A file or the range of it that was asked for."""

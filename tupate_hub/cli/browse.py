@@ -22,9 +22,7 @@ def list_command(space: str | None, kind: str | None, registry: str | None, as_j
     \b
       tupate-hub list --kind extractive_qa
     """
-    from tupate_hub.zoo import Zoo
-
-    held = Zoo.open(registry).registry
+    held = output.opened(registry).registry
     if space is not None:
         held.space(space)
     entries = [
@@ -65,9 +63,7 @@ def show_command(task: str, space: str | None, registry: str | None, as_json: bo
     \b
       tupate-hub show sst2
     """
-    from tupate_hub.zoo import Zoo
-
-    zoo = Zoo.open(registry)
+    zoo = output.opened(registry)
     embedding = zoo.embedding(task, space)
     known = zoo.registry.tasks[embedding.task]
     entry = zoo.registry.entry(embedding.task, zoo.registry.space(space).name)
@@ -117,9 +113,7 @@ def spaces_command(registry: str | None, as_json: bool) -> None:
     \b
       tupate-hub spaces
     """
-    from tupate_hub.zoo import Zoo
-
-    held = Zoo.open(registry).registry
+    held = output.opened(registry).registry
     rows = [
         {
             "space": space.name,

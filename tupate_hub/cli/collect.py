@@ -15,27 +15,32 @@ _PATH = click.Path(path_type=Path)
 
 
 @click.command("inspect")
-@click.argument("path", type=_PATH)
+@click.argument("path")
 @click.option("--base", metavar="MODEL", help="The base model, where the file does not name one of the Hub.")
 @click.option(
     "--base-weights", type=_PATH, metavar="PATH", help="The base model's safetensors, to subtract its biases."
 )
 @output.json_option
-def inspect_command(path: Path, base: str | None, base_weights: Path | None, as_json: bool) -> None:
+def inspect_command(path: str, base: str | None, base_weights: Path | None, as_json: bool) -> None:
     """Say what a file or folder of tuned parameters holds.
+
+    PATH may also be a model repository of the Hub: OWNER/NAME, or hf://OWNER/NAME@REVISION.
 
     \b
       tupate-hub inspect ./my-adapter
+      tupate-hub inspect AdapterHub/bert-base-uncased-pf-squad
     """
     from tupate_hub.readers import detect, read_adapter
-    from tupate_hub.reading import legacy_reader
+    from tupate_hub.reading import find_adapter, legacy_reader
 
-    detection = detect(path)
-    adapter = read_adapter(path, base=base, base_weights=base_weights, legacy=legacy_reader())
+    found_at = find_adapter(path)
+    place = found_at if isinstance(found_at, Path) else found_at.folder
+    detection = detect(place)
+    adapter = read_adapter(place, base=base, base_weights=base_weights, legacy=legacy_reader())
     forms = Counter(block.form for block in adapter.blocks)
     ranks = sorted({len(block.parts["A"]) for block in adapter.blocks if block.form == "lowrank"})
     found = {
-        "path": str(path),
+        "path": path,
         "layout": detection.layout,
         "why": detection.why,
         "method": adapter.method,
@@ -74,7 +79,7 @@ def inspect_command(path: Path, base: str | None, base_weights: Path | None, as_
 
 
 @click.command("add")
-@click.argument("path", type=_PATH)
+@click.argument("path")
 @click.option("--task", help="The task's name. [default: what the file says, else its folder's name]")
 @click.option("--base", metavar="MODEL", help="The base model, where the file does not name one of the Hub.")
 @click.option(
@@ -85,7 +90,7 @@ def inspect_command(path: Path, base: str | None, base_weights: Path | None, as_
 @output.registry_option
 @output.json_option
 def add_command(
-    path: Path,
+    path: str,
     task: str | None,
     base: str | None,
     base_weights: Path | None,
@@ -96,8 +101,9 @@ def add_command(
 ) -> None:
     """Read tuned parameters into a registry of your own.
 
-    The registry's folder is made if it is not there. With --all, everything below PATH that looks like an adapter is
-    read, and what is refused is listed with the reason.
+    PATH may also be a model repository of the Hub: OWNER/NAME, or hf://OWNER/NAME@REVISION. The registry's folder is
+    made if it is not there. With --all, everything below PATH that looks like an adapter is read, and what is refused
+    is listed with the reason.
 
     \b
       tupate-hub add ./my-lora --task reviews --registry ./my-zoo
@@ -111,11 +117,11 @@ def add_command(
         raise TupateHubError(
             "The bundled zoo takes no additions.", hint=f"tupate-hub add {path} --registry DIR (it is made if need be)"
         )
-    zoo = open_or_start(Path(place))
+    zoo = open_or_start(place)
     if everything:
         if task is not None:
             raise TupateHubError("--task names one adapter, --all takes many.", hint="leave one of them out")
-        _add_all(zoo, path, base, base_weights, force, as_json)
+        _add_all(zoo, Path(path), base, base_weights, force, as_json)
         return
     zoo, embedding = add(zoo, path, base=base, task=task, base_weights=base_weights, force=force)
     space = next(entry.name for entry in zoo.registry.spaces.values() if entry.space == embedding.space)

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 import click
 
 from tupate_hub.cli import output
-from tupate_hub.errors import TargetExists
+from tupate_hub.errors import TargetExists, UnknownName
 
 if TYPE_CHECKING:
+    from tupate_hub.embedding import TaskEmbedding
     from tupate_hub.registry import Entry
+    from tupate_hub.zoo import Zoo
 
 
 @click.command("pull")
@@ -47,11 +49,10 @@ def pull_command(
     """
     from tupate_hub.atomicfile import write_folder
     from tupate_hub.export import export
-    from tupate_hub.zoo import Zoo
+    from tupate_hub.remote import cache_root
 
-    embedding = (zoo := Zoo.open(registry)).embedding(task, space)
+    embedding, where = _asked(output.opened(registry), task, space)
     files = export(embedding, form, bare=bare)
-    where = zoo.registry.space(space).name
     place = target or cache_root() / where / embedding.task / (f"{form}-bare" if bare else form)
     if force:
         _require_only(place, files)
@@ -73,9 +74,7 @@ def verify_command(context: click.Context, registry: str | None, as_json: bool) 
     \b
       tupate-hub verify --registry ./my-registry
     """
-    from tupate_hub.zoo import Zoo
-
-    zoo = Zoo.open(registry)
+    zoo = output.opened(registry)
     total = len(zoo.registry.entries)
 
     def watched(entries: Iterator[Entry]) -> Iterator[Entry]:
@@ -92,6 +91,20 @@ def verify_command(context: click.Context, registry: str | None, as_json: bool) 
     context.exit(2 if problems else 0)
 
 
+def _asked(zoo: Zoo, task: str, space: str | None) -> tuple[TaskEmbedding, str]:
+    """A task of the zoo, or an adapter of a model repository of the Hub, and the name of its space."""
+    from tupate_hub.reading import read_from
+
+    try:
+        zoo.registry.task(task)
+    except UnknownName:
+        if "/" not in task:
+            raise
+        one = read_from(task)
+        return one, one.space.name
+    return zoo.embedding(task, space), zoo.registry.space(space).name
+
+
 def _require_only(folder: Path, files: Iterable[str]) -> None:
     """Refuse to replace a folder that holds anything but files of these names: --force must not delete others."""
     try:
@@ -102,11 +115,3 @@ def _require_only(folder: Path, files: Iterable[str]) -> None:
         raise TargetExists(
             f"{folder} holds {others[0]}, which --force would delete.", hint="give a new folder: --to DIR"
         )
-
-
-def cache_root() -> Path:
-    """Where pulled folders go: $TUPATE_HUB_CACHE, else tupate-hub in the user's cache folder."""
-    chosen = os.environ.get("TUPATE_HUB_CACHE")
-    if chosen:
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tupate-hub"

@@ -40,7 +40,7 @@ def stats_command(base: Path, space: str | None, text: Path | None, registry: st
 
     if not (registry or os.environ.get(ENVIRONMENT)):
         raise TupateHubError("The bundled zoo takes no additions.", hint=f"tupate-hub stats {base} --registry DIR")
-    zoo = Zoo.open(registry)
+    zoo = output.opened(registry)
     entry = zoo.registry.space(space)
     if not base.is_dir():
         raise TupateHubError(f"{base} is no folder of a base model.", hint="give the folder with its model.safetensors")
@@ -95,7 +95,7 @@ def evaluate_command(
     """
     from tupate_hub.baselines import judge
 
-    zoo = Zoo.open(registry)
+    zoo = output.opened(registry)
     where = zoo.registry.space(space)
     tasks = [entry.task for entry in zoo.registry.in_space(where.name)]
     table = _truth_of(zoo, truth, tasks)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from tupate_hub.zoo import Zoo
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -24,9 +27,20 @@ def registry_option(function: F) -> F:
     """`--registry`, the same on every verb that reads one."""
     return click.option(
         "--registry",
-        metavar="DIR",
-        help="The registry's folder. [default: $TUPATE_HUB_REGISTRY, else the bundled zoo]",
+        metavar="WHERE",
+        help="A registry's folder, or OWNER/NAME[@REVISION] on the Hub. "
+        "[default: $TUPATE_HUB_REGISTRY, else the bundled zoo]",
     )(function)
+
+
+def opened(registry: str | None) -> Zoo:
+    """The registry that the user named, on the Hub or not; says at which commit, and why it may not be the newest."""
+    from tupate_hub.zoo import Zoo
+
+    zoo = Zoo.open(registry)
+    if zoo.remote is not None:
+        note(zoo.remote.note or f"registry {zoo.remote.location}")
+    return zoo
 
 
 def document(value: Any) -> None:

@@ -106,12 +106,16 @@ def card_command(
     from tupate_hub.zoo import Zoo, bundled_root
 
     zoo = Zoo.open(registry)
+    if zoo.remote is not None:
+        raise TupateHubError(
+            "The card is written into a folder, and this registry is on the Hub.", hint="tupate-hub card --registry DIR"
+        )
     about = BUNDLED if zoo.root.resolve() == bundled_root().resolve() else About()
     about = About(title or about.title, location or about.location, languages or about.languages)
     changed = []
-    files = card_of(zoo, about)
+    folder, files = zoo.folder, card_of(zoo, about)
     for name, data in files.items():
-        path = zoo.root / name
+        path = folder / name
         with told_in_one_sentence(path):
             same = path.is_file() and path.read_bytes() == data
         if not same:

@@ -60,9 +60,7 @@ def similar_command(
       tupate-hub similar ./my-lora --explain
       tupate-hub similar glue/sst2 -k 5 --json
     """
-    from tupate_hub.zoo import Zoo
-
-    ranking = Zoo.open(registry).similar(
+    ranking = output.opened(registry).similar(
         query,
         k,
         space=space,
@@ -128,10 +126,9 @@ def explain_command(
     """
     from tupate_hub.search import explain_pair
     from tupate_hub.view import View
-    from tupate_hub.zoo import Zoo
 
     view = View(similarity, False, balance, blocks)
-    score, parts = explain_pair(Zoo.open(registry), first, second, space=space, view=view, base=base)
+    score, parts = explain_pair(output.opened(registry), first, second, space=space, view=view, base=base)
     if as_json:
         output.document(
             {"first": first, "second": second, "similarity": similarity, "score": score, "contributions": parts}

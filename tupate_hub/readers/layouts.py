@@ -209,7 +209,7 @@ def _detect(path: Path) -> tuple[Detection, Layout, Mapping[str, Any]]:
     if path.name == CONFIG and path.is_file():
         path = path.parent
     if not path.exists():
-        raise FormatError(f"{path} does not exist.", hint="a Hub id is fetched with: tupate-hub inspect OWNER/NAME")
+        raise FormatError(f"{path} does not exist.")
     folder = path if path.is_dir() else path.parent
     only = None if path.is_dir() else path.name
     names = _listing(folder) if only is None else (only,)

@@ -17,9 +17,10 @@ from tupate_hub.report.layout import seriate
 Doubles = NDArray[np.float64]
 Box = tuple[float, float, float, float]
 
-#: Above so many tasks the heatmap shows those with the nearest neighbours, and the map names no more than so many.
+#: Above so many tasks the heatmap shows those with the nearest neighbours, and the map names no others than the first.
 MOST_TASKS = 100
-MOST_POINTS = 2000
+#: A map shows no more points than these, so that it stays below 200 kB.
+MOST_POINTS = 1500
 MOST_LETTERS = 24
 
 #: Pale to dark with falling lightness, so that colour-blind readers and grey prints keep the order.
@@ -65,7 +66,7 @@ def heatmap(title: str, tasks: Sequence[str], scores: Doubles) -> str:
     tasks : sequence of str
         The names, in the order of the matrix.
     scores : array of shape (tasks, tasks)
-        Cosines. Colours go from the lowest pair to the 98th percentile of all pairs; the diagonal is grey.
+        Cosines. Colours go from the 2nd to the 98th percentile of the pairs; the diagonal is grey.
 
     Returns
     -------
@@ -92,7 +93,7 @@ def heatmap(title: str, tasks: Sequence[str], scores: Doubles) -> str:
         *_cells(matrix, low, high),
         "</g>\n",
         *_names_around(names, (left, top), cell, size, turn),
-        *_colour_bar((left + side + 24, top), bar, low, high, clipped=bool((off_diagonal(matrix) > high).any())),
+        *_colour_bar((left + side + 24, top), bar, low, high, off_diagonal(matrix)),
         "</svg>\n",
     ]
     return "".join(parts)
@@ -108,7 +109,8 @@ def _nearest_tasks(scores: Doubles) -> list[int]:
 def _limits(pairs: Doubles) -> tuple[float, float]:
     if not len(pairs):
         return 0.0, 1.0
-    low, high = float(pairs.min()), float(np.percentile(pairs, 98, method="higher"))
+    low = float(np.percentile(pairs, 2, method="lower"))
+    high = float(np.percentile(pairs, 98, method="higher"))
     return low, max(high, low + 0.04)
 
 
@@ -151,7 +153,7 @@ def _names_around(names: Sequence[str], corner: tuple[float, float], cell: float
     return [f"<g {style} text-anchor='end'>\n", *rows, "</g>\n", f"<g {style}>\n", *columns, "</g>\n"]
 
 
-def _colour_bar(corner: tuple[float, float], length: float, low: float, high: float, clipped: bool) -> list[str]:
+def _colour_bar(corner: tuple[float, float], length: float, low: float, high: float, pairs: Doubles) -> list[str]:
     (x, y), height = corner, length / _STEPS
     parts = [
         f"<rect x='{x:.1f}' y='{y + height * (_STEPS - 1 - step):.2f}' width='14' height='{height + 0.3:.2f}' "
@@ -162,7 +164,8 @@ def _colour_bar(corner: tuple[float, float], length: float, low: float, high: fl
     for share in (0.0, 0.25, 0.5, 0.75, 1.0):
         at = y + length * (1 - share) + 4
         value = low + (high - low) * share
-        parts.append(f"<text x='{x + 20:.1f}' y='{at:.1f}'>{value:.2f}{'+' if clipped and share == 1 else ''}</text>\n")
+        beyond = "≤ " if share == 0 and (pairs < low).any() else "≥ " if share == 1 and (pairs > high).any() else ""
+        parts.append(f"<text x='{x + 20:.1f}' y='{at:.1f}'>{beyond}{value:.2f}</text>\n")
     return [*parts, "</g>\n"]
 
 
@@ -186,16 +189,14 @@ def task_map(title: str, points: Sequence[Point], shares: Sequence[float]) -> st
     A whole SVG file. Names that would cover another one are left out.
     """
     width, plot = 900.0, (40.0, 96.0, 860.0, 640.0)
-    points = points[:MOST_POINTS]
+    total, points = len(points), points[:MOST_POINTS]
     groups = list(dict.fromkeys(sorted(point.group for point in points)))
     marks = {group: _MARKS[min(at, len(_MARKS) - 1)] for at, group in enumerate(groups)}
     places = _fitted(points, plot)
-    said = (
-        f"{len(points)} tasks; near means similar. The axes carry {shares[0]:.0%} and {shares[1]:.0%} of the squared "
-        "distances."
-    )
+    count = f"{total}" if total <= MOST_POINTS else f"{MOST_POINTS} of {total}"
+    carried = f"The axes carry {shares[0]:.0%} and {shares[1]:.0%} of the squared distances."
     parts = [
-        _head(width, 680.0, title, said),
+        _head(width, 680.0, title, f"{count} tasks; near means similar. {carried}"),
         f"<rect x='20' y='76' width='{width - 40:.0f}' height='584' fill='none' stroke='#dddddd'/>\n",
         *_legend(marks, any(point.weak for point in points)),
     ]
