@@ -135,12 +135,12 @@ def test_a_branch_that_has_moved_brings_what_is_new_and_only_that(
     hub: LoopbackHub, published: str, toy_zoo: Path, invoke: Any
 ) -> None:
     for task in ("imdb", "sst2"):
-        assert invoke("show", task, "--registry", NAME).code == 0
+        assert invoke("pull", task, "--registry", NAME).code == 0
     put(toy_zoo, FIRST, lora("imdb", 77).to_bytes())
     moved = publish(hub, toy_zoo)
     make_stale()
     hub.seen.clear()
-    assert invoke("show", "sst2", "--registry", NAME).code == 0
+    assert invoke("pull", "sst2", "--registry", NAME).code == 0
     shown = invoke("show", "imdb", "--registry", NAME)
     assert hub.requests() == [
         f"HEAD {REGISTRY}/main/registry.json",
@@ -187,6 +187,34 @@ def test_the_environment_may_name_a_repository(
     zoo = Zoo.open()
     assert zoo.remote is not None
     assert zoo.remote.location == Location(DATASET, NAME, published)
+
+
+@pytest.mark.parametrize("first", [64_000, 16])
+def test_show_fetches_a_header_alone(
+    first: int, hub: LoopbackHub, published: str, toy_zoo: Path, invoke: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(toy_zoo, FIRST, lora("imdb", 5, rank=64, layers=60).to_bytes())
+    publish(hub, toy_zoo)
+    monkeypatch.setattr("tupate_hub.remote._HEADER", first)
+    shown = invoke("show", "imdb", "--registry", NAME, "--json")
+    assert shown.out == invoke("show", "imdb", "--registry", toy_zoo, "--json").out
+    assert sum(one.sent for one in hub.seen if "imdb" in one.path) < (toy_zoo / FIRST).stat().st_size / 2
+    assert len([one for one in hub.requests() if "imdb" in one]) == (1 if first == 64_000 else 2)
+    assert invoke("pull", "imdb", "--registry", NAME).code == 0
+    hub.seen.clear()
+    assert invoke("show", "imdb", "--registry", NAME, "--json").out == shown.out
+    assert hub.requests() == []
+
+
+def test_show_of_a_header_that_lies(hub: LoopbackHub, published: str, invoke: Any) -> None:
+    repository = hub.store.repository("datasets", NAME)
+    data = repository.commit("main").files[FIRST].data
+    hub.store.replace_blob(repository, FIRST, (10**15).to_bytes(8, "little") + data[8:])
+    result = invoke("show", "imdb", "--registry", NAME)
+    assert (result.code, result.out) == (2, "")
+    assert "its header claims 1000000000000000 bytes" in result.err
+    hub.store.replace_blob(repository, FIRST, data + b"x")
+    assert "were announced" in invoke("show", "imdb", "--registry", NAME).err
 
 
 @pytest.mark.parametrize("verb", [("add", "ADAPTER"), ("stats", "FOLDER"), ("card",)])

@@ -34,8 +34,9 @@ Doubles = NDArray[np.float64]
 
 #: Above so many embeddings the pairs of a space are not all compared for a percentile, unless an index has them.
 MOST_PAIRED = 256
-#: Two runs of one task with different seeds stay far below (docs/evaluation.md); checkpoints of one run lie above.
-NEAR_DUPLICATE = 0.9
+#: Two seeds of one task from one start reach .68 to .75 (docs/evaluation.md), checkpoints of one run .95 and more.
+#: `tupate` has no such line: a start that all runs share lies in every score.
+NEAR_DUPLICATE: Mapping[str, float] = {"update": 0.9, "effect": 0.9}
 #: An update so many times larger than the zoo's median is no ordinary run.
 DIVERGED = 30.0
 
@@ -47,7 +48,7 @@ class _Comparison:
     """Scores against every task of the space and what else was found out on the way.
 
     `pairs` are the scores of all pairs (tasks, tasks); `norms` the lengths of the tasks' updates; `compared` has the
-    blocks, where they were looked at.
+    blocks, where they were looked at; from the score `duplicate` on two runs are called near-duplicates.
     """
 
     scores: Doubles
@@ -55,6 +56,7 @@ class _Comparison:
     norms: Doubles | None = None
     coverage: tuple[Doubles, Doubles] | None = None
     compared: Compared | None = None
+    duplicate: float = np.inf
 
 
 def similar(
@@ -84,6 +86,7 @@ def similar(
         found = _from_index(zoo, asked, view)
     else:
         found = _blockwise(zoo, asked, view)
+    found = replace(found, duplicate=NEAR_DUPLICATE.get(view.similarity, np.inf))
     wanted = [row for row in order(found.scores, tasks) if row != asked.row][:k]
     neighbors = _neighbors(zoo, asked, entries, wanted, found, explain)
     return Ranking(asked.name, asked.space.name, view.similarity, view.centre, neighbors, fuse)
@@ -238,7 +241,7 @@ def _notes(zoo: Zoo, asked: Query, entry: Entry, row: int, found: _Comparison, t
     notes = []
     if same_data(zoo, asked, entry):
         notes.append("same data")
-    if found.norms is not None and found.scores[row] >= NEAR_DUPLICATE:
+    if found.norms is not None and found.scores[row] >= found.duplicate:
         notes.append("near-duplicate")
     if found.norms is not None and found.norms[row] > DIVERGED * np.median(found.norms):
         notes.append("diverged")

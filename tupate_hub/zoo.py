@@ -134,11 +134,21 @@ class Zoo:
         where = self.registry.space(space)
         return self.load(self.registry.entry(self.registry.task(task).name, where.name))
 
+    def outline(self, task: str, space: str | None = None) -> TaskEmbedding:
+        """As `embedding`; of a zoo on the Hub the file's header alone is fetched, and the numbers may be zeros."""
+        where = self.registry.space(space)
+        entry = self.registry.entry(self.registry.task(task).name, where.name)
+        read = self.read_file if self.remote is None else self.remote.outline
+        return self._parse(entry, read(entry.file, entry.bytes, entry.sha256))
+
     def load(self, entry: Entry) -> TaskEmbedding:
         """The embedding of an entry; errors as in `embedding`."""
+        return self._parse(entry, self.read_file(entry.file, entry.bytes, entry.sha256))
+
+    def _parse(self, entry: Entry, data: bytes) -> TaskEmbedding:
         from tupate_hub.embedding import parse_embedding
 
-        one = parse_embedding(self.read_file(entry.file, entry.bytes, entry.sha256), self.where(entry.file))
+        one = parse_embedding(data, self.where(entry.file))
         wanted = self.registry.space(entry.space).space
         if one.space != wanted:
             raise SpaceMismatch(

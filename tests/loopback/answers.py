@@ -68,6 +68,8 @@ def _config(blob: Blob) -> Document:
         config = json.loads(blob.data)
     except ValueError:
         return {}
+    if not isinstance(config, dict):
+        return {}
     return {"peft": {name: config.get(name) for name in ("base_model_name_or_path", "task_type") if name in config}}
 
 

@@ -64,7 +64,7 @@ def show_command(task: str, space: str | None, registry: str | None, as_json: bo
       tupate-hub show sst2
     """
     zoo = output.opened(registry)
-    embedding = zoo.embedding(task, space)
+    embedding = zoo.outline(task, space)
     known = zoo.registry.tasks[embedding.task]
     entry = zoo.registry.entry(embedding.task, zoo.registry.space(space).name)
     blocks = [
