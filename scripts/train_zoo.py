@@ -115,7 +115,7 @@ def main() -> int:
     threads = max(1, (os.cpu_count() or 1) // arguments.jobs)
     show = arguments.jobs == 1  # several bars would write over each other
     failed = 0
-    with ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
+    with ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn")) as pool:
         settings = ((arguments.seed, arguments.init_seed), arguments.out, threads, show)
         runs = {pool.submit(tune_one, arguments.data, task, arguments.method, *settings): task for task in missing}
         for number, run in enumerate(as_completed(runs), 1):
