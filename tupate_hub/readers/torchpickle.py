@@ -21,7 +21,7 @@ from tupate_hub.readers.storages import Storage, Storages, StorageType
 
 Array = NDArray[Any]
 
-MOST_STEPS = 500_000
+MOST_STEPS = 200_000
 MOST_DIMENSIONS = 8
 _LONGEST_NAME = 256
 
