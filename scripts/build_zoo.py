@@ -18,7 +18,7 @@ from tupate_hub.atomicfile import write_bytes
 from tupate_hub.embedding import TaskEmbedding, parse_embedding
 from tupate_hub.index import Index, build_index, parse_index
 from tupate_hub.moments import parse_moments
-from tupate_hub.registry import FILENAME, Entry, Registry, SpaceEntry, Task
+from tupate_hub.registry import FILENAME, Entry, Registry, SpaceEntry, Task, placed
 from tupate_hub.report.card import BUNDLED, card_files
 from tupate_hub.report.tables import zoo_page
 from tupate_hub.similarity import SIMILARITIES
@@ -32,10 +32,6 @@ RECORDED = (
 
 def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
-
-
-def placed(file: str, data: bytes) -> dict[str, Any]:
-    return {"file": file, "bytes": len(data), "sha256": digest(data)}
 
 
 def is_weak(embedding: TaskEmbedding) -> bool:

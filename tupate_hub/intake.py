@@ -14,7 +14,7 @@ from tupate_hub.embedding import TaskEmbedding
 from tupate_hub.errors import TargetExists, TupateHubError
 from tupate_hub.moments import Moments
 from tupate_hub.reading import plain_name, read_for_registry, read_from
-from tupate_hub.registry import FILENAME, Entry, Registry, SpaceEntry, Task, fold
+from tupate_hub.registry import FILENAME, Entry, Registry, SpaceEntry, Task, fold, placed
 from tupate_hub.similarity import get_similarity
 from tupate_hub.space import Space
 from tupate_hub.zoo import Zoo
@@ -144,7 +144,7 @@ def keep_moments(zoo: Zoo, space: str, moments: Moments) -> Zoo:
     data = moments.to_bytes()
     file = f"zoo/{entry.name}/moments.safetensors"
     write_bytes(zoo.folder / file, data)
-    place = {"file": file, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    place = placed(file, data)
     index = {name: at for name, at in entry.index.items() if not get_similarity(name).needs_moments}
     spaces = {**zoo.registry.spaces, entry.name: replace(entry, index=index, moments=place)}
     zoo = replace(zoo, registry=replace(zoo.registry, spaces=spaces))

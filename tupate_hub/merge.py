@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -10,7 +9,7 @@ from typing import Any, Literal
 
 from tupate_hub.atomicfile import told_in_one_sentence, write_bytes
 from tupate_hub.errors import RegistryError, TargetExists
-from tupate_hub.registry import FILENAME, Entry, Registry, SpaceEntry, Task, clash
+from tupate_hub.registry import FILENAME, Entry, Registry, SpaceEntry, Task, clash, placed
 from tupate_hub.zoo import Zoo
 
 Side = Literal["ours", "theirs"]
@@ -262,7 +261,7 @@ def _keep(path: Path, data: bytes) -> None:
 
 def _reindexed(zoo: Zoo, ours: Registry, theirs: Registry) -> Registry:
     """The registry of a merged zoo with an index, written to its folder, for each similarity that a side had one of."""
-    from tupate_hub.similarity import SIMILARITIES
+    from tupate_hub.similarity import available
 
     sides = (ours, _with_our_names(ours, theirs))
     taken = {place["file"] for place in _places(zoo.registry)}
@@ -270,9 +269,8 @@ def _reindexed(zoo: Zoo, ours: Registry, theirs: Registry) -> Registry:
     for name, space in zoo.registry.spaces.items():
         had = {similarity for side in sides if name in side.spaces for similarity in side.spaces[name].index}
         index = dict(space.index)
-        for similarity in SIMILARITIES:
-            possible = space.moments or not SIMILARITIES[similarity].needs_moments
-            if similarity in had and similarity not in index and possible:
+        for similarity in available(bool(space.moments)):
+            if similarity in had and similarity not in index:
                 index[similarity] = _index(zoo, name, similarity, taken)
         spaces[name] = replace(space, index=index)
     return replace(zoo.registry, spaces=spaces)
@@ -280,9 +278,8 @@ def _reindexed(zoo: Zoo, ours: Registry, theirs: Registry) -> Registry:
 
 def _index(zoo: Zoo, space: str, similarity: str, taken: set[str]) -> dict[str, Any]:
     data = zoo.index(space, similarity).to_bytes()
-    digest = hashlib.sha256(data).hexdigest()
-    file = f"zoo/{space}/index-{similarity}.safetensors"
-    if file in taken:
-        file = f"zoo/{space}/index-{similarity}-{digest[:12]}.safetensors"
-    _keep(zoo.root / file, data)
-    return {"file": file, "bytes": len(data), "sha256": digest}
+    place = placed(f"zoo/{space}/index-{similarity}.safetensors", data)
+    if place["file"] in taken:
+        place["file"] = f"zoo/{space}/index-{similarity}-{place['sha256'][:12]}.safetensors"
+    _keep(zoo.root / place["file"], data)
+    return place

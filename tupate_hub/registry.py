@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -14,7 +15,6 @@ from tupate_hub.space import Space
 
 SCHEMA = 1
 FILENAME = "registry.json"
-FLAGS = frozenset({"weak"})
 
 
 @dataclass(frozen=True)
@@ -182,6 +182,11 @@ def _without_name(item: Task | SpaceEntry) -> dict[str, Any]:
     fields = asdict(item)
     del fields["name"]
     return fields
+
+
+def placed(file: str, data: bytes) -> dict[str, Any]:
+    """How a registry names a file beside the embeddings: `file`, `bytes` and `sha256` of its content."""
+    return {"file": file, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
 
 def clash(tasks: Mapping[str, Task]) -> str:

@@ -24,7 +24,7 @@ from tupate_hub.ranking import (
     tied,
 )
 from tupate_hub.registry import Entry
-from tupate_hub.similarity import SIMILARITIES, Kernel, centred, get_similarity, kernel, pack
+from tupate_hub.similarity import Kernel, available, centred, get_similarity, kernel, pack
 from tupate_hub.view import Compared, View
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def explain_pair(
             f"{first} is {spaces[0]}, {second} is {spaces[1]}: they do not compare.",
             hint="compare embeddings of one space: tupate-hub spaces",
         )
-    moments = zoo.moments(queries[0].space.name) if get_similarity(view.similarity).needs_moments else None
+    moments = zoo.moments_for(queries[0].space.name, view.similarity)
     packs = [pack([side], view.similarity, moments) for side in sides]
     compared = Compared.plainly(view.of(kernel(packs[0], packs[1])))
     parts = compared.contributions()[:, 0]
@@ -127,12 +127,10 @@ def pair_scores(zoo: Zoo, space: str, view: View) -> Doubles:
     UnknownName
         For an unknown space or similarity, or one that needs statistics which the space does not have.
     """
-    needs_moments = get_similarity(view.similarity).needs_moments
     if view.plain:
         index = zoo.index(space, view.similarity)
         return centred(index.kernel) if view.centre else index.scores()
-    moments = zoo.moments(space) if needs_moments else None
-    everything = pack(zoo.load_space(space), view.similarity, moments)
+    everything = pack(zoo.load_space(space), view.similarity, zoo.moments_for(space, view.similarity))
     inside = view.of(kernel(everything, everything))
     return centred(inside.cross.sum(axis=0)) if view.centre else inside.scores()
 
@@ -176,7 +174,7 @@ def _blockwise(zoo: Zoo, asked: Query, view: View) -> _Comparison:
 def _kernels(zoo: Zoo, asked: Query, view: View, inside: bool) -> tuple[Kernel, Kernel | None]:
     """The kernel between the query and the space and, if asked for, that of the space."""
     space = asked.space.name
-    moments = zoo.moments(space) if get_similarity(view.similarity).needs_moments else None
+    moments = zoo.moments_for(space, view.similarity)
     everything = pack(zoo.load_space(space), view.similarity, moments)
     one = pack([loaded(zoo, asked)], view.similarity, moments)
     return kernel(one, everything), kernel(everything, everything) if inside else None
@@ -188,8 +186,8 @@ def _fused(zoo: Zoo, asked: Query, view: View, fuse: str, tasks: Sequence[str]) 
         found = _blockwise(zoo, asked, view)
         rows = found.compared.by_layer() if found.compared is not None else found.scores[None, :]
     else:
-        known = [one for one in SIMILARITIES.values() if asked.space.moments or not one.needs_moments]
-        rows = np.stack([_blockwise(zoo, asked, replace(view, similarity=one.name)).scores for one in known])
+        known = available(bool(asked.space.moments))
+        rows = np.stack([_blockwise(zoo, asked, replace(view, similarity=name)).scores for name in known])
     if asked.row is not None:
         others = [row for row in range(len(tasks)) if row != asked.row]
         scores = np.zeros(len(tasks))

@@ -104,6 +104,11 @@ def get_similarity(name: str) -> Similarity:
     return SIMILARITIES[name]
 
 
+def available(has_moments: bool) -> tuple[str, ...]:
+    """The names of the similarities that a space allows, with or without statistics of its base model."""
+    return tuple(one.name for one in SIMILARITIES.values() if has_moments or not one.needs_moments)
+
+
 @dataclass(frozen=True)
 class Kernel:
     """Inner products per block: `blocks` their names, `cross` of shape (blocks, x, y), and both sides' squared norms.

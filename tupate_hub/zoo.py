@@ -173,7 +173,6 @@ class Zoo:
     def index(self, space: str, similarity: str) -> Index:
         """The kernel of a space: the stored one where it fits the registry, else computed from the embeddings."""
         from tupate_hub.index import build_index, parse_index
-        from tupate_hub.similarity import get_similarity
 
         place = self.registry.space(space).index.get(similarity)
         entries = self.registry.in_space(space)
@@ -183,8 +182,13 @@ class Zoo:
             tasks = tuple(entry.task for entry in entries)
             if (stored.digests, stored.tasks, stored.space, stored.similarity) == (digests, tasks, space, similarity):
                 return stored
-        moments = self.moments(space) if get_similarity(similarity).needs_moments else None
-        return build_index(space, similarity, self.load_space(space), digests, moments)
+        return build_index(space, similarity, self.load_space(space), digests, self.moments_for(space, similarity))
+
+    def moments_for(self, space: str, similarity: str) -> Moments | None:
+        """The base model's statistics where the similarity asks for them; errors as in `moments`."""
+        from tupate_hub.similarity import get_similarity
+
+        return self.moments(space) if get_similarity(similarity).needs_moments else None
 
     def moments(self, space: str) -> Moments | None:
         """The base model's statistics of a space, or None where the registry has none.

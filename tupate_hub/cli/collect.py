@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from tupate_hub.cli import output
 from tupate_hub.errors import TupateHubError
+
+if TYPE_CHECKING:
+    from tupate_hub.zoo import Zoo
 
 _PATH = click.Path(path_type=Path)
 
@@ -132,15 +136,10 @@ def add_command(
     output.note(f"  tupate-hub similar {embedding.task} --space {space} --registry {zoo.root}")
 
 
-def _add_all(
-    zoo: object, folder: Path, base: str | None, base_weights: Path | None, force: bool, as_json: bool
-) -> None:
+def _add_all(zoo: Zoo, folder: Path, base: str | None, base_weights: Path | None, force: bool, as_json: bool) -> None:
     from tupate_hub.intake import add_all
     from tupate_hub.readers import find_adapters
-    from tupate_hub.zoo import Zoo
 
-    if not isinstance(zoo, Zoo):
-        raise TypeError("a zoo is wanted")
     paths = find_adapters(folder)
     if not paths:
         raise TupateHubError(f"There is no adapter below {folder}.", hint="tupate-hub inspect PATH")

@@ -13,7 +13,7 @@ from tupate_hub.cli import output
 from tupate_hub.errors import TupateHubError, UnknownName
 from tupate_hub.evaluation import Report
 from tupate_hub.search import pair_scores
-from tupate_hub.similarity import SIMILARITIES
+from tupate_hub.similarity import available
 from tupate_hub.truth import Truth, align, read_truth
 from tupate_hub.view import View
 from tupate_hub.zoo import ENVIRONMENT, Zoo
@@ -139,8 +139,7 @@ def _predictions(zoo: Zoo, space: str, similarity: str) -> dict[str, Any]:
     """Scores of shape (tasks, tasks) by predictor: the similarity, or all of them, plain and centred."""
     if similarity != "all":
         return {similarity: pair_scores(zoo, space, View(similarity))}
-    has_moments = bool(zoo.registry.space(space).moments)
-    names = [one.name for one in SIMILARITIES.values() if has_moments or not one.needs_moments]
+    names = available(bool(zoo.registry.space(space).moments))
     return {
         f"{name}, centred" if centre else name: pair_scores(zoo, space, View(name, centre))
         for name in names
