@@ -10,8 +10,8 @@ from toys import LAYERS, ORIGIN, REGIME, TASKS, WIDTH
 
 from tupate_hub.embedding import parse_embedding
 from tupate_hub.space import Space
-from tupate_hub.training.methods import Method, get_method
-from tupate_hub.training.model import NAME, build_model
+from tupate_hub.training.methods import NAME, get_method
+from tupate_hub.training.model import build_model
 from tupate_hub.training.record import to_embedding
 from tupate_hub.training.tuner import Regime, tune
 
@@ -57,7 +57,7 @@ def test_each_block_is_what_the_library_merges(base, load, tuned, record, name):
 
 
 def test_another_rank_alpha_and_targets(base, load):
-    method = Method("lora", get_method("lora").config, {"r": 3, "alpha": 12, "targets": ["key", "value"]})
+    method = get_method("lora", r=3, alpha=12, targets=["key", "value"])
     data = load("toy_classes")
     result = tune(base, data, method, Regime(steps=5, batch_size=8, learning_rate=1e-2, evaluations=1, max_length=32))
     embedding = to_embedding(result.tensors, result.facts, BASE_ID)
@@ -96,7 +96,13 @@ def test_the_header_tells_everything(base, load, record):
     data = load("toy_classes")
     facts = record("toy_classes").facts
     assert facts["base_sha256"] == hashlib.sha256((base / "model.safetensors").read_bytes()).hexdigest()
-    assert facts["architecture"] == {"model_type": "bert", "hidden_size": WIDTH, "num_hidden_layers": LAYERS}
+    assert facts["architecture"] == {
+        "model_type": "bert",
+        "hidden_size": WIDTH,
+        "num_hidden_layers": LAYERS,
+        "num_attention_heads": 2,
+        "intermediate_size": 48,
+    }
     assert facts["settings"] == {"r": 8, "alpha": 16, "targets": ["query", "value"], "init_seed": 0}
     assert facts["task_kind"] == "classification"
     assert facts["data"] == {
@@ -136,5 +142,5 @@ def test_no_number_of_the_header_is_not_a_number(record):
 
 def test_a_tensor_of_another_method_is_an_error(tuned):
     result = tuned("toy_classes")
-    with pytest.raises(ValueError, match=r"no LoRA parameter: heads\.task"):
+    with pytest.raises(ValueError, match=r"no part of lora: \{'heads': 2\}"):
         to_embedding({**result.tensors, **result.head}, result.facts, BASE_ID)

@@ -12,12 +12,10 @@ import torch
 
 from tupate_hub.errors import FormatError
 from tupate_hub.training.dataset import Example, TaskData
-from tupate_hub.training.features import Feature, collate, predict_spans
-from tupate_hub.training.methods import Method
+from tupate_hub.training.features import Batch, Feature, collate, predict_spans, predict_tags
+from tupate_hub.training.methods import NAME, Method
 
-#: The adapter's and the head's name inside the model, the same for every task.
-NAME = "task"
-
+_ARCHITECTURE = ("model_type", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
 _INPUTS = ("input_ids", "token_type_ids", "attention_mask")
 
 
@@ -58,28 +56,46 @@ def build_model(base: Path, data: TaskData, method: Method, init_seed: int) -> A
         str(base), local_files_only=True, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0
     )
     torch.manual_seed(init_seed)
-    model.add_adapter(NAME, method.config(**method.settings))
+    method.put(model, method.settings)
     torch.manual_seed(init_seed)
     if data.kind == "extractive_qa":
         model.add_qa_head(NAME, num_labels=2, layers=1)
     elif data.kind == "multiple_choice":
         model.add_multiple_choice_head(NAME, num_choices=data.num_labels, layers=1)
+    elif data.kind == "token_classification":
+        model.add_tagging_head(NAME, num_labels=data.num_labels, layers=1)
     else:
         model.add_classification_head(NAME, num_labels=data.num_labels, layers=1)
-    model.train_adapter(NAME)
-    model.set_active_adapters(NAME)
+    if NAME in model.adapters_config:
+        model.set_active_adapters(NAME)
+    model.active_head = NAME
     return model
 
 
 def architecture(model: Any) -> dict[str, Any]:
-    """What an exporter has to know of the base model: its type, width and depth."""
+    """What an exporter has to know of the base model: its type and sizes, as far as its configuration has them."""
     config = model.config
-    return {name: getattr(config, name) for name in ("model_type", "hidden_size", "num_hidden_layers")}
+    return {name: getattr(config, name) for name in _ARCHITECTURE if hasattr(config, name)}
+
+
+def head_config(model: Any, label_names: Sequence[str]) -> dict[str, Any]:
+    """What the `adapters` library writes about a head, with the labels' own names; {} where there is none."""
+    if NAME not in model.heads:
+        return {}
+    config = dict(model.heads[NAME].config)
+    if len(label_names) == config.get("num_labels"):
+        config["label2id"] = {name: number for number, name in enumerate(label_names)}
+    return {
+        "config": config,
+        "hidden_size": model.config.hidden_size,
+        "model_class": type(model).__name__,
+        "model_type": model.config.model_type,
+    }
 
 
 def tuned_state(model: Any) -> dict[str, torch.Tensor]:
-    """Copies of the parameters that tuning changes, by name."""
-    return {name: value.detach().clone() for name, value in model.named_parameters() if value.requires_grad}
+    """Copies of the parameters that tuning changes, by name, in the computer's own memory."""
+    return {name: value.detach().clone().cpu() for name, value in model.named_parameters() if value.requires_grad}
 
 
 def is_head(name: str) -> bool:
@@ -87,15 +103,19 @@ def is_head(name: str) -> bool:
     return name.startswith("heads.")
 
 
-def round_to_float16(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The state in the precision in which the zoo stores it, as float32."""
-    return {name: value.to(torch.float16).to(torch.float32) for name, value in state.items()}
+def round_to_float16(
+    state: Mapping[str, torch.Tensor], origin: Mapping[str, torch.Tensor] | None = None
+) -> dict[str, torch.Tensor]:
+    """The state in the precision in which the zoo stores it, as float32: its difference from `origin` where given."""
+    origin = origin or {}
+    moved = {name: value - origin[name] if name in origin else value for name, value in state.items()}
+    return {name: value.to(torch.float16).to(torch.float32) for name, value in moved.items()}
 
 
 def predict(
     model: Any, data: TaskData, examples: Sequence[Example], features: Sequence[Feature], pad_id: int
 ) -> list[Any]:
-    """Predicted label of each example: a class, a number, a choice or an answer text. In float32, without dropout."""
+    """Predicted label of each example: a class, number, choice, text or tags. In float32, without dropout."""
     order = sorted(range(len(features)), key=lambda index: features[index].length)
     size = 16 if data.kind in ("extractive_qa", "multiple_choice") else 64
     outputs: dict[int, Any] = {}
@@ -103,19 +123,28 @@ def predict(
     with torch.inference_mode():
         for start in range(0, len(order), size):
             chosen = order[start : start + size]
-            batch = collate([features[index] for index in chosen], pad_id)
+            batch = put_on(model.device, collate([features[index] for index in chosen], pad_id))
             output = model(**{name: batch[name] for name in _INPUTS})
             outputs.update(zip(chosen, _values(output, data.kind), strict=True))
     model.train()
     values = [outputs[index] for index in range(len(features))]
     if data.kind == "extractive_qa":
         return list(predict_spans(features, values, examples, no_answer=data.metric == "squad_v2_f1"))
+    if data.kind == "token_classification":
+        return list(predict_tags(features, values, data.label_names))
     if data.kind == "regression":
         return [float(row[0]) for row in values]
     return [int(np.argmax(row)) for row in values]
 
 
+def put_on(device: torch.device, batch: Batch) -> Batch:
+    """The batch on a device."""
+    return {name: value.to(device) for name, value in batch.items()}
+
+
 def _values(output: Any, kind: str) -> list[Any]:
     if kind == "extractive_qa":
-        return list(zip(output.start_logits.float().numpy(), output.end_logits.float().numpy(), strict=True))
-    return list(output.logits.float().numpy())
+        return list(
+            zip(output.start_logits.float().cpu().numpy(), output.end_logits.float().cpu().numpy(), strict=True)
+        )
+    return list(output.logits.float().cpu().numpy())

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
-from tupate_hub.embedding import TaskEmbedding, make_block, order_blocks
-from tupate_hub.space import Space
-from tupate_hub.training.model import NAME
-from tupate_hub.training.tuner import Floats
+import numpy as np
 
-_LORA = re.compile(rf"^[a-z]+\.(?P<block>.+)\.loras\.{NAME}\.lora_(?P<part>[AB])$")
+from tupate_hub.embedding import Adapter, Block, TaskEmbedding, make_block
+from tupate_hub.readers.adapterhub import read_adapterhub
+from tupate_hub.readers.names import block_name
+from tupate_hub.readers.source import Findings, Source
+from tupate_hub.space import Space
+from tupate_hub.training.multihead import ATTRIBUTE
+from tupate_hub.training.regime import Floats
+
+#: Every layer knows the one pool of prefixes; torch names its parameters by the first.
+_PREFIX_POOL = re.compile(r".*\.prefix_tuning\.pool\.")
 _TRAINING = (
     "steps", "best_step", "held_out_score", "final_loss", "examples_seen", "train_examples", "validation_examples",
     "seconds", "threads",
@@ -23,21 +30,13 @@ def to_embedding(tensors: Mapping[str, Floats], facts: Mapping[str, Any], base: 
 
     `base` is the base model's id on the Hub.
     """
-    parts: dict[str, dict[str, Floats]] = {}
-    for name, array in tensors.items():
-        match = _LORA.match(name)
-        if match is None:
-            raise ValueError(f"no LoRA parameter: {name}")
-        parts.setdefault(match["block"], {})[match["part"]] = array
-    settings = facts["settings"]
-    scale = settings["alpha"] / settings["r"]
-    blocks = order_blocks(make_block(name, part, scale) for name, part in parts.items())
+    adapter = read_tensors(tensors, facts)
     regime, data = facts["regime"], facts["data"]
     header = {
         "task_kind": facts["kind"],
         "base_sha256": facts["base_sha256"],
         "architecture": facts["architecture"],
-        "settings": {**settings, "init_seed": regime["init_seed"]},
+        "settings": {**adapter.settings, **facts["settings"], "init_seed": regime["init_seed"]},
         "training": {**regime, **{name: facts[name] for name in _TRAINING}},
         "scores": {
             **facts["scores"],
@@ -46,15 +45,53 @@ def to_embedding(tensors: Mapping[str, Floats], facts: Mapping[str, Any], base: 
             "baseline_rule": facts["baseline_rule"],
         },
         "data": {
-            "name": data["original_dataset"],
-            "class": data["class"],
-            "original_train_size": data["original_train_size"],
-            "licence": data["licence"],
-            "source": data["source"],
+            "name": data.get("original_dataset", facts["task"]),
+            "class": data.get("class", ""),
+            "original_train_size": data.get("original_train_size"),
+            "licence": data.get("licence", ""),
+            "source": data.get("source", ""),
             "sha256": facts["data_sha256"],
         },
         "licence": "Apache-2.0",
         "software": facts["versions"],
         "source": {"kind": "trained", "by": "scripts/train_zoo.py"},
     }
-    return TaskEmbedding(facts["task"], Space(base, facts["method"]), blocks, header)
+    return TaskEmbedding(facts["task"], Space(base, facts["method"]), adapter.blocks, header)
+
+
+def read_tensors(tensors: Mapping[str, Floats], facts: Mapping[str, Any]) -> Adapter:
+    """The run's own parameters, read as a stranger's file of them would be."""
+    named = {_PREFIX_POOL.sub("prefix_tuning.", name): array for name, array in tensors.items()}
+    source = Source(Path(facts["task"]), Path(facts["task"]), facts["saved_config"], named)
+    if not facts["saved_config"]:
+        found = Findings()
+        found.blocks += _OWN[facts["method"]](tensors, facts["architecture"])
+        return found.adapter(source, facts["method"])
+    adapter = read_adapterhub(source)
+    if adapter.left_out:
+        raise ValueError(f"parameters that are no part of {facts['method']}: {dict(adapter.left_out)}")
+    return adapter
+
+
+def _biases(tensors: Mapping[str, Floats], architecture: Mapping[str, Any]) -> Iterator[Block]:
+    for name, difference in tensors.items():
+        yield make_block(block_name(name), {"bias": difference})
+
+
+def _multihead(tensors: Mapping[str, Floats], architecture: Mapping[str, Any]) -> Iterator[Block]:
+    """One block a head: positions may change places, and a ReLU's input and output may trade a positive factor."""
+    heads = architecture["num_attention_heads"]
+    for name, keys in tensors.items():
+        module, _, part = name.rpartition(".")
+        if part == "keys":
+            values = tensors[f"{module}.values"]
+            halves = zip(np.split(keys, heads, axis=1), np.split(values, heads, axis=1), strict=True)
+            attention = block_name(module).removesuffix(f".{ATTRIBUTE}")
+            for head, (key, value) in enumerate(halves):
+                yield make_block(f"{attention}.head.{head}", {"A": key, "B": value.T})
+
+
+_OWN: Mapping[str, Callable[[Mapping[str, Floats], Mapping[str, Any]], Iterator[Block]]] = {
+    "bitfit": _biases,
+    "multihead-parallel": _multihead,
+}
