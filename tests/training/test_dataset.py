@@ -51,6 +51,7 @@ def test_the_digest_is_that_of_both_files(data_folder):
         ("toy_numbers", "regression", 1),
         ("toy_spans", "extractive_qa", 2),
         ("toy_choices", "multiple_choice", 3),
+        ("toy_tags", "token_classification", 3),
     ],
 )
 def test_outputs_of_the_head_by_kind(load, name, kind, labels):

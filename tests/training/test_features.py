@@ -9,7 +9,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tupate_hub.training.features import Feature, collate, encode, grouped_batches, predict_spans, thin_empty_windows
+from tupate_hub.errors import FormatError
+from tupate_hub.training.features import (
+    Feature,
+    collate,
+    encode,
+    grouped_batches,
+    predict_spans,
+    predict_tags,
+    thin_empty_windows,
+)
 
 
 def question(context, *answers, text="how many ?"):
@@ -225,6 +234,99 @@ def test_all_but_the_first_empty_window_of_an_answerable_question_go(tokenizer):
     assert [one for one in kept if one.example == 0] == [features[0], *answered]
     assert Counter(one.example for one in kept) == {0: 1 + len(answered), 1: counts[1], 2: 1}
     assert counts[0] > 1 + len(answered) and counts[1] > 1
+
+
+# ---- tags ------------------------------------------------------------------------------------------------------------
+
+
+def tagged(text, *tags):
+    return {"tokens": text.split(" "), "tags": list(tags)}
+
+
+def test_a_tag_goes_to_the_first_piece_of_its_word(tokenizer):
+    (feature,) = encode(tokenizer, "token_classification", [tagged("the rivers is good", 0, 1, 2, 3)], 16)
+    assert words(tokenizer, feature.ids[0]) == ["[CLS]", "the", "river", "##s", "is", "good", "[SEP]"]
+    assert feature.labels == {"labels": (-100, 0, 1, -100, 2, 3, -100)}
+    assert feature.words == (1, 2, 4, 5)
+    assert feature.types == ((0,) * 7,)
+
+
+def test_words_that_are_cut_off_have_no_tag(tokenizer):
+    (feature,) = encode(tokenizer, "token_classification", [tagged("the rivers is good", 4, 1, 2, 3)], 5)
+    assert words(tokenizer, feature.ids[0]) == ["[CLS]", "the", "river", "##s", "[SEP]"]
+    assert feature.labels == {"labels": (-100, 4, 1, -100, -100)}
+    assert feature.words == (1, 2, None, None)
+
+
+def test_words_without_a_piece_have_no_tag(tokenizer):
+    (feature,) = encode(tokenizer, "token_classification", [tagged("the \u200b good", 1, 2, 3)], 16)
+    assert feature.words == (1, None, 2)
+    assert feature.labels == {"labels": (-100, 1, 3, -100)}
+
+
+def test_a_word_is_split_no_further_than_by_the_tokenizer(tokenizer):
+    """Punctuation inside a word makes pieces of the same word."""
+    (feature,) = encode(tokenizer, "token_classification", [tagged("river,town good", 1, 2)], 16)
+    assert words(tokenizer, feature.ids[0]) == ["[CLS]", "river", ",", "town", "good", "[SEP]"]
+    assert feature.labels == {"labels": (-100, 1, -100, -100, 2, -100)}
+
+
+@given(sentence=st.lists(st.sampled_from(["river", "it's", "abc", "\u200b", "s,t", "good"]), min_size=1, max_size=30))
+def test_every_word_that_fits_keeps_its_tag(tokenizer, sentence):
+    example = {"tokens": sentence, "tags": [position % 7 for position in range(len(sentence))]}
+    (feature,) = encode(tokenizer, "token_classification", [example], 24)
+    assert feature.length <= 24
+    labels = feature.labels["labels"]
+    kept = [(labels[at], tag) for at, tag in zip(feature.words, example["tags"], strict=True) if at is not None]
+    assert all(label == tag for label, tag in kept)
+    assert len(kept) == sum(label != -100 for label in labels)
+
+
+def test_tags_are_padded_with_what_the_loss_leaves_out(tokenizer):
+    rows = [tagged("the good", 1, 2), tagged("rivers is it the", 3, 0, 1, 2)]
+    batch = collate(encode(tokenizer, "token_classification", rows, 16), 0)
+    none = -100
+    assert batch["labels"].tolist() == [[none, 1, 2, none, none, none, none], [none, 3, none, 0, 1, 2, none]]
+    assert batch["labels"].dtype == torch.int64
+    assert batch["labels"].shape == batch["input_ids"].shape
+
+
+def test_each_word_gets_the_best_tag_of_its_first_piece(tokenizer):
+    rows = [tagged("the rivers is good", 0, 0, 0, 0), tagged("good", 0)]
+    features = encode(tokenizer, "token_classification", rows, 6)  # cuts off "good" of the first
+    first = np.array([[9, 0, 0], [0, 1, 0], [0, 0, 1], [9, 0, 0], [2, 1, 1], [0, 9, 0]], np.float32)
+    second = np.array([[0, 0, 0], [0, 0, 1], [0, 9, 0], [0, 9, 0]], np.float32)  # the last row is padding
+    tags = predict_tags(features, [first, second], ("O", "B-x", "I-x"))
+    assert tags == [["B-x", "I-x", "O", "O"], ["I-x"]]
+
+
+class _Slow:
+    """A tokenizer in Python, which cannot say where a token comes from."""
+
+    is_fast = False
+
+
+@pytest.mark.parametrize("kind", ["token_classification", "extractive_qa"])
+def test_a_slow_tokenizer_is_refused_where_words_are_to_be_found(kind):
+    with pytest.raises(FormatError, match="which word a token is part of") as caught:
+        encode(_Slow(), kind, [tagged("a", 0)], 16)
+    assert "tokenizer.json" in caught.value.hint
+
+
+def test_a_tokenizer_without_token_types_gives_zeros(base):
+    """As RoBERTa's."""
+    from transformers import AutoTokenizer
+
+    plain = AutoTokenizer.from_pretrained(str(base), model_input_names=["input_ids", "attention_mask"])
+    rows = {
+        "classification": [pair("the river", "it is good")],
+        "extractive_qa": [question("it is seven", "seven")],
+        "token_classification": [tagged("the river", 0, 1)],
+        "multiple_choice": [{"context": "", "question": "how ?", "choices": ["good", "bad"], "label": 0}],
+    }
+    for kind, examples in rows.items():
+        (feature,) = encode(plain, kind, examples, 24)
+        assert feature.types == tuple((0,) * len(ids) for ids in feature.ids)
 
 
 # ---- batches ---------------------------------------------------------------------------------------------------------

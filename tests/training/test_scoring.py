@@ -1,13 +1,16 @@
 """Scoring: every metric on cases small enough to work out by hand, and the scores that need no learning."""
 
 import math
+import warnings
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tupate_hub.errors import UnknownName
 from tupate_hub.training.dataset import TaskData
-from tupate_hub.training.scoring import gold_labels, score, trivial_baseline
+from tupate_hub.training.scoring import gold_labels, score, tagged_spans, trivial_baseline
 
 GOLD, GUESS = [1, 1, 1, 0, 0], [1, 1, 0, 0, 1]  # 2 true positives, 1 false positive, 1 false negative, 1 true negative
 F1_ONE, F1_ZERO = 2 * 2 / (2 * 2 + 1 + 1), 2 * 1 / (2 * 1 + 1 + 1)
@@ -97,6 +100,60 @@ def test_spans_are_averaged_over_questions():
     assert scores == pytest.approx({"primary": (2 / 3 + 1) / 2, "f1": (2 / 3 + 1) / 2, "exact_match": 0.5})
 
 
+@pytest.mark.parametrize(
+    ("tags", "spans"),
+    [
+        ("O O", set()),
+        ("B-x I-x O", {("x", 0, 2)}),
+        ("B-x B-x", {("x", 0, 1), ("x", 1, 2)}),
+        ("B-x I-x", {("x", 0, 2)}),  # open at the end
+        ("O I-x I-x", {("x", 1, 3)}),  # an I- that goes on with nothing begins
+        ("B-x I-y I-y", {("x", 0, 1), ("y", 1, 3)}),
+        ("B-x O I-x", {("x", 0, 1), ("x", 2, 3)}),
+        ("B-from.city_name I-from.city_name", {("from.city_name", 0, 2)}),
+        ("B-a-b I-a-b I-a", {("a-b", 0, 2), ("a", 2, 3)}),
+    ],
+)
+def test_tags_mark_spans_as_in_conlleval(tags, spans):
+    assert tagged_spans(tags.split()) == spans
+
+
+def test_no_words_have_no_spans():
+    assert tagged_spans([]) == set()
+
+
+def test_the_f1_of_spans_counts_over_all_sentences():
+    gold = ["B-x I-x O B-y".split(), "O B-x".split(), "O O".split()]
+    guess = ["B-x I-x O B-x".split(), "O B-x".split(), "B-y O".split()]  # right: 2 of 4 found, of 3 wanted
+    expected = {"primary": 4 / 7, "f1": 4 / 7, "precision": 1 / 2, "recall": 2 / 3}
+    assert score("span_f1", gold, guess) == pytest.approx(expected)
+
+
+def test_half_a_span_is_no_span():
+    assert score("span_f1", [["B-x", "I-x"]], [["B-x", "O"]])["f1"] == 0
+
+
+@pytest.mark.parametrize("guess", [["O", "O"], ["B-x", "O"]])
+def test_spans_that_are_not_there_score_nothing(guess):
+    assert score("span_f1", [["O", "O"]], [guess]) == {"primary": 0, "f1": 0, "precision": 0, "recall": 0}
+
+
+@given(
+    rows=st.lists(
+        st.lists(st.tuples(*[st.sampled_from(["O", "B-x", "I-x", "B-y", "I-y"])] * 2), min_size=1, max_size=8),
+        min_size=1,
+        max_size=6,
+    )
+)
+def test_span_scores_are_those_of_seqeval(rows):
+    metrics = pytest.importorskip("seqeval.metrics", reason="needs seqeval")
+    gold, guess = ([[pair[side] for pair in row] for row in rows] for side in (0, 1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a sample without spans
+        expected = metrics.f1_score(gold, guess)
+    assert score("span_f1", gold, guess)["f1"] == pytest.approx(expected)
+
+
 def test_an_unknown_metric_lists_the_known_ones():
     with pytest.raises(UnknownName, match="'bleu'") as caught:
         score("bleu", [0], [0])
@@ -106,6 +163,32 @@ def test_an_unknown_metric_lists_the_known_ones():
 
 def task(kind, metric, validation, label_names=()):
     return TaskData("toy", kind, metric, label_names, validation, (), validation, {}, "")
+
+
+def sentences(*rows):
+    return [{"tokens": words.split(), "tags": [int(tag) for tag in tags]} for words, tags in rows]
+
+
+TAGS = ("O", "B-x", "I-x")
+
+
+def test_the_baseline_of_tags_is_what_was_seen_most():
+    train = sentences(("the red river", "012"), ("red river", "12"), ("red sea", "00"), ("sea", "1"))
+    validation = sentences(("red river boat", "120"), ("the sea", "00"))
+    data = TaskData("toy", "token_classification", "span_f1", TAGS, train, (), validation, {}, "")
+    # "red river" is right, "boat" unseen, and of the tie at "sea" O comes first
+    assert trivial_baseline(data) == ("most frequent tag of each word", 1.0)
+
+
+def test_the_baseline_of_tags_is_no_better_than_nothing_at_all():
+    train, validation = sentences(("red", "1")), sentences(("blue", "1"))
+    data = TaskData("toy", "token_classification", "span_f1", TAGS, train, (), validation, {}, "")
+    assert trivial_baseline(data) == ("no span", 0.0)
+
+
+def test_gold_tags_are_names():
+    data = TaskData("toy", "token_classification", "span_f1", TAGS, (), (), sentences(("a b c", "012")), {}, "")
+    assert gold_labels(data, data.validation) == [["O", "B-x", "I-x"]]
 
 
 def labelled(*labels):

@@ -1,4 +1,4 @@
-"""A base model small enough to tune in a second, and four tasks that it can learn, in the project's data format."""
+"""A base model small enough to tune in a second, and tasks that it can learn, in the project's data format."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import string
 from pathlib import Path
 from typing import Any
 
-from tupate_hub.training.tuner import Regime
+from tupate_hub.training.regime import Regime
 
 GOOD, BAD = ("good", "great", "fine"), ("bad", "awful", "poor")
 NUMBERS = ("seven", "nine", "eleven")
@@ -26,7 +26,7 @@ REGIME = Regime(
 )
 
 WIDTH, LAYERS = 32, 2
-TASKS = ("toy_classes", "toy_numbers", "toy_spans", "toy_spans_v2", "toy_choices")
+TASKS = ("toy_classes", "toy_numbers", "toy_spans", "toy_spans_v2", "toy_choices", "toy_tags")
 
 
 def make_base(folder: Path) -> Path:
@@ -90,12 +90,24 @@ def _choice(rng: random.Random) -> dict[str, Any]:
     return {"context": " ".join(filler(rng, 2, 4)), "question": "how is it ?", "choices": choices, "label": label}
 
 
+def _tags(rng: random.Random) -> dict[str, Any]:
+    """A first name begins with q, its other words with j; no name comes twice, so nobody can know them by heart."""
+    words = filler(rng, 2, 4)
+    tags = [0] * len(words)
+    at = rng.randrange(len(words) + 1)
+    rest = rng.randrange(3)
+    name = [first + "".join(rng.choices(string.ascii_lowercase[:9], k=4)) for first in "q" + "j" * rest]
+    words[at:at], tags[at:at] = name, [1] + [2] * rest
+    return {"tokens": words, "tags": tags}
+
+
 _MAKERS = {
     "toy_classes": _class,
     "toy_numbers": _number,
     "toy_spans": _span,
     "toy_spans_v2": lambda rng: _span(rng, rng.random() < 0.5),
     "toy_choices": _choice,
+    "toy_tags": _tags,
 }
 _FORMS = {
     "toy_classes": {"kind": "classification", "metric": "accuracy", "label_names": ["bad", "good"]},
@@ -103,6 +115,7 @@ _FORMS = {
     "toy_spans": {"kind": "extractive_qa", "metric": "squad_f1"},
     "toy_spans_v2": {"kind": "extractive_qa", "metric": "squad_v2_f1"},
     "toy_choices": {"kind": "multiple_choice", "metric": "accuracy"},
+    "toy_tags": {"kind": "token_classification", "metric": "span_f1", "label_names": ["O", "B-name", "I-name"]},
 }
 ORIGIN = {
     "class": "CR",

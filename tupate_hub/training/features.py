@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from tupate_hub.errors import FormatError
 from tupate_hub.training.dataset import Example
 
 Batch = dict[str, torch.Tensor]
@@ -18,6 +19,7 @@ Batch = dict[str, torch.Tensor]
 _CONTEXT_STRIDE = 128
 _MOST_ANSWER_TOKENS = 30
 _BEST_EDGES = 20
+_NO_LABEL = -100  # what torch's cross-entropy leaves out
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,8 @@ class Feature:
     """One row of a batch: token ids, of shape (length,) or (choices, length), its labels and where it came from.
 
     `example` is the index of its example; a long context gives several features. `offsets` are the character spans of
-    context tokens, None elsewhere (spans only).
+    context tokens, None elsewhere (spans only). `words` has the position of each word's first piece, None where the
+    word has none: cut off, or nothing that the tokenizer knows (tags only).
     """
 
     ids: tuple[tuple[int, ...], ...]
@@ -33,6 +36,7 @@ class Feature:
     labels: Mapping[str, Any]
     example: int
     offsets: tuple[tuple[int, int] | None, ...] = ()
+    words: tuple[int | None, ...] = ()
 
     @property
     def length(self) -> int:
@@ -44,12 +48,25 @@ def encode(tokenizer: Any, kind: str, examples: Sequence[Example], max_length: i
     """Tokenise the examples of a task; shapes and truncation follow the task's kind.
 
     A text pair loses tokens from its longer side, a multiple-choice row from its context, and a long question-answering
-    context is cut into windows that overlap by 128 tokens, at most a third of `max_length`.
+    context is cut into windows that overlap by 128 tokens, at most a third of `max_length`. A sentence of tagged words
+    loses its end; a word's tag goes to its first piece.
+
+    Raises
+    ------
+    FormatError
+        When words or spans are to be found in the text and the tokenizer is not a fast one.
     """
     if not examples:
         return []
+    if kind in ("extractive_qa", "token_classification") and not tokenizer.is_fast:
+        raise FormatError(
+            "The base model's tokenizer cannot say which word a token is part of.",
+            hint="give a base model that has a tokenizer.json",
+        )
     if kind == "extractive_qa":
         return _encode_spans(tokenizer, examples, max_length)
+    if kind == "token_classification":
+        return _encode_tags(tokenizer, examples, max_length)
     if kind == "multiple_choice":
         return _encode_choices(tokenizer, examples, max_length)
     number = float if kind == "regression" else int
@@ -57,10 +74,8 @@ def encode(tokenizer: Any, kind: str, examples: Sequence[Example], max_length: i
     seconds = None if examples[0]["text_b"] is None else [example["text_b"] for example in examples]
     encoded = tokenizer(texts, seconds, truncation=True, max_length=max_length)
     return [
-        Feature((tuple(ids),), (tuple(types),), {"labels": number(example["label"])}, index)
-        for index, (ids, types, example) in enumerate(
-            zip(encoded["input_ids"], encoded["token_type_ids"], examples, strict=True)
-        )
+        Feature((tuple(ids),), (_types(encoded, index),), {"labels": number(example["label"])}, index)
+        for index, (ids, example) in enumerate(zip(encoded["input_ids"], examples, strict=True))
     ]
 
 
@@ -72,9 +87,38 @@ def _encode_choices(tokenizer: Any, examples: Sequence[Example], max_length: int
         choices = [lead + choice for choice in example["choices"]]
         encoded = tokenizer([first] * len(choices), choices, truncation=True, max_length=max_length)
         ids = tuple(tuple(row) for row in encoded["input_ids"])
-        types = tuple(tuple(row) for row in encoded["token_type_ids"])
+        types = tuple(_types(encoded, row) for row in range(len(ids)))
         features.append(Feature(ids, types, {"labels": example["label"]}, index))
     return features
+
+
+def _encode_tags(tokenizer: Any, examples: Sequence[Example], max_length: int) -> list[Feature]:
+    encoded = tokenizer(
+        [list(example["tokens"]) for example in examples],
+        is_split_into_words=True,
+        truncation=True,
+        max_length=max_length,
+    )
+    features = []
+    for index, example in enumerate(examples):
+        ids = tuple(encoded["input_ids"][index])
+        first: dict[int, int] = {}
+        for position, word in enumerate(encoded.word_ids(index)):
+            if word is not None:
+                first.setdefault(word, position)
+        labels = [_NO_LABEL] * len(ids)
+        for word, position in first.items():
+            labels[position] = example["tags"][word]
+        words = tuple(first.get(word) for word in range(len(example["tokens"])))
+        features.append(Feature((ids,), (_types(encoded, index),), {"labels": tuple(labels)}, index, words=words))
+    return features
+
+
+def _types(encoded: Any, row: int) -> tuple[int, ...]:
+    """Token types of a row; all 0 for a tokenizer that knows none, such as RoBERTa's."""
+    if "token_type_ids" in encoded:
+        return tuple(encoded["token_type_ids"][row])
+    return (0,) * len(encoded["input_ids"][row])
 
 
 def _encode_spans(tokenizer: Any, examples: Sequence[Example], max_length: int) -> list[Feature]:
@@ -96,7 +140,7 @@ def _encode_spans(tokenizer: Any, examples: Sequence[Example], max_length: int) 
         offsets = tuple(tuple(span) if inside else None for span, inside in pairs)
         start, end = _token_span(offsets, examples[index]["answers"])
         labels = {"start_positions": start, "end_positions": end}
-        ids, types = tuple(encoded["input_ids"][row]), tuple(encoded["token_type_ids"][row])
+        ids, types = tuple(encoded["input_ids"][row]), _types(encoded, row)
         features.append(Feature((ids,), (types,), labels, index, offsets))
     return features
 
@@ -138,7 +182,8 @@ def thin_empty_windows(features: Sequence[Feature], examples: Sequence[Example])
 def collate(features: Sequence[Feature], pad_id: int) -> Batch:
     """Pad features to their longest: `input_ids`, `token_type_ids`, `attention_mask` and label tensors.
 
-    Ids have shape (batch, length), or (batch, choices, length) for multiple choice.
+    Ids have shape (batch, length), or (batch, choices, length) for multiple choice; labels (batch,), or (batch, length)
+    for tags, with -100 where there is none.
     """
     length = max(feature.length for feature in features)
     rows, choices = len(features), len(features[0].ids)
@@ -155,8 +200,11 @@ def collate(features: Sequence[Feature], pad_id: int) -> Batch:
         arrays = {name: array[:, 0] for name, array in arrays.items()}
     batch = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
     for name, value in features[0].labels.items():
+        labels = [feature.labels[name] for feature in features]
+        if isinstance(value, tuple):
+            labels = [row + (_NO_LABEL,) * (length - len(row)) for row in labels]
         kind = torch.float32 if isinstance(value, float) else torch.int64
-        batch[name] = torch.tensor([feature.labels[name] for feature in features], dtype=kind)
+        batch[name] = torch.tensor(labels, dtype=kind)
     return batch
 
 
@@ -179,6 +227,19 @@ def grouped_batches(features: Sequence[Feature], batch_size: int, seed: int) -> 
         for batch in batches:
             yield [features[index] for index in batch]
         epoch += 1
+
+
+def predict_tags(
+    features: Sequence[Feature], logits: Sequence[NDArray[np.float32]], label_names: Sequence[str]
+) -> list[list[str]]:
+    """The best tag of each word of each example, "O" for a word that the model did not see.
+
+    `logits` has one array of shape (length or more, labels) for each feature.
+    """
+    return [
+        ["O" if position is None else label_names[int(np.argmax(row[position]))] for position in feature.words]
+        for feature, row in zip(features, logits, strict=True)
+    ]
 
 
 def predict_spans(

@@ -1,13 +1,15 @@
 """Task metrics, and the score of the best prediction that looks at no input.
 
 Conventions: GLUE (Wang et al. 2019) for accuracy, F1, Matthews and Pearson/Spearman correlation; TweetEval (Barbieri et
-al. 2020) for macro F1 and macro recall; the SQuAD scripts (Rajpurkar et al. 2016, 2018) for token F1 and exact match.
-The formulas are scikit-learn's, scipy's and transformers'. All scores are in [0, 1], correlations in [-1, 1].
+al. 2020) for macro F1 and macro recall; the SQuAD scripts (Rajpurkar et al. 2016, 2018) for token F1 and exact match;
+conlleval (Tjong Kim Sang and De Meulder 2003) for tagged spans. The other formulas are scikit-learn's, scipy's and
+transformers'. All scores are in [0, 1], correlations in [-1, 1].
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -41,6 +43,36 @@ def _spans(gold: Sequence[Sequence[str]], predicted: Sequence[str]) -> Scores:
     return {"f1": float(np.mean(f1)), "exact_match": float(np.mean(exact))}
 
 
+def tagged_spans(tags: Sequence[str]) -> set[tuple[str, int, int]]:
+    """The spans that BIO tags mark: type, first word and the word after the last.
+
+    An I- tag that goes on with nothing of its type begins a span of its own, as in conlleval.
+    """
+    spans, begun, inside = set(), 0, ""
+    for position, tag in enumerate([*tags, "O"]):
+        prefix, _, kind = tag.partition("-")
+        if inside and (prefix != "I" or kind != inside):
+            spans.add((inside, begun, position))
+            inside = ""
+        if prefix in ("B", "I") and not inside:
+            begun, inside = position, kind
+    return spans
+
+
+def _tag_spans(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> Scores:
+    found = wanted = right = 0
+    for truth, guess in zip(gold, predicted, strict=True):
+        true_spans, guessed_spans = tagged_spans(truth), tagged_spans(guess)
+        found += len(guessed_spans)
+        wanted += len(true_spans)
+        right += len(true_spans & guessed_spans)
+    return {
+        "f1": 2 * right / (found + wanted) if found + wanted else 0.0,
+        "precision": right / found if found else 0.0,
+        "recall": right / wanted if wanted else 0.0,
+    }
+
+
 def _accuracy(gold: Predictions, predicted: Predictions) -> float:
     return float(accuracy_score(gold, predicted))
 
@@ -70,13 +102,17 @@ _METRICS: Mapping[str, Callable[[Any, Any], Scores]] = {
     "f1_answer": lambda g, p: {"f1": _positive_f1(g, p)},
     "squad_f1": _spans,
     "squad_v2_f1": _spans,
+    "span_f1": _tag_spans,
 }
+_OF_SPANS = ("squad_f1", "squad_v2_f1", "span_f1")
 
 
 def gold_labels(data: TaskData, examples: Sequence[Mapping[str, Any]]) -> list[Any]:
-    """What the examples' predictions are compared with: labels, or lists of accepted answers."""
+    """What the examples' predictions are compared with: labels, lists of accepted answers, or the names of tags."""
     if data.kind == "extractive_qa":
         return [example["answers"]["text"] for example in examples]
+    if data.kind == "token_classification":
+        return [[data.label_names[tag] for tag in example["tags"]] for example in examples]
     return [example["label"] for example in examples]
 
 
@@ -92,7 +128,7 @@ def score(metric: str, gold: Sequence[Any], predicted: Predictions) -> Scores:
     """
     if metric not in _METRICS:
         raise UnknownName(f"Unknown metric {metric!r}.", hint="known: " + ", ".join(sorted(_METRICS)))
-    spans = metric.startswith("squad")
+    spans = metric in _OF_SPANS
     scores = _METRICS[metric](gold if spans else np.asarray(gold), predicted if spans else np.asarray(predicted))
     primary = scores["f1"] if spans else float(np.mean(list(scores.values())))
     return {"primary": primary, **scores}
@@ -103,7 +139,7 @@ def trivial_baseline(data: TaskData) -> tuple[str, float]:
 
     Classes and choices: the best constant. Regression: a constant, whose correlation is 0. Spans: no answer at all, or
     the sentence that shares most words with the question (the idea of the sliding-window baseline of Richardson et
-    al. 2013).
+    al. 2013). Tags: no span at all, or the tag that each word has most often in training.
     """
     gold = gold_labels(data, data.validation)
     if data.kind == "regression":
@@ -114,11 +150,26 @@ def trivial_baseline(data: TaskData) -> tuple[str, float]:
             "no answer": [""] * len(gold),
             "sentence with most question words": [_overlapping_sentence(example) for example in data.validation],
         }
+    elif data.kind == "token_classification":
+        rules = {
+            "no span": [["O"] * len(tags) for tags in gold],
+            "most frequent tag of each word": _tags_from_memory(data),
+        }
     else:
         rules = {f"always {label}": np.full(len(gold), label) for label in range(data.num_labels)}
     scores = {rule: score(data.metric, gold, predicted)["primary"] for rule, predicted in rules.items()}
     best = max(scores, key=lambda rule: scores[rule])
     return best, scores[best]
+
+
+def _tags_from_memory(data: TaskData) -> list[list[str]]:
+    """Each validation word's most frequent tag in training, the first in label order of several; "O" if unseen."""
+    counts: defaultdict[str, Counter[int]] = defaultdict(Counter)
+    for example in data.train:
+        for word, tag in zip(example["tokens"], example["tags"], strict=True):
+            counts[word][tag] += 1
+    usual = {word: data.label_names[min(tags, key=lambda tag: (-tags[tag], tag))] for word, tags in counts.items()}
+    return [[usual.get(word, "O") for word in example["tokens"]] for example in data.validation]
 
 
 def _overlapping_sentence(example: Mapping[str, Any]) -> str:
