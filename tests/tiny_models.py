@@ -1,4 +1,4 @@
-"""Models small enough to be made in a test: a BERT, a GPT-2 and a T5 with random weights, and a way to shake them."""
+"""Models small enough to be made in a test: BERT and its kin, a GPT-2, a T5, with random weights; how to shake them."""
 
 from __future__ import annotations
 
@@ -30,6 +30,8 @@ def _made(kind: str) -> Any:
     elif kind == "gpt2":
         gpt2 = t.GPT2Config(vocab_size=50, n_embd=WIDTH, n_layer=LAYERS, n_head=4, n_positions=32)
         model = t.GPT2LMHeadModel(gpt2)
+    elif kind in ("roberta", "distilbert"):
+        model = _small_encoder(t, kind)
     else:
         t5 = t.T5Config(vocab_size=50, d_model=WIDTH, d_kv=8, d_ff=64, num_layers=LAYERS, num_heads=4)
         model = t.T5ForConditionalGeneration(t5)
@@ -37,8 +39,25 @@ def _made(kind: str) -> Any:
     return model.eval()
 
 
+def _small_encoder(t: Any, kind: str) -> Any:
+    if kind == "roberta":
+        config = t.RobertaConfig(
+            vocab_size=50,
+            hidden_size=WIDTH,
+            num_hidden_layers=LAYERS,
+            num_attention_heads=4,
+            intermediate_size=64,
+            max_position_embeddings=34,
+        )
+        return t.RobertaForSequenceClassification(config)
+    distilbert = t.DistilBertConfig(
+        vocab_size=50, dim=WIDTH, n_layers=LAYERS, n_heads=4, hidden_dim=64, max_position_embeddings=32
+    )
+    return t.DistilBertForSequenceClassification(distilbert)
+
+
 def tiny(kind: str) -> Any:
-    """A fresh copy of the tiny model of that kind: bert, gpt2 or t5."""
+    """A fresh copy of the tiny model of that kind: bert, roberta, distilbert, gpt2 or t5."""
     return copy.deepcopy(_made(kind))
 
 

@@ -124,6 +124,7 @@ class Adapter:
 
     `base` is None where the file does not name a model of the Hub. `settings` are the method's own (r, alpha, ...);
     `left_out` counts tensors that are no part of the method (heads, full copies); `notes` are sentences for the reader.
+    `architecture` is what the file says of its base model (model_type, hidden_size).
     """
 
     method: str
@@ -134,13 +135,14 @@ class Adapter:
     notes: tuple[str, ...] = ()
     task: str | None = None
     layout: str = ""
+    architecture: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class TaskEmbedding:
     """A task in a space: its blocks and everything known about where they came from. Immutable.
 
-    `facts` are JSON values: base_sha256, settings, data, training, scores, source, licence, software.
+    `facts` are JSON values: base_sha256, settings, architecture, data, training, scores, source, licence, software.
     """
 
     task: str
@@ -247,7 +249,8 @@ def embed(adapter: Adapter, task: str, facts: Mapping[str, Any] | None = None) -
     """
     if adapter.base is None:
         raise FormatError(f"The adapter of {task!r} names no base model.", hint="say it: --base MODEL_ID")
-    merged = {"settings": dict(adapter.settings), **(facts or {})}
+    known = {"architecture": dict(adapter.architecture)} if adapter.architecture else {}
+    merged = {"settings": dict(adapter.settings), **known, **(facts or {})}
     return TaskEmbedding(task, Space(adapter.base, adapter.method), adapter.blocks, merged)
 
 

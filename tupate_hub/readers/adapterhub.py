@@ -83,6 +83,8 @@ def read_adapterhub(source: Source) -> Adapter:
     version = source.config.get("version")
     if is_plain(version):
         found.settings["version"] = version
+    said = ((key, source.config.get(key)) for key in ("model_type", "hidden_size"))
+    found.architecture |= {key: value for key, value in said if is_plain(value)}
     method = _UNITED.get(frozenset(methods), "+".join(sorted(methods)))
     adapter = found.adapter(source, method, source.config.get("model_name"))
     name = source.config.get("name")
@@ -139,6 +141,7 @@ def _sort_keys(source: Source, found: Findings) -> _Keys:
             found.left_out["heads" if is_head(key) else "other tensors"] += 1
             continue
         module, kind, rest = ".".join(pieces[:at]), _CONTAINERS[pieces[at]], ".".join(pieces[at + 2 :])
+        found.note_encoder(module)
         names.add(pieces[at + 1])
         if kind == "prefix_tuning":
             place, _, rest = rest.partition(".")
@@ -179,14 +182,41 @@ def _read_bottleneck(source: Source, config: Mapping[str, Any], keys: _Keys, fou
                 arrays["up"], arrays["up_bias"] = arrays["up"] * scaling[:, None], arrays["up_bias"] * scaling
         scale = float(scaling[0]) if scaling.size == 1 else 1.0
         found.blocks.append(make_block(block_name(module), arrays, scale, source.where))
-    wanted = ("non_linearity", "reduction_factor", "scaling", "is_parallel", "mh_adapter", "output_adapter")
+    wanted = ("reduction_factor", "scaling", "is_parallel", "mh_adapter", "output_adapter")
+    placed = {key: config.get(key, default) for key, default in _PLACED.items()}
+    found.settings |= {key: value for key, value in placed.items() if is_plain(value)}
     found.settings |= {key: config[key] for key in wanted if is_plain(config.get(key))}
+    activation = _activation(source, config)
+    found.settings |= {"non_linearity": activation} if is_plain(activation) and activation else {}
+    _note_absent(config, found)
     if config.get("is_parallel"):
         return "parallel" if fixed == 1.0 and not isinstance(written, str) else "scaled-parallel"
     beside_attention = {"attention" in module.rpartition(".layer.")[2] for module in modules}
     return "adapter-houlsby" if beside_attention == {True, False} else "adapter"
 
 
+def _activation(source: Source, config: Mapping[str, Any]) -> str:
+    """The activation's name today: before configurations had a version, some names meant another one."""
+    written = config.get("non_linearity")
+    if not isinstance(written, str):
+        return ""
+    return written if "version" in source.config else _RENAMED.get(written, written)
+
+
+def _note_absent(config: Mapping[str, Any], found: Findings) -> set[int]:
+    """The layers that the configuration leaves out, kept among the settings."""
+    written = config.get("leave_out") or []
+    absent = {layer for layer in written if type(layer) is int} if isinstance(written, list) else set()
+    found.settings["leave_out"] = sorted(absent.union(found.settings.get("leave_out", ())))
+    return absent
+
+
+#: Where a bottleneck stands to the layer's norm and residual, with the library's defaults.
+_PLACED: Mapping[str, bool] = MappingProxyType(
+    {"original_ln_before": False, "original_ln_after": True, "residual_before_ln": True}
+)
+#: Activations that changed their names when configurations got a version (adapters 1.3, ACTIVATION_RENAME).
+_RENAMED: Mapping[str, str] = MappingProxyType({"gelu": "gelu_new", "gelu_orig": "gelu"})
 _BOTTLENECK: Mapping[str, str] = MappingProxyType(
     {
         "down": "adapter_down.0.weight",
@@ -271,9 +301,8 @@ def _read_prefix(source: Source, config: Mapping[str, Any], keys: _Keys, found: 
     """Flat, or through its own network; where the pool is aliased under every layer it is read once."""
     groups = keys.kinds.get("prefix_tuning", {})
     width = int(source.number("hidden_size", 0))
-    activation = config.get("non_linearity") or "tanh"
-    written = config.get("leave_out") or []
-    absent = {layer for layer in written if type(layer) is int} if isinstance(written, list) else set()
+    activation = _activation(source, config) if config.get("non_linearity") else "tanh"
+    absent = _note_absent(config, found)
     for place, parts in groups.items():
         if "control_trans" in parts:
             flat = floats(source, place, parts["control_trans"]).ravel()
@@ -282,12 +311,13 @@ def _read_prefix(source: Source, config: Mapping[str, Any], keys: _Keys, found: 
                 raise source.refuse(f"holds a prefix of {flat.size} numbers, which are not {length} positions.")
             rows = flat.reshape(length, -1)
         else:
-            rows = flatten_prefix(source, parts, activation if isinstance(activation, str) else "")
+            rows = flatten_prefix(source, parts, activation)
         # The pool is aliased under every layer that could have a prefix. A width that is not the model's own (grouped
         # attention) makes this count the better guide; an encoder-decoder's counts are mixed, and its width decides.
         shared = len(keys.aliases.get(place, ())) if len(groups) == 1 else 0
         numbers = [layer for layer in range(shared) if layer not in absent]
-        by_width = range(rows.shape[1] // (2 * width) if width > 0 else 0)
+        count = rows.shape[1] // (2 * width) if width > 0 else 0
+        by_width = [layer for layer in range(count + len(absent)) if layer not in absent][:count]
         found.blocks += prefix_blocks(source, rows, numbers or by_width, _PLACES.get(place, f"{place}."))
         found.settings["tokens"] = len(rows)
     return "prefix"
@@ -300,6 +330,8 @@ def _read_prompt(source: Source, config: Mapping[str, Any], keys: _Keys, found: 
         rows = floats(source, module, parts["prompt_embedding.weight"])
         found.blocks.append(make_block("prompt", {"rows": rows}, 1.0, source.where))
         found.settings["tokens"] = len(rows)
+        combine = config.get("combine", "prefix")
+        found.settings |= {"combine": combine} if is_plain(combine) else {}
     return "prompt"
 
 

@@ -53,6 +53,19 @@ def block_name(module: str) -> str:
     return name.replace(".base_layer", "").replace(".original_module", "")
 
 
+def encoder_of(module: str) -> str:
+    """The attribute under which the model that was saved has its encoder, nothing where it has none.
+
+    >>> encoder_of("base_model.model.bert.encoder.layer.0.attention.self.query")
+    'bert'
+    >>> encoder_of("base_model.model.encoder.layer.0.attention.self.query")
+    ''
+    """
+    inside = module.removeprefix("base_model.model.")
+    root = inside.removesuffix(block_name(inside))
+    return root.rstrip(".") if root != inside else ""
+
+
 def is_task_head(key: str) -> bool:
     """Whether a tensor belongs to a head whose shape depends on the task: a head, but no language model's."""
     return block_name(key).partition(".")[0] in _HEADS - _LANGUAGE_HEADS

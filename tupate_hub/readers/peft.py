@@ -64,6 +64,11 @@ def read_peft(source: Source) -> Adapter:
     version = source.config.get("peft_version")
     if is_plain(version):
         found.settings["peft_version"] = version
+    if is_plain(source.config.get("task_type")):
+        found.settings["task_type"] = source.config["task_type"]
+    for ours, theirs in (("num_hidden_layers", "num_layers"), ("num_attention_heads", "num_attention_heads")):
+        if is_plain(source.config.get(theirs)):
+            found.architecture[ours] = source.config[theirs]
     method = reader(source, found)
     return found.adapter(source, method, source.config.get("base_model_name_or_path"))
 
@@ -88,6 +93,7 @@ def _sort_keys(source: Source, found: Findings) -> tuple[Modules, dict[str, Arra
         module, part, rest = ".".join(pieces[:at]), _PARTS[pieces[at]], pieces[at + 1 :]
         kind = rest.pop() if rest and rest[-1] in ("weight", "bias") else ""
         adapters.update([".".join(rest)] if rest else [])
+        found.note_encoder(module)
         if part == "norm":
             part = kind
         elif kind == "bias":

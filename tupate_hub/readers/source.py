@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from tupate_hub.embedding import Adapter, Block, order_blocks
 from tupate_hub.errors import FormatError
+from tupate_hub.readers.names import encoder_of
 from tupate_hub.space import normalise_base
 from tupate_hub.tensorfile import read_tensorfile
 
@@ -96,6 +97,12 @@ class Findings:
     left_out: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
+    architecture: dict[str, Any] = field(default_factory=dict)
+
+    def note_encoder(self, module: str) -> None:
+        """Keep the attribute of the encoder that a key tells, the first that does."""
+        if encoder := encoder_of(module):
+            self.architecture.setdefault("encoder", encoder)
 
     def adapter(self, source: Source, method: str, base: object = None) -> Adapter:
         """The adapter made of what was found; `base` is the base model as the file writes it.
@@ -122,6 +129,7 @@ class Findings:
             tuple(self.notes),
             source.task,
             source.layout,
+            self.architecture,
         )
 
 

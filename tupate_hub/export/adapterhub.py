@@ -1,0 +1,295 @@
+"""Folders of the `adapters` library (1.3): `adapter_config.json` and `adapter.safetensors`.
+
+The inverse of `tupate_hub.readers.adapterhub`. The library loads the weights with `use_safetensors=True`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tupate_hub.embedding import Block, Floats, TaskEmbedding
+from tupate_hub.export.origin import (
+    BACKBONES,
+    depth,
+    fact,
+    is_trained,
+    library,
+    model_type,
+    refusal,
+    require_complete,
+    size,
+)
+from tupate_hub.export.places import (
+    ATTENTION,
+    BESIDE,
+    FEED_FORWARD,
+    gather_prefix,
+    layer_number,
+    located,
+    sort_blocks,
+    whole,
+)
+from tupate_hub.export.readme import as_json, readme_of_adapters
+from tupate_hub.tensorfile import TensorFile
+
+_FORM = "adapters"
+_PEFT = "--as peft"
+#: The parts of a bottleneck by their names in a block.
+_BOTTLENECK = {
+    "down": "adapter_down.0.weight",
+    "down_bias": "adapter_down.0.bias",
+    "up": "adapter_up.weight",
+    "up_bias": "adapter_up.bias",
+}
+#: Where a bottleneck takes its residual and how the layer's norm stands to it, as `training/methods.py` has them: the
+#: library's SeqBnConfig (Pfeiffer et al. 2020), DoubleSeqBnConfig (Houlsby et al. 2019), ParBnConfig (He et al. 2022).
+_AFTER_NORM = {"original_ln_before": False, "original_ln_after": True, "residual_before_ln": True}
+_TRAINED: Mapping[str, Mapping[str, Any]] = {
+    "adapter": {**_AFTER_NORM, "original_ln_before": True},
+    "adapter-houlsby": _AFTER_NORM,
+    "parallel": _AFTER_NORM,
+    "scaled-parallel": _AFTER_NORM,
+    "mam": _AFTER_NORM,
+}
+#: What has to be known of a bottleneck beyond its blocks, and what kinds of value it may be.
+_NEEDED: Mapping[str, tuple[type, ...]] = {
+    "non_linearity": (str,),
+    "original_ln_before": (bool,),
+    "original_ln_after": (bool,),
+    "residual_before_ln": (bool, str),
+}
+_PARALLEL = frozenset({"parallel", "scaled-parallel", "mam"})
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One method's configuration, and its tensors by their keys below the encoder."""
+
+    config: Mapping[str, Any]
+    tensors: Mapping[str, Floats]
+
+
+def as_adapters(embedding: TaskEmbedding, bare: bool = False) -> dict[str, bytes]:
+    """An adapter folder of the library, named after the task; it loads into models with and without a head.
+
+    The library saves a prefix once per layer, as aliases of one tensor that safetensors refuses to write
+    (`save_adapter(use_safetensors=True)`, 1.3.0). It needs only the shared one to load.
+
+    Raises
+    ------
+    FormatError
+        When the library has no place for the method or a block, or a setting that it needs is not known.
+    """
+    require_complete(embedding, _FORM)
+    name = embedding.task.replace(".", "-")  # torch names no module with a dot
+    parts = [_WRITERS[kind](embedding, blocks, name) for kind, blocks in sort_blocks(embedding, _FORM).items()]
+    configs = [dict(part.config) for part in parts]
+    # Where a key does not begin with the encoder's attribute, the library looks for it in the encoder.
+    root = f"{BACKBONES[model_type(embedding)]}." if model_type(embedding) else ""
+    outer = {
+        "config": configs[0] if len(configs) == 1 else {"architecture": "union", "configs": configs},
+        "hidden_size": size(embedding, "hidden_size") or _width_of(embedding.blocks),
+        "model_class": "AutoAdapterModel",
+        "model_name": embedding.space.base,
+        "model_type": model_type(embedding) or None,
+        "name": name,
+        "version": "adapters.1.3.0",
+    }
+    tensors = {f"{root}{key}": array for part in parts for key, array in part.tensors.items()}
+    return {
+        "adapter_config.json": as_json(outer),
+        "adapter.safetensors": TensorFile(tensors, {"format": "pt"}).to_bytes(),
+        "README.md": readme_of_adapters(embedding),
+    }
+
+
+def _write_lora(embedding: TaskEmbedding, blocks: Sequence[Block], name: str) -> _Part:
+    """LoRA: one rank and one scale for all. Others are filled up with zeros, and their scale goes into B.
+
+    A place without a block is left to the library's start, B = 0: it changes nothing.
+    """
+    rank = max(len(block.parts["A"]) for block in blocks)
+    scale = max((block.scale for block in blocks), key=abs)
+    tensors = {}
+    for block in blocks:
+        missing = rank - len(block.parts["A"])
+        b = block.parts["B"] if block.scale == scale else block.parts["B"] * np.float32(block.scale / scale)
+        tensors[f"{block.name}.loras.{name}.lora_A"] = np.pad(block.parts["A"], ((0, missing), (0, 0)))
+        tensors[f"{block.name}.loras.{name}.lora_B"] = np.pad(b, ((0, 0), (0, missing)))
+    config = {"alpha": whole(scale * rank), "r": rank, "composition_mode": "add", "init_weights": "lora"}
+    return _Part({**_linear_config(embedding, blocks), **config}, tensors)
+
+
+def _write_ia3(embedding: TaskEmbedding, blocks: Sequence[Block], name: str) -> _Part:
+    """IA3: factors of outputs, (out, 1). A place without a block is left to the library's start, ones."""
+    tensors = {f"{block.name}.loras.{name}.lora_B": block.parts["scaling"][:, None] for block in blocks}
+    config = {"alpha": 1, "r": 1, "composition_mode": "scale", "init_weights": "ia3"}
+    return _Part({**_linear_config(embedding, blocks), **config}, tensors)
+
+
+def _linear_config(embedding: TaskEmbedding, blocks: Iterable[Block]) -> dict[str, Any]:
+    places = set(located(embedding, _FORM, blocks, {**ATTENTION, **FEED_FORWARD}, _PEFT).values())
+    return {
+        "architecture": "lora",
+        "attn_matrices": sorted(places & set("qkv")),
+        "selfattn_lora": bool(places & set("qkv")),
+        "intermediate_lora": "intermediate_lora" in places,
+        "output_lora": "output_lora" in places,
+        "dropout": 0.0,
+        "use_gating": False,
+    }
+
+
+def _write_bias(embedding: TaskEmbedding, blocks: Sequence[Block], name: str) -> _Part:
+    raise refusal(embedding, _FORM, "LoRA has no biases of its own there", _PEFT)
+
+
+def _write_bottleneck(embedding: TaskEmbedding, blocks: Sequence[Block], name: str) -> _Part:
+    """Bottleneck adapters, one factor of size a layer; scales that differ are written as learned ones."""
+    places = located(embedding, _FORM, blocks, BESIDE, "--as embedding")
+    sizes: dict[int, dict[str, int]] = {}
+    for block in blocks:
+        layer = sizes.setdefault(layer_number(embedding, _FORM, block), {})
+        layer[places[block.name]] = len(block.parts["down"])
+    used = set(places.values())
+    if any(set(layer) != used or len(set(layer.values())) > 1 for layer in sizes.values()):
+        raise refusal(embedding, _FORM, "a layer lacks one of its adapters, or they differ in size within a layer")
+    scales = {block.scale for block in blocks}
+    learned = len(scales) > 1 or isinstance(fact(embedding, "settings", "scaling"), str)
+    tensors: dict[str, Floats] = {}
+    for block in blocks:
+        module = f"{block.name}.adapters.{name}"
+        tensors |= {f"{module}.{key}": block.parts[part] for part, key in _BOTTLENECK.items()}
+        if learned:
+            tensors[f"{module}.scaling"] = np.full(1, block.scale, dtype=np.float32)
+    config = {
+        **_bottleneck_settings(embedding),
+        "mh_adapter": "mh_adapter" in used,
+        "output_adapter": "output_adapter" in used,
+        "reduction_factor": _reduction_factor(sizes, len(blocks[0].parts["up"])),
+        "is_parallel": not _PARALLEL.isdisjoint(embedding.space.method.split("+")),
+        "scaling": "learned" if learned else float(scales.pop()),
+        "leave_out": _left_out_layers(embedding, sizes),
+    }
+    return _Part(config, tensors)
+
+
+def _bottleneck_settings(embedding: TaskEmbedding) -> dict[str, Any]:
+    """What the blocks do not tell of a bottleneck, which changes its outputs.
+
+    Raises
+    ------
+    FormatError
+        Naming the one that is not known.
+    """
+    own = _TRAINED.get(embedding.space.method, {}) if is_trained(embedding) else {}
+    found = {}
+    for setting, kinds in _NEEDED.items():
+        value = fact(embedding, "settings", setting)
+        value = own.get(setting) if value is None else value
+        if not isinstance(value, kinds):
+            raise refusal(embedding, _FORM, f"its settings do not say {setting!r}")
+        found[setting] = value
+    return found
+
+
+def _reduction_factor(sizes: Mapping[int, Mapping[str, int]], wide: int) -> float | dict[str, float]:
+    """The library's bottleneck has `wide // factor` units: half a unit more keeps the division from rounding down."""
+    hidden = {layer: next(iter(by_place.values())) for layer, by_place in sizes.items()}
+    factors = {
+        layer: float(whole(wide / count)) if wide % count == 0 else wide / (count + 0.5)
+        for layer, count in hidden.items()
+    }
+    if len(set(factors.values())) == 1:
+        return next(iter(factors.values()))
+    return {str(layer): factor for layer, factor in sorted(factors.items())}
+
+
+def _left_out_layers(embedding: TaskEmbedding, layers: Iterable[int]) -> list[int]:
+    """The layers without a block: elsewhere the library would start new adapters, at random.
+
+    Raises
+    ------
+    FormatError
+        When neither the model's depth nor what the file left out is known.
+    """
+    present = set(layers)
+    written = fact(embedding, "settings", "leave_out")
+    if not depth(embedding) and not isinstance(written, list):
+        raise refusal(embedding, _FORM, "neither 'num_hidden_layers' nor the layers that it leaves out are known")
+    absent = set(range(depth(embedding) or max(present)))
+    absent |= {layer for layer in written if type(layer) is int} if isinstance(written, list) else set()
+    return sorted(absent - present)
+
+
+def _write_prefix(embedding: TaskEmbedding, blocks: Sequence[Block], name: str) -> _Part:
+    """A flat prefix in the pool that all layers share (Li and Liang 2021)."""
+    _require_library(embedding, "prefix")
+    prefix = gather_prefix(embedding, _FORM, blocks)
+    place = "self" if prefix.place else "self_prefix"
+    config = {
+        "architecture": "prefix_tuning",
+        "flat": True,
+        "prefix_length": len(prefix.rows),
+        "leave_out": _left_out_layers(embedding, prefix.layers),
+        "dropout": 0.0,
+        "use_gating": False,
+    }
+    return _Part(config, {f"prefix_tuning.prefix_tunings.{name}.{place}.control_trans": prefix.rows.reshape(-1)})
+
+
+def _write_prompt(embedding: TaskEmbedding, blocks: Sequence[Block], name: str) -> _Part:
+    """A prompt among the outputs of the embedding layer (Lester et al. 2021)."""
+    _require_library(embedding, "prompt")
+    block, *more = blocks
+    if more or block.name != "prompt":
+        raise refusal(embedding, _FORM, "it is a prompt for an encoder and a decoder")
+    combine = fact(embedding, "settings", "combine") or ("prefix_after_bos" if is_trained(embedding) else None)
+    if combine not in ("prefix", "prefix_after_bos"):
+        raise refusal(embedding, _FORM, "its settings do not say 'combine', where in the text the prompt stands")
+    rows = block.parts["rows"]
+    config = {"architecture": "prompt_tuning", "prompt_length": len(rows), "combine": combine}
+    return _Part(config, {f"prompt_tuning.prompt_tunings.{name}.prompt_embedding.weight": rows})
+
+
+def _require_library(embedding: TaskEmbedding, kind: str) -> None:
+    """Refuse prompts of PEFT, and prompts and prefixes of no known library.
+
+    Raises
+    ------
+    FormatError
+        When the outputs would be others, or nobody can say.
+    """
+    found = library(embedding)
+    if not found:
+        raise refusal(embedding, _FORM, f"nothing says which library's {kind} it is, and they differ")
+    if found == "peft" and kind == "prompt":
+        why = "PEFT puts a prompt before the embedding layer's positions and norm, the adapters library after them"
+        raise refusal(embedding, _FORM, why, _PEFT)
+    if found == "peft" and model_type(embedding) in ("", "distilbert"):
+        why = "PEFT moves the text's positions behind the prefix, and how this model counts them is not known"
+        raise refusal(embedding, _FORM, why, _PEFT)
+
+
+def _width_of(blocks: Iterable[Block]) -> int | None:
+    """The model's width, told from a prefix, a prompt or a bottleneck, which have it."""
+    for block in blocks:
+        if block.form == "rows":
+            return int(block.parts["rows"].shape[1])
+        if block.form == "bottleneck":
+            return len(block.parts["up"])
+    return None
+
+
+_WRITERS: Mapping[str, Callable[[TaskEmbedding, Sequence[Block], str], _Part]] = {
+    "lowrank": _write_lora,
+    "bias": _write_bias,
+    "scaling": _write_ia3,
+    "bottleneck": _write_bottleneck,
+    "prefix": _write_prefix,
+    "prompt": _write_prompt,
+}

@@ -1,0 +1,94 @@
+"""Origin: what the facts of an embedding say of its base model and of the library that its parameters are for.
+
+The facts may be a stranger's: each is checked where it is used, and one that is missing is refused by name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from tupate_hub.embedding import TaskEmbedding
+from tupate_hub.errors import FormatError
+
+#: Under which attribute the models with a task head keep their encoder, by model type.
+BACKBONES: Mapping[str, str] = {
+    "bert": "bert",
+    "roberta": "roberta",
+    "xlm-roberta": "roberta",
+    "distilbert": "distilbert",
+}
+_ATTRIBUTES = re.compile(r"[a-z_]{1,40}(?:\.[a-z_]{1,40}){0,3}")
+#: What a reader may leave out without a change of the outputs, the head's aside.
+_HARMLESS = frozenset({"heads", "aliases", "pruned to rank 0"})
+MOST_LAYERS = 1000
+
+
+def refusal(embedding: TaskEmbedding, form: str, why: str, instead: str = "--as embedding") -> FormatError:
+    """The error that the form has no place for the embedding, to be raised; its hint pulls it as `instead`."""
+    return FormatError(
+        f"{embedding.task!r} ({embedding.space.method}) cannot be written in the form {form!r}: {why}.",
+        hint=f"tupate-hub pull {embedding.task} --space {embedding.space.name} {instead}",
+    )
+
+
+def fact(embedding: TaskEmbedding, group: str, name: str) -> Any:
+    """One value of a group of facts (`settings`, `architecture`, `source`), None where it is not there."""
+    found = embedding.facts.get(group)
+    return found.get(name) if isinstance(found, dict) else None
+
+
+def is_trained(embedding: TaskEmbedding) -> bool:
+    """Whether this project's own training made it."""
+    return bool(fact(embedding, "source", "kind") == "trained")
+
+
+def library(embedding: TaskEmbedding) -> str:
+    """The library in which the parameters were tuned: `adapters`, `peft`, or nothing where the facts do not say.
+
+    The two put a prompt in different places and count the text's positions behind a prefix differently.
+    """
+    if is_trained(embedding):
+        return "adapters"
+    return {"adapterhub": "adapters", "peft": "peft"}.get(str(fact(embedding, "source", "layout")), "")
+
+
+def require_complete(embedding: TaskEmbedding, form: str) -> None:
+    """Refuse an embedding of which something was left out that changes the outputs.
+
+    Raises
+    ------
+    FormatError
+        Naming what is missing.
+    """
+    left_out = fact(embedding, "source", "left_out")
+    missing = sorted(set(left_out) - _HARMLESS) if isinstance(left_out, dict) else []
+    if missing:
+        raise refusal(embedding, form, f"its {missing[0][:40]} were left out when it was read, and change the outputs")
+
+
+def model_type(embedding: TaskEmbedding) -> str:
+    """The base model's type, such as `bert`, or nothing where it is not one of `BACKBONES`."""
+    found = fact(embedding, "architecture", "model_type")
+    return found if isinstance(found, str) and found in BACKBONES else ""
+
+
+def encoder(embedding: TaskEmbedding) -> str:
+    """The attribute under which the models with a task head keep their encoder, or nothing where it is not known."""
+    found = fact(embedding, "architecture", "encoder")
+    if isinstance(found, str) and _ATTRIBUTES.fullmatch(found):
+        return found
+    return BACKBONES.get(model_type(embedding), "")
+
+
+def depth(embedding: TaskEmbedding) -> int:
+    """How many layers the base model has, 0 where it is not known."""
+    found = size(embedding, "num_hidden_layers") or 0
+    return found if found <= MOST_LAYERS else 0
+
+
+def size(embedding: TaskEmbedding, name: str) -> int | None:
+    """A size of the base model, such as its `hidden_size`, None where it is not known."""
+    found = fact(embedding, "architecture", name)
+    return found if type(found) is int and found > 0 else None

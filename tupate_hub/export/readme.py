@@ -1,0 +1,157 @@
+"""README: the page of an exported folder, with the lines of Python that load it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tupate_hub.embedding import TaskEmbedding
+from tupate_hub.export.origin import fact, is_trained, library
+
+#: A task's kind in PEFT's words; it has none for multiple choice.
+_TASK_TYPES: Mapping[str, str] = {
+    "classification": "SEQ_CLS",
+    "regression": "SEQ_CLS",
+    "extractive_qa": "QUESTION_ANS",
+    "token_classification": "TOKEN_CLS",
+}
+#: The model class with a head, by PEFT's word for the task's kind.
+_CLASSES: Mapping[str, str] = {
+    "SEQ_CLS": "AutoModelForSequenceClassification",
+    "QUESTION_ANS": "AutoModelForQuestionAnswering",
+    "TOKEN_CLS": "AutoModelForTokenClassification",
+    "CAUSAL_LM": "AutoModelForCausalLM",
+    "SEQ_2_SEQ_LM": "AutoModelForSeq2SeqLM",
+}
+_HEAD = "The task head is not included: it starts anew."
+
+
+def task_type(embedding: TaskEmbedding) -> str:
+    """PEFT's word for the task's kind, or nothing where it has none or the kind is not known."""
+    kind = embedding.facts.get("task_kind")
+    if kind is not None:
+        return _TASK_TYPES.get(str(kind), "")
+    found = str(fact(embedding, "settings", "task_type"))
+    return found if found in _CLASSES else ""
+
+
+def readme_of_adapters(embedding: TaskEmbedding) -> bytes:
+    """How the `adapters` library loads the folder."""
+    notes, how = [_HEAD], ""
+    if is_trained(embedding) and "prompt" in embedding.by_name:
+        how = ', attn_implementation="eager"'
+        notes.append("The library's fused attention (1.3) would let the prompt see padding, as it never did in tuning.")
+    code = [
+        "from adapters import AutoAdapterModel",
+        "",
+        f"model = AutoAdapterModel.from_pretrained({_base(embedding)}{how})",
+        'model.load_adapter("PATH", use_safetensors=True, set_active=True)',
+    ]
+    rows = _prefix_length(embedding)
+    if rows and library(embedding) == "peft":
+        code += _shifted(rows, "[:-count] = positions[count:]")
+        notes.append(f"It was tuned with PEFT, where the text's positions start at {rows}, behind the prefix.")
+    return _page(embedding, notes, code)
+
+
+def readme_of_peft(embedding: TaskEmbedding, bare: bool) -> bytes:
+    """How PEFT loads a folder of LoRA or IA3."""
+    auto = "AutoModel" if bare else _auto_class(embedding)
+    code = [
+        "from peft import PeftModel",
+        f"from transformers import {auto}",
+        "",
+        f'model = PeftModel.from_pretrained({auto}.from_pretrained({_base(embedding)}), "PATH")',
+    ]
+    return _page(embedding, [_HEAD], code)
+
+
+def readme_of_peft_prompt(embedding: TaskEmbedding, bare: bool) -> bytes:
+    """How PEFT loads a folder of a prompt or a prefix."""
+    auto = "AutoModel" if bare else _auto_class(embedding)
+    base = f"{auto}.from_pretrained({_base(embedding)})"
+    notes = [_HEAD]
+    if bare:
+        code = ["from peft import PeftModel", f"from transformers import {auto}", "", f"model = {base}"]
+        wrap = ['model = PeftModel.from_pretrained(model, "PATH")']
+    else:
+        notes.append("`PeftModel.from_pretrained` would ask for the head's weights, so the prompt is put in by hand.")
+        code = [
+            "from peft import PeftConfig, get_peft_model",
+            "from safetensors.torch import load_file",
+            f"from transformers import {auto}",
+            "",
+            f"model = {base}",
+        ]
+        wrap = [
+            'model = get_peft_model(model, PeftConfig.from_pretrained("PATH"))',
+            'tuned = load_file("PATH/adapter_model.safetensors")["prompt_embeddings"]',
+            'model.prompt_encoder["default"].embedding.weight.data = tuned',
+        ]
+    rows = _prefix_length(embedding)
+    if bare:
+        notes.append("PEFT passes no `token_type_ids` on to such a model.")
+    if rows and library(embedding) == "adapters":
+        code += _shifted(rows, "[count:] = positions[:-count]")
+        notes.append(
+            f"It was tuned with the adapters library, where the text's positions start at 0; PEFT's at {rows}."
+        )
+    return _page(embedding, notes, code + wrap)
+
+
+def readme_of_biases(embedding: TaskEmbedding) -> bytes:
+    """How tuned biases are put into the base model; without code where it is not known what they are relative to."""
+    relative = fact(embedding, "settings", "delta")
+    relative = True if relative is None and is_trained(embedding) else relative
+    if not isinstance(relative, bool):
+        return _page(
+            embedding, ["Nothing says whether these are biases or their difference from the base model's."], []
+        )
+    code = [
+        "import torch",
+        "from safetensors.torch import load_file",
+        "from transformers import AutoModel",
+        "",
+        f"model = AutoModel.from_pretrained({_base(embedding)})",
+        "with torch.no_grad():",
+        f"    for name, bias in load_file({json.dumps(f'PATH/{embedding.task}.safetensors')}).items():",
+        f'        model.get_parameter(name.removesuffix(".bias")).{"add_" if relative else "copy_"}(bias)',
+    ]
+    return _page(embedding, [_HEAD], code)
+
+
+def as_json(config: Mapping[str, Any]) -> bytes:
+    """A configuration file, the same for the same configuration."""
+    return (json.dumps(config, indent=2, sort_keys=True) + "\n").encode()
+
+
+def _base(embedding: TaskEmbedding) -> str:
+    """The base model's name as a literal: it may be a stranger's text."""
+    return json.dumps(embedding.space.base)
+
+
+def _shifted(count: int, assignment: str) -> list[str]:
+    return [
+        f"count, positions = {count}, model.base_model.embeddings.position_embeddings.weight.data",
+        f"positions{assignment}.clone()  # the positions that the prefix was tuned with",
+    ]
+
+
+def _prefix_length(embedding: TaskEmbedding) -> int:
+    lengths = [len(block.parts["rows"]) for block in embedding.blocks if block.name.endswith((".keys", ".values"))]
+    return max(lengths, default=0)
+
+
+def _auto_class(embedding: TaskEmbedding) -> str:
+    if embedding.facts.get("task_kind") == "multiple_choice":
+        return "AutoModelForMultipleChoice"
+    return _CLASSES[task_type(embedding) or "SEQ_CLS"]
+
+
+def _page(embedding: TaskEmbedding, notes: Sequence[str], code: Sequence[str]) -> bytes:
+    title = f"# {embedding.task}: {embedding.space.method} on {embedding.space.base}"
+    page = [" ".join(title.split()), "", " ".join(["Exported by tupate-hub.", *notes])]
+    if code:
+        page += ["", "```python", *code, "```"]
+    return ("\n".join(page) + "\n").encode()
