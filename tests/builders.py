@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from tupate_hub.embedding import Block, TaskEmbedding, make_block, order_blocks,
 from tupate_hub.index import build_index
 from tupate_hub.registry import FILENAME, Entry, Registry, SpaceEntry, Task
 from tupate_hub.space import Space
+from tupate_hub.zoo import Zoo
 
 BASE = "acme/tiny-bert"
 LORA = Space(BASE, "lora")
@@ -114,3 +116,26 @@ def build_toy_zoo(root: Path) -> Path:
     registry = Registry(tasks, spaces, tuple(entries), LORA.name)
     (root / FILENAME).write_text(registry.to_json(), encoding="utf-8")
     return root
+
+
+def zoo_of(root: Path, *embeddings: TaskEmbedding, index: bool = False, **tasks: Task) -> Zoo:
+    """A zoo of these embeddings, with `update` indexes if `index`; `tasks` describe some of them."""
+    registry = Registry()
+    for one in embeddings:
+        space = SpaceEntry(one.space.name, one.space.base, one.space.method)
+        kept = place(root, f"zoo/{one.space.name}/{one.task}.safetensors", one.to_bytes())
+        registry = registry.with_entry(
+            Entry(one.task, one.space.name, **kept), tasks.get(one.task, Task(one.task, one.task)), space
+        )
+    if index:
+        spaces = {}
+        for name, space in registry.spaces.items():
+            mine = sorted((one for one in embeddings if one.space.name == name), key=lambda one: one.task)
+            digests = [entry.sha256 for entry in registry.in_space(name)]
+            data = build_index(name, "update", mine, digests).to_bytes()
+            stored = place(root, f"zoo/{name}/index-update.safetensors", data)
+            spaces[name] = replace(space, index={"update": stored})
+        registry = replace(registry, spaces=spaces)
+    root.mkdir(parents=True, exist_ok=True)
+    (root / FILENAME).write_text(registry.to_json(), encoding="utf-8")
+    return Zoo(root, registry)

@@ -11,36 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 from builders import BASE, LORA, PROMPT, TASKS, lora, place, prompt
+from builders import zoo_of as make
 
-from tupate_hub.embedding import TaskEmbedding
 from tupate_hub.errors import FormatError, RegistryError, TargetExists
-from tupate_hub.index import build_index
 from tupate_hub.merge import Merged, merge, merge_zoos
-from tupate_hub.registry import FILENAME, Entry, Registry, SpaceEntry, Task
+from tupate_hub.registry import FILENAME, Registry, Repeat, SpaceEntry, Task
 from tupate_hub.zoo import Zoo
-
-
-def make(root: Path, *embeddings: TaskEmbedding, index: bool = False, **tasks: Task) -> Zoo:
-    """A zoo of these embeddings; `tasks` describe some of them."""
-    registry = Registry()
-    for one in embeddings:
-        space = SpaceEntry(one.space.name, one.space.base, one.space.method)
-        kept = place(root, f"zoo/{one.space.name}/{one.task}.safetensors", one.to_bytes())
-        registry = registry.with_entry(
-            Entry(one.task, one.space.name, **kept), tasks.get(one.task, Task(one.task, one.task)), space
-        )
-    if index:
-        spaces = {}
-        for name, space in registry.spaces.items():
-            mine = sorted((one for one in embeddings if one.space.name == name), key=lambda one: one.task)
-            digests = [entry.sha256 for entry in registry.in_space(name)]
-            data = build_index(name, "update", mine, digests).to_bytes()
-            stored = place(root, f"zoo/{name}/index-update.safetensors", data)
-            spaces[name] = replace(space, index={"update": stored})
-        registry = replace(registry, spaces=spaces)
-    root.mkdir(parents=True, exist_ok=True)
-    (root / FILENAME).write_text(registry.to_json(), encoding="utf-8")
-    return Zoo.open(root)
 
 
 def held(registry: Registry) -> list[tuple[str, str]]:
@@ -230,6 +206,63 @@ def test_statistics_come_along_and_differing_ones_are_a_conflict(ours: Zoo, thei
     assert merged.files[f"zoo/{LORA.name}/moments.safetensors"].side == "theirs"
     with pytest.raises(RegistryError, match="the base model's statistics"):
         merge(with_moments(ours, b"others").registry, theirs.registry)
+
+
+# --- repeats ---------------------------------------------------------------------------------------------------
+
+
+def repeated(zoo: Zoo, task: str, *runs: tuple[int, int]) -> Zoo:
+    """The zoo with repeats of a task: their seeds, and the seeds of their parameters."""
+    entry = zoo.registry.entry(task, LORA.name)
+    repeats = tuple(
+        Repeat(
+            **place(zoo.root, f"zoo/{LORA.name}/repeats/{task}-s{seed}-i0.safetensors", lora(task, made).to_bytes()),
+            seed=seed,
+            init_seed=0,
+            scores={"primary": 0.5},
+        )
+        for seed, made in runs
+    )
+    entry = replace(entry, repeats=repeats)
+    return replace(
+        zoo, registry=zoo.registry.with_entry(entry, zoo.registry.tasks[task], zoo.registry.spaces[LORA.name])
+    )
+
+
+def test_repeats_come_along_and_are_united(ours: Zoo, theirs: Zoo, tmp_path: Path) -> None:
+    ours, theirs = repeated(ours, "sst2", (1, 21), (2, 22)), repeated(theirs, "sst2", (1, 21), (3, 23))
+    theirs = repeated(theirs, "squad", (1, 41))
+    merge_zoos(ours, theirs, tmp_path / "both")
+    zoo = Zoo.open(tmp_path / "both")
+    assert zoo.verify() == []
+    assert [one.seed for one in zoo.registry.entry("sst2", LORA.name).repeats] == [1, 2, 3]
+    (squad,) = zoo.registry.entry("squad", LORA.name).repeats
+    assert squad == theirs.registry.entry("squad", LORA.name).repeats[0]
+    assert (tmp_path / "both" / squad.file).read_bytes() == lora("squad", 41).to_bytes()
+
+
+def test_two_runs_of_the_same_seeds_are_both_kept(ours: Zoo, theirs: Zoo, tmp_path: Path) -> None:
+    merge_zoos(repeated(ours, "sst2", (1, 21)), repeated(theirs, "sst2", (1, 99)), tmp_path / "both")
+    zoo = Zoo.open(tmp_path / "both")
+    assert zoo.verify() == []
+    repeats = zoo.registry.entry("sst2", LORA.name).repeats
+    assert len({one.file for one in repeats}) == len({one.sha256 for one in repeats}) == 2
+
+
+def test_a_run_that_is_the_other_side_s_repeat_is_listed_once(ours: Zoo, theirs: Zoo) -> None:
+    merged = merge(ours.registry, repeated(theirs, "sst2", (0, 2), (1, 21)).registry)
+    entry = merged.registry.entry("sst2", LORA.name)
+    assert [one.seed for one in entry.repeats] == [1]
+    assert entry.sha256 == ours.registry.entry("sst2", LORA.name).sha256
+
+
+@pytest.mark.parametrize("prefer", ["ours", "theirs"])
+def test_the_preferred_run_keeps_the_repeats_of_both(prefer: Any, differing: tuple[Zoo, Zoo]) -> None:
+    one, other = repeated(differing[0], "sst2", (1, 21)), repeated(differing[1], "sst2", (2, 22))
+    entry = merge(one.registry, other.registry, prefer).registry.entry("sst2", LORA.name)
+    chosen = one if prefer == "ours" else other
+    assert entry.sha256 == chosen.registry.entry("sst2", LORA.name).sha256
+    assert [one.seed for one in entry.repeats] == [1, 2]
 
 
 # --- indexes ---------------------------------------------------------------------------------------------------

@@ -38,6 +38,14 @@ class RegistryError(FormatError):
     """A `registry.json` that cannot be used; the message names the entry and the field."""
 
 
+class NoRepository(FormatError):
+    """A repository that the Hub has not, or does not show to the caller."""
+
+
+class NoRevision(FormatError):
+    """A branch, tag or commit that a repository has not."""
+
+
 class SpaceMismatch(TupateHubError):
     """Two embeddings of different base models or methods, which cannot be compared."""
 
@@ -56,3 +64,11 @@ class WorkFailed(TupateHubError):
     """The input was right and the work failed: a full disk, a training run that diverged."""
 
     exit_code = 1
+
+
+class RateLimited(WorkFailed):
+    """The Hub asks for fewer requests, for longer than there is patience."""
+
+
+class BranchMoved(WorkFailed):
+    """A commit that was refused because another one came first."""

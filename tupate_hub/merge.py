@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -43,9 +43,9 @@ class Merged:
 def merge(ours: Registry, theirs: Registry, prefer: Side | None = None) -> Merged:
     """Merge two registries; reads no file.
 
-    Aliases of a task are united, and facts that one side lacks are taken from the other; where both state a fact, the
-    preferred side's stands, else ours. Spaces are the same if base model and method are, whatever their names. The
-    packed index of a space is kept where it covers the merged space, and left out otherwise.
+    Aliases of a task and repeats of its run are united, and facts that one side lacks are taken from the other; where
+    both state a fact, the preferred side's stands, else ours. Spaces are the same if base model and method are,
+    whatever their names. The packed index of a space is kept where it covers the merged space, and left out otherwise.
 
     Parameters
     ----------
@@ -72,7 +72,9 @@ def merge(ours: Registry, theirs: Registry, prefer: Side | None = None) -> Merge
     tasks = {**second.tasks, **first.tasks, **{name: _task(first.tasks[name], second.tasks[name]) for name in shared}}
     if clashing := clash(tasks):
         raise RegistryError(f"The registries do not fit together: {clashing}.", hint="give each alias to one task")
-    chosen = {(entry.space, entry.task): entry for entry in (*second.entries, *first.entries)}
+    chosen = {(entry.space, entry.task): entry for entry in second.entries}
+    for entry in first.entries:
+        chosen[entry.space, entry.task] = _entry(entry, chosen.get((entry.space, entry.task), entry))
     entries = tuple(chosen[key] for key in sorted(chosen))
     shared = first.spaces.keys() & second.spaces.keys()
     spaces = {**second.spaces, **first.spaces, **{name: _space(name, first, second, entries) for name in shared}}
@@ -189,6 +191,13 @@ def _task(first: Task, second: Task) -> Task:
     )
 
 
+def _entry(first: Entry, second: Entry) -> Entry:
+    """The first side's run of a task, with the repeats of both sides, each content once."""
+    repeats = {one.sha256: one for one in (*second.repeats, *first.repeats) if one.sha256 != first.sha256}
+    ordered = sorted(repeats.values(), key=lambda one: (one.seed, one.init_seed, one.sha256))
+    return replace(first, repeats=tuple(ordered))
+
+
 def _space(name: str, first: Registry, second: Registry, entries: Sequence[Entry]) -> SpaceEntry:
     """One space of two. An index stays where all embeddings of the merged space are those of its side."""
     one, other = first.spaces[name], second.spaces[name]
@@ -214,8 +223,8 @@ def _space(name: str, first: Registry, second: Registry, entries: Sequence[Entry
 def _placed(registry: Registry, ours: Registry, theirs: Registry) -> tuple[Registry, dict[str, Origin]]:
     """The registry with a path of its own for every content, and where each comes from."""
     origins: dict[tuple[str, str], Side] = {}
-    origins.update({(place["file"], place["sha256"]): "theirs" for place in _places(theirs)})
-    origins.update({(place["file"], place["sha256"]): "ours" for place in _places(ours)})
+    origins.update({(file, sha256): "theirs" for file, _, sha256 in theirs.files()})
+    origins.update({(file, sha256): "ours" for file, _, sha256 in ours.files()})
     files: dict[str, Origin] = {FILENAME: Origin("ours", FILENAME, 0, "")}  # a path that no other file may take
 
     def put(file: str, size: int, sha256: str) -> str:
@@ -228,7 +237,14 @@ def _placed(registry: Registry, ours: Registry, theirs: Registry) -> tuple[Regis
     def moved(place: Mapping[str, Any]) -> dict[str, Any]:
         return {**place, "file": put(place["file"], place["bytes"], place["sha256"])}
 
-    entries = tuple(replace(one, file=put(one.file, one.bytes, one.sha256)) for one in registry.entries)
+    entries = tuple(
+        replace(
+            entry,
+            file=put(entry.file, entry.bytes, entry.sha256),
+            repeats=tuple(replace(one, file=put(one.file, one.bytes, one.sha256)) for one in entry.repeats),
+        )
+        for entry in registry.entries
+    )
     spaces = {
         name: replace(
             space,
@@ -239,15 +255,6 @@ def _placed(registry: Registry, ours: Registry, theirs: Registry) -> tuple[Regis
     }
     del files[FILENAME]
     return replace(registry, entries=entries, spaces=spaces), files
-
-
-def _places(registry: Registry) -> Iterable[Mapping[str, Any]]:
-    for entry in registry.entries:
-        yield {"file": entry.file, "sha256": entry.sha256}
-    for space in registry.spaces.values():
-        yield from space.index.values()
-        if space.moments:
-            yield space.moments
 
 
 def _keep(path: Path, data: bytes) -> None:
@@ -264,22 +271,23 @@ def _reindexed(zoo: Zoo, ours: Registry, theirs: Registry) -> Registry:
     from tupate_hub.similarity import available
 
     sides = (ours, _with_our_names(ours, theirs))
-    taken = {place["file"] for place in _places(zoo.registry)}
+    taken = {file for file, _, _ in zoo.registry.files()}
     spaces = {}
     for name, space in zoo.registry.spaces.items():
         had = {similarity for side in sides if name in side.spaces for similarity in side.spaces[name].index}
         index = dict(space.index)
         for similarity in available(bool(space.moments)):
             if similarity in had and similarity not in index:
-                index[similarity] = _index(zoo, name, similarity, taken)
+                data = zoo.index(name, similarity).to_bytes()
+                index[similarity] = place = index_place(name, similarity, data, taken)
+                _keep(zoo.root / place["file"], data)
         spaces[name] = replace(space, index=index)
     return replace(zoo.registry, spaces=spaces)
 
 
-def _index(zoo: Zoo, space: str, similarity: str, taken: set[str]) -> dict[str, Any]:
-    data = zoo.index(space, similarity).to_bytes()
+def index_place(space: str, similarity: str, data: bytes, taken: Collection[str]) -> dict[str, Any]:
+    """How a registry names a new packed index: at its usual path, or at one of its own where that is taken."""
     place = placed(f"zoo/{space}/index-{similarity}.safetensors", data)
     if place["file"] in taken:
         place["file"] = f"zoo/{space}/index-{similarity}-{place['sha256'][:12]}.safetensors"
-    _keep(zoo.root / place["file"], data)
     return place

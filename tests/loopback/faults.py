@@ -47,6 +47,11 @@ class Faults:
         with self._lock:
             self._on.clear()
 
+    def waiting(self) -> bool:
+        """Whether one that is to happen a number of times has some of them left."""
+        with self._lock:
+            return any(fault.times for fault in self._on)
+
     def take(self, request: str) -> Fault | None:
         """The first fault that is meant for a request, used up by one."""
         with self._lock:

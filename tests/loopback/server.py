@@ -20,7 +20,10 @@ from loopback.store import Blob, Refused, Repository, Store, User
 
 @dataclass(frozen=True)
 class Seen:
-    """A request that arrived: its method, its path without the query, who sent it, and how many bytes went back."""
+    """A request that arrived: its method, its path without the query, who sent it, and how many bytes went back.
+
+    `at` is when it was answered, on the monotonic clock.
+    """
 
     method: str
     path: str
@@ -29,6 +32,7 @@ class Seen:
     host: str
     sent: int
     status: int
+    at: float
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"
@@ -42,6 +46,9 @@ class LoopbackHub:
         self.faults = Faults()
         self.seen: list[Seen] = []
         self.redirects = True
+        self.verifies = False
+        self.largest = 5_000_000_000
+        self.xet = False
         self.page = 100
         self._server = _Server(("127.0.0.1", 0), _Handler)
         self._server.hub = self
@@ -218,7 +225,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._status = status
         host = (self.headers.get("Host") or "").partition(":")[0]
         said, path = self.headers.get("Range") or "", unquote(urlsplit(self.path).path)
-        self.hub.seen.append(Seen(self.command, path, self._token(), said, host, sent, status))
+        self.hub.seen.append(Seen(self.command, path, self._token(), said, host, sent, status, time.monotonic()))
 
     def _file(self, data: bytes, headers: dict[str, str]) -> None:
         """A file or the range of it that was asked for."""
@@ -305,6 +312,16 @@ class _Handler(BaseHTTPRequestHandler):
         found.tags[name] = found.commit(revision).oid
         self._json({})
 
+    @route("POST", _REPO + "/branch/(?P<branch>.+)")
+    def branch(self, kind: str, id: str, branch: str) -> None:
+        found = self._visible(kind, id)
+        self._writer(found.namespace)
+        start = json.loads(self.body or b"{}").get("startingPoint") or "main"
+        if branch in found.branches:
+            raise Refused(409, "Reference already exists")
+        found.branches[branch] = found.commit(start).oid
+        self._json({})
+
     @route("GET", _REPO + "/tree/(?P<revision>[^/]+)(?:/(?P<below>.+))?")
     def tree(self, kind: str, id: str, revision: str, below: str | None) -> None:
         found = self.store.readable(kind, id, self._user())
@@ -338,6 +355,11 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {"X-Repo-Commit": commit.oid}
         if blob.lfs:
             headers |= {"X-Linked-Etag": f'"{blob.etag}"', "X-Linked-Size": str(len(blob.data))}
+            if (
+                self.hub.xet
+            ):  # what the Hub says of files in its own storage; asked for a token to it, this one has none
+                token = f"{self.hub.endpoint}/api/{kind or 'models'}/{id}/xet-read-token/{commit.oid}"
+                headers |= {"X-Xet-Hash": blob.sha256, "Link": f'<{token}>; rel="xet-auth"'}
         if blob.lfs and self.hub.redirects:
             where = f"{self.hub.storage}/{commit.oid}/{quote(kind or 'models')}/{quote(id)}/{quote(path)}"
             self._bytes(b"", 302, {**headers, "Location": where})
@@ -363,9 +385,14 @@ class _Handler(BaseHTTPRequestHandler):
         self._writer(found.namespace)
         objects = []
         for one in json.loads(self.body)["objects"]:
-            known = one["oid"] in self.store.uploads
             href = f"{self.hub.endpoint}/uploads/{one['oid']}"
-            objects.append({**one} if known else {**one, "actions": {"upload": {"href": href, "header": {}}}})
+            actions = {"upload": {"href": href, "header": {}}}
+            if self.hub.verifies:
+                actions["verify"] = {"href": f"{href}/verify", "header": {}}
+            if one["size"] > self.hub.largest:
+                objects.append({**one, "error": {"code": 422, "message": "the file is too large"}})
+            else:
+                objects.append({**one} if one["oid"] in self.store.uploads else {**one, "actions": actions})
         self._json({"transfer": "basic", "objects": objects})
 
     @route("PUT", "/uploads/(?P<oid>[0-9a-f]{64})")
@@ -373,6 +400,12 @@ class _Handler(BaseHTTPRequestHandler):
         if Blob(self.body, True).sha256 != oid:
             raise Refused(400, "The content does not have this hash")
         self.store.uploads[oid] = self.body
+        self._json({})
+
+    @route("POST", "/uploads/(?P<oid>[0-9a-f]{64})/verify")
+    def verify(self, oid: str) -> None:
+        if len(self.store.uploads.get(oid, b"")) != json.loads(self.body)["size"]:
+            raise Refused(422, "The file has not arrived")
         self._json({})
 
     @route("POST", _REPO + "/commit/(?P<revision>[^/]+)")

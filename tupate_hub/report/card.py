@@ -24,7 +24,12 @@ CARD = "zoo/README.md"
 #: The similarity that the pictures and the table show.
 SHOWN = "update"
 MOST_ROWS = 200
+#: With fewer tasks a space has no pictures and no share of good neighbours: they would say nothing.
+FEWEST_SHOWN = 5
 
+_COLUMNS = ("task", "what it asks", "kind", "metric", "score", "baseline", "train size", "nearest", "note")
+#: Columns that describe a task; a space whose tasks the default space has does not repeat them.
+_OF_THE_TASK = ("what it asks", "kind", "train size")
 _MOST_TEXT = 160
 Indexes = Mapping[str, Mapping[str, Index]]
 
@@ -49,7 +54,9 @@ def card_of(zoo: Zoo, about: About, at: str = CARD) -> dict[str, bytes]:
 
 
 def card_files(registry: Registry, indexes: Indexes, about: About, at: str = CARD) -> dict[str, bytes]:
-    """The card, a heatmap and a map of each space, and the browsable table. The same input gives the same bytes.
+    """The card, pictures of each space, and the browsable table. The same input gives the same bytes.
+
+    The pictures are a heatmap and a map, of spaces that have at least `FEWEST_SHOWN` tasks.
 
     Parameters
     ----------
@@ -69,8 +76,9 @@ def card_files(registry: Registry, indexes: Indexes, about: About, at: str = CAR
     indexes = {space: indexes[space] for space in registry.spaces if space in indexes}
     files = {FILE: browse_table(registry, {space: each[SHOWN] for space, each in indexes.items()}).encode()}
     for space, each in indexes.items():
-        for kind, text in _pictures(registry, space, each[SHOWN]).items():
-            files[_picture(space, kind)] = text.encode()
+        if len(each[SHOWN].tasks) >= FEWEST_SHOWN:
+            for kind, text in _pictures(registry, space, each[SHOWN]).items():
+                files[_picture(space, kind)] = text.encode()
     parts = [front_matter(registry, about, at), _introduction(registry, indexes, about)]
     if registry.entries:
         parts += [_spaces(registry)]
@@ -111,6 +119,8 @@ def _introduction(registry: Registry, indexes: Indexes, about: About) -> str:
         "`registry.json` lists every file with its size and sha256; the table in the viewer has a row for each "
         "embedding, with its five nearest neighbours.\n"
     )
+    if any(entry.repeats for entry in registry.entries):
+        text += "Files in `repeats/` are other runs of the same tasks, to be measured and not to be ranked.\n"
     space = registry.default_space if registry.default_space in indexes else next(iter(indexes), "")
     if not space:
         return f"{text}\nThe registry is empty: `tupate-hub add PATH --registry DIR` adds an adapter.\n"
@@ -157,36 +167,53 @@ def _spaces(registry: Registry) -> str:
 
 def _space(registry: Registry, space: str, index: Index, at: str) -> str:
     entries = registry.in_space(space)
-    here = posixpath.dirname(at) or "."
-    heat, plan = (posixpath.relpath(_picture(space, kind), here) for kind in ("heatmap", "map"))
+    columns = list(_COLUMNS)
+    if space != registry.default_space and {entry.task for entry in entries} <= _described(registry):
+        columns = [column for column in columns if column not in _OF_THE_TASK]
     scores = index.scores()
     rows = []
     for row, entry in enumerate(entries[:MOST_ROWS]):
-        task = registry.tasks[entry.task]
         near = nearest(scores, row, index.tasks, 1)
-        rows.append(
-            [
-                f"`{task.name}`",
-                escaped(task.title),
-                escaped(task.kind.replace("_", " ")),
-                escaped(task.metric.replace("_", " ")),
-                _figure(entry.scores.get("primary")),
-                _figure(entry.scores.get("baseline")),
-                "" if task.train_size is None else f"{task.train_size:,}",
-                f"`{index.tasks[near[0]]}` {scores[row, near[0]]:.2f}" if near else "",
-                escaped(", ".join(entry.flags)),
-            ]
-        )
-    columns = ["task", "what it asks", "kind", "metric", "score", "baseline", "train size", "nearest", "note"]
+        cells = _cells(registry, entry, f"`{index.tasks[near[0]]}` {scores[row, near[0]]:.2f}" if near else "")
+        rows.append([cells[column] for column in columns])
     return (
         f"## {escaped(space)}\n\n"
-        f"![Heatmap of the similarity of {len(entries)} tasks]({heat})\n\n"
-        f"![Map of {len(entries)} tasks, near where similar]({plan})\n\n"
-        f"Both pictures show the cosine of the `{SHOWN}` similarity. `score` is the metric on validation data, "
-        "`baseline` the best that needs no input; `weak` tasks do not clearly beat it.\n\n"
+        + (_shown(space, len(entries), at) if len(entries) >= FEWEST_SHOWN else "")
+        + "`score` is the metric on validation data, `baseline` the best that needs no input; `weak` tasks do not "
+        f"clearly beat it. `nearest` is by the cosine of the `{SHOWN}` similarity.\n\n"
         + markdown_table(columns, rows)
         + _more(len(entries))
-    )  # fmt: skip
+    )
+
+
+def _described(registry: Registry) -> set[str]:
+    """The tasks that the table of the default space describes."""
+    return {entry.task for entry in registry.in_space(registry.default_space)[:MOST_ROWS]}
+
+
+def _shown(space: str, count: int, at: str) -> str:
+    here = posixpath.dirname(at) or "."
+    heat, plan = (posixpath.relpath(_picture(space, kind), here) for kind in ("heatmap", "map"))
+    return (
+        f"![Heatmap of the similarity of {count} tasks]({heat})\n\n"
+        f"![Map of {count} tasks, near where similar]({plan})\n\n"
+        f"Both pictures show the cosine of the `{SHOWN}` similarity. "
+    )
+
+
+def _cells(registry: Registry, entry: Entry, near: str) -> dict[str, str]:
+    task = registry.tasks[entry.task]
+    return {
+        "task": f"`{task.name}`",
+        "what it asks": escaped(task.title),
+        "kind": escaped(task.kind.replace("_", " ")),
+        "metric": escaped(task.metric.replace("_", " ")),
+        "score": _figure(entry.scores.get("primary")),
+        "baseline": _figure(entry.scores.get("baseline")),
+        "train size": "" if task.train_size is None else f"{task.train_size:,}",
+        "nearest": near,
+        "note": escaped(", ".join(entry.flags)),
+    }
 
 
 def _evaluation(registry: Registry, indexes: Indexes, about: About) -> str:
@@ -228,7 +255,7 @@ def _agreement(registry: Registry, entries: Sequence[Entry], index: Index) -> li
     by_class = all(task.task_class for task in tasks)
     groups = [task.task_class if by_class else task.kind for task in tasks]
     sizes = Counter(groups)
-    if len(tasks) < 3 or len(sizes) < 2 or "" in sizes:
+    if len(tasks) < FEWEST_SHOWN or len(sizes) < 2 or "" in sizes:
         return []
     scores = index.scores()
     same = sum(groups[nearest(scores, row, index.tasks, 1)[0]] == group for row, group in enumerate(groups))

@@ -55,6 +55,28 @@ def front_matter(registry: Registry, about: About, at: str) -> str:
     return "\n".join([*lines, "---", ""])
 
 
+def read_about(card: str) -> About:
+    """Title and languages as the front matter of a card says them, with the defaults for what it does not say."""
+    title, languages, name = About().title, [], ""
+    head, *lines = card.splitlines() or [""]
+    for line in lines if head == "---" else ():
+        if line == "---":
+            break
+        if line.startswith("- ") and name == "language":
+            languages.append(_unquoted(line[2:]))
+        elif not line.startswith("- "):
+            name, _, value = line.partition(":")
+            title = _unquoted(value.strip()) if name == "pretty_name" else title
+    return About(title, languages=tuple(languages))
+
+
+def _unquoted(words: str) -> str:
+    try:
+        return str(json.loads(words)) if words.startswith('"') else words
+    except ValueError:
+        return words
+
+
 def _quoted(words: str) -> str:
     """Text as YAML: as it is where it is plain, else as a JSON string."""
     plain = words.replace("-", "").replace(".", "").isalnum() and words[:1].isalpha() and words.isascii()

@@ -11,8 +11,8 @@ from itertools import groupby
 import numpy as np
 from numpy.typing import NDArray
 
-from tupate_hub.ranking import off_diagonal
 from tupate_hub.report.layout import seriate
+from tupate_hub.similarity import off_diagonal
 
 Doubles = NDArray[np.float64]
 Box = tuple[float, float, float, float]
