@@ -19,6 +19,7 @@ import venv
 from collections.abc import Callable
 from pathlib import Path
 
+import benchmark_hub
 import numpy as np
 from safetensors.numpy import load_file, save
 
@@ -225,8 +226,14 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=2000, help="LoRAs to rank against [default: 2000]")
     parser.add_argument("--added", type=int, default=1000, help="adapters to add [default: 1000]")
     parser.add_argument(
-        "--only", choices=["start", "install", "ranking", "reading", "adding"], help="one group of figures"
+        "--only",
+        choices=["start", "install", "ranking", "reading", "adding", "remote", "import", "push"],
+        help="one group of figures",
     )
+    parser.add_argument(
+        "--listed", type=int, default=1000, help="embeddings of the registry on the Hub [default: 1000]"
+    )
+    parser.add_argument("--imported", type=int, default=200, help="adapters to import from the Hub [default: 200]")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     groups: dict[str, Callable[[], list[Row]]] = {
@@ -235,6 +242,9 @@ def main() -> int:
         "ranking": lambda: ranking(arguments.count, min(40, arguments.count)),
         "reading": reading,
         "adding": lambda: adding(arguments.added),
+        "remote": lambda: benchmark_hub.remote(arguments.listed, arguments.runs),
+        "import": lambda: benchmark_hub.importing(arguments.imported),
+        "push": benchmark_hub.pushing,
     }
     os.environ.pop("TUPATE_HUB_REGISTRY", None)
     rows = [row for name, group in groups.items() if arguments.only in (None, name) for row in group()]

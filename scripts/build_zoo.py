@@ -1,47 +1,68 @@
 """Make registry.json, the packed indexes, docs/zoo.md and the dataset card from the embedding files below zoo/.
 
-Every figure comes from the files' own headers; a rerun writes the same bytes. `--check` writes nothing and fails where
-something would change.
+Every figure comes from the files' own headers; a rerun writes the same bytes, and files that an earlier one made for a
+space that is gone are removed. `--check` writes nothing and fails where something would change, or where the zoo has
+outgrown its 30 MB.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
-import math
 import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tupate_hub.atomicfile import write_bytes
 from tupate_hub.embedding import TaskEmbedding, parse_embedding
+from tupate_hub.errors import FormatError, TupateHubError
 from tupate_hub.index import Index, build_index, parse_index
-from tupate_hub.moments import parse_moments
-from tupate_hub.registry import FILENAME, Entry, Registry, SpaceEntry, Task, placed
+from tupate_hub.metrics import standard_errors_above
+from tupate_hub.moments import Moments, parse_moments
+from tupate_hub.registry import FILENAME, Entry, Registry, Repeat, SpaceEntry, Task, placed
 from tupate_hub.report.card import BUNDLED, card_files
 from tupate_hub.report.tables import zoo_page
-from tupate_hub.similarity import SIMILARITIES
+from tupate_hub.similarity import available
 
 ROOT = Path(__file__).resolve().parent.parent
+SCRIPTS = Path(__file__).resolve().parent
+DEFAULT_METHOD = "lora"
+MOST_BYTES = 30_000_000
 MOMENTS = "moments.safetensors"
+#: Files of a space that this script makes.
+GENERATED = ("index-*.safetensors", "heatmap.svg", "map.svg")
 RECORDED = (
-    "steps", "best_step", "batch_size", "learning_rate", "max_length", "precision", "seed", "seconds", "train_examples"
+    "steps", "best_step", "batch_size", "learning_rate", "max_length", "precision", "seed", "seconds", "train_examples",
+    "validation_examples",
 )  # fmt: skip
 
 
-def digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
+@dataclass(frozen=True)
+class Held:
+    """An embedding of the zoo with the entry that lists it."""
+
+    embedding: TaskEmbedding
+    entry: Entry
 
 
 def is_weak(embedding: TaskEmbedding) -> bool:
-    """Whether the score does not beat the trivial baseline by more than one standard error of a proportion."""
+    """Whether the score does not beat the trivial baseline by more than one standard error."""
     scores, count = embedding.facts["scores"], embedding.facts["training"]["validation_examples"]
-    spread = math.sqrt(max(scores["baseline"] * (1 - scores["baseline"]), 0.01) / count)
-    return not scores["primary"] > scores["baseline"] + spread  # NaN is weak
+    above = standard_errors_above(scores["primary"], scores["baseline"], count, scores["metric"])
+    return not above > 1  # NaN is weak
 
 
-def task_of(embedding: TaskEmbedding, names: dict[str, Any]) -> Task:
+# --- rows of the registry --------------------------------------------------------------------------------------
+
+
+def task_of(embedding: TaskEmbedding, names: Mapping[str, Any]) -> Task:
+    if embedding.task not in names:
+        raise FormatError(
+            f"Task {embedding.task!r} of the zoo has no line in scripts/task_names.json.",
+            hint=f'add "{embedding.task}": {{"title": "...", "aliases": [], "dataset": "OWNER/NAME"}}',
+        )
     data, known = embedding.facts["data"], names[embedding.task]
     return Task(
         name=embedding.task,
@@ -62,79 +83,147 @@ def entry_of(embedding: TaskEmbedding, file: str, data: bytes) -> Entry:
     return Entry(
         task=embedding.task,
         space=embedding.space.name,
-        file=file,
-        bytes=len(data),
-        sha256=digest(data),
+        **placed(file, data),
         source={
             **facts["source"],
             "licence": facts["licence"],
             "data_sha256": facts["data"]["sha256"],
             **{name: training[name] for name in RECORDED if name in training},
         },
-        scores={name: round(v, 4) if isinstance(v, float) else v for name, v in facts["scores"].items()},
+        scores=scores_of(embedding),
         flags=("weak",) if is_weak(embedding) else (),
     )
 
 
+def repeat_of(embedding: TaskEmbedding, file: str, data: bytes) -> Repeat:
+    training = embedding.facts["training"]
+    return Repeat(
+        **placed(file, data),
+        seed=training["seed"],
+        init_seed=training["init_seed"],
+        scores=scores_of(embedding),
+    )
+
+
+def scores_of(embedding: TaskEmbedding) -> dict[str, Any]:
+    scores = embedding.facts["scores"]
+    return {name: round(v, 4) if isinstance(v, float) else v for name, v in scores.items()}
+
+
+def space_of(held: Sequence[Held], index: Mapping[str, Any], moments: bytes | None) -> SpaceEntry:
+    """A space as its embeddings describe it; of their settings those that all of them share."""
+    first = held[0].embedding
+    everyone = [one.embedding.facts["settings"] for one in held]
+    shared = {name: v for name, v in everyone[0].items() if all(name in one and one[name] == v for one in everyone)}
+    name = first.space.name
+    return SpaceEntry(
+        name,
+        first.space.base,
+        first.space.method,
+        first.facts["base_sha256"],
+        shared,
+        index,
+        placed(f"zoo/{name}/{MOMENTS}", moments) if moments else {},
+    )
+
+
+# --- files -----------------------------------------------------------------------------------------------------
+
+
+def read_folder(root: Path, pattern: str) -> Iterator[tuple[TaskEmbedding, str, bytes]]:
+    """The embeddings below zoo/ whose paths fit, each with its path from the root and its bytes."""
+    for path in sorted((root / "zoo").glob(pattern)):
+        if path.name != MOMENTS and not path.match("index-*"):
+            data = path.read_bytes()
+            yield parse_embedding(data, str(path)), path.relative_to(root).as_posix(), data
+
+
+def read_zoo(root: Path) -> dict[str, list[Held]]:
+    """The embeddings of each space in order of their tasks, their repeats in order of the seeds."""
+    repeats: dict[tuple[str, str], list[Repeat]] = {}
+    for embedding, file, data in read_folder(root, "*/*/repeats/*.safetensors"):
+        repeats.setdefault((embedding.space.name, embedding.task), []).append(repeat_of(embedding, file, data))
+    spaces: dict[str, list[Held]] = {}
+    for embedding, file, data in read_folder(root, "*/*/*.safetensors"):
+        mine = repeats.pop((embedding.space.name, embedding.task), [])
+        mine.sort(key=lambda one: (one.seed, one.init_seed))
+        entry = replace(entry_of(embedding, file, data), repeats=tuple(mine))
+        spaces.setdefault(entry.space, []).append(Held(embedding, entry))
+    for (space, task), alone in repeats.items():
+        raise FormatError(
+            f"{alone[0].file} repeats task {task!r}, which {space} does not have.",
+            hint=f"python scripts/train_zoo.py --method {space.rpartition('/')[2]} --tasks {task}",
+        )
+    return {space: sorted(held, key=lambda one: one.entry.task) for space, held in spaces.items()}
+
+
+def indexes_of(space: str, held: Sequence[Held], moments: Moments | None) -> dict[str, bytes]:
+    """The file of each similarity's index."""
+    embeddings, digests = [one.embedding for one in held], [one.entry.sha256 for one in held]
+    return {
+        name: build_index(space, name, embeddings, digests, moments).to_bytes()
+        for name in available(moments is not None)
+    }
+
+
 def build(root: Path) -> dict[str, bytes]:
     """Every generated file, by its path relative to the root."""
-    names = json.loads((ROOT / "scripts" / "task_names.json").read_text(encoding="utf-8"))
-    held: dict[str, list[tuple[TaskEmbedding, Entry]]] = {}
+    names, reasons = (
+        json.loads((SCRIPTS / file).read_text(encoding="utf-8")) for file in ("task_names.json", "weak_runs.json")
+    )
     registry = Registry()
-    for path in sorted((root / "zoo").glob("*/*/*.safetensors")):
-        if path.name == MOMENTS or path.name.startswith("index-"):
-            continue
-        data = path.read_bytes()
-        embedding = parse_embedding(data, str(path))
-        entry = entry_of(embedding, path.relative_to(root).as_posix(), data)
-        held.setdefault(entry.space, []).append((embedding, entry))
     files: dict[str, bytes] = {}
     indexes: dict[str, dict[str, Index]] = {}
-    for space, pairs in held.items():
-        pairs.sort(key=lambda pair: pair[1].task)
-        first = pairs[0][0]
+    for space, held in read_zoo(root).items():
         statistics = root / "zoo" / space / MOMENTS
-        moments = parse_moments(statistics.read_bytes(), str(statistics)) if statistics.exists() else None
-        index = {}
-        for similarity in SIMILARITIES.values():
-            if similarity.needs_moments and moments is None:
-                continue
-            embeddings, digests = [one for one, _ in pairs], [entry.sha256 for _, entry in pairs]
-            data = build_index(space, similarity.name, embeddings, digests, moments).to_bytes()
-            place = f"zoo/{space}/index-{similarity.name}.safetensors"
-            files[place] = data
-            index[similarity.name] = placed(place, data)
-            indexes.setdefault(space, {})[similarity.name] = parse_index(data, place)  # as a reader of the file has it
-        row = SpaceEntry(
-            space,
-            first.space.base,
-            first.space.method,
-            first.facts["base_sha256"],
-            first.facts["settings"],
-            index,
-            placed(f"zoo/{space}/{MOMENTS}", statistics.read_bytes()) if moments else {},
-        )
-        for embedding, entry in pairs:
-            registry = registry.with_entry(entry, task_of(embedding, names), row)
+        moments = statistics.read_bytes() if statistics.exists() else None
+        made = indexes_of(space, held, parse_moments(moments, str(statistics)) if moments else None)
+        places = {name: f"zoo/{space}/index-{name}.safetensors" for name in made}
+        files.update({places[name]: data for name, data in made.items()})
+        indexes[space] = {name: parse_index(data, name) for name, data in made.items()}  # as readers of the files do
+        row = space_of(held, {name: placed(places[name], data) for name, data in made.items()}, moments)
+        for one in held:
+            registry = registry.with_entry(one.entry, task_of(one.embedding, names), row)
+    registry = replace(registry, default_space=default_space(registry))
     files[FILENAME] = registry.to_json().encode()
-    files["docs/zoo.md"] = zoo_page(registry).encode()
+    files["docs/zoo.md"] = zoo_page(registry, reasons).encode()
     files.update(card_files(registry, indexes, BUNDLED))
     return files
+
+
+def default_space(registry: Registry) -> str:
+    """The space of the default method, else the first."""
+    named = [name for name, space in registry.spaces.items() if space.method == DEFAULT_METHOD]
+    return next(iter([*named, *registry.spaces]), "")
+
+
+def vanished(root: Path, files: Mapping[str, bytes]) -> list[str]:
+    """What an earlier run made and this one does not."""
+    there = (path for pattern in GENERATED for path in (root / "zoo").glob(f"*/*/{pattern}"))
+    return sorted({path.relative_to(root).as_posix() for path in there} - set(files))
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where something would change")
-    arguments = parser.parse_args()
-    stale = []
-    for name, data in build(ROOT).items():
-        path = ROOT / name
-        if not path.exists() or path.read_bytes() != data:
-            stale.append(name)
-            if not arguments.check:
-                write_bytes(path, data)
-    print("\n".join(stale) if stale else "nothing to do", file=sys.stderr)
-    return 1 if stale and arguments.check else 0
+    check = parser.parse_args().check
+    try:
+        files = build(ROOT)
+    except TupateHubError as error:
+        print(f"{error.message}\n{error.hint}", file=sys.stderr)
+        return error.exit_code
+    gone = vanished(ROOT, files)
+    stale = [name for name, data in files.items() if not (ROOT / name).exists() or (ROOT / name).read_bytes() != data]
+    if not check:
+        for name in gone:
+            (ROOT / name).unlink()
+        for name in stale:
+            write_bytes(ROOT / name, files[name])
+    print("\n".join([*stale, *gone]) or "nothing to do", file=sys.stderr)
+    size = sum(path.stat().st_size for path in (ROOT / "zoo").rglob("*") if path.is_file())
+    if size > MOST_BYTES:
+        print(f"zoo/ has {size / 1e6:.1f} MB, more than {MOST_BYTES / 1e6:.0f}", file=sys.stderr)
+    return 1 if size > MOST_BYTES or (check and (stale or gone)) else 0
 
 
 if __name__ == "__main__":

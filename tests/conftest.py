@@ -8,18 +8,47 @@ import shutil
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 from builders import build_toy_zoo
+from damage import snapshot
 from hypothesis import settings
 from loopback import LoopbackHub
 
-os.environ["HF_HUB_OFFLINE"] = "1"  # huggingface_hub reads it once, when it is imported
+# huggingface_hub reads both once, when it is imported; 2.4 asks the Hub something of its own unless the second is set
+os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1")
 
 settings.register_profile("suite", deadline=None, max_examples=40)
 settings.load_profile("suite")
+
+#: What the second environment of `make test` has none of.
+HEAVY = ("torch", "transformers", "adapters", "peft")
+collect_ignore = [] if find_spec("torch") else ["training"]
+
+
+def pytest_report_header() -> list[str]:
+    return ["tests/training is left out: it needs torch"] if collect_ignore else []
+
+
+class _TestFile(pytest.Module):
+    """A test file, skipped with the reason where it imports something of HEAVY that is not installed."""
+
+    def collect(self) -> Any:
+        try:
+            return super().collect()
+        except self.CollectError as error:
+            missing = getattr(error.__cause__, "name", None)
+            if missing in HEAVY:
+                raise pytest.skip.Exception(f"needs {missing}", allow_module_level=True) from error
+            raise
+
+
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module:
+    module: pytest.Module = _TestFile.from_parent(parent, path=module_path)
+    return module
 
 
 @dataclass(frozen=True)
@@ -89,6 +118,22 @@ def hub(online: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
             monkeypatch.setattr(module, "HUGGINGFACE_CO_URL_TEMPLATE", running.endpoint + template, raising=False)
         yield running
         _forget_sessions()
+
+
+@pytest.fixture
+def published(hub: LoopbackHub, toy_zoo: Path) -> str:
+    """The toy zoo on the Hub, as the dataset acme/zoo; its commit."""
+    return hub.store.put("datasets", "acme/zoo", snapshot(toy_zoo))
+
+
+@pytest.fixture
+def adapter(toy_zoo: Path, tmp_path: Path, invoke: Callable[..., Result]) -> dict[str, bytes]:
+    """The files of a PEFT adapter, with what a stranger leaves beside them."""
+    assert invoke("pull", "rte", "--as", "peft", "--bare", "--to", tmp_path / "x", "--registry", toy_zoo).code == 0
+    files = snapshot(tmp_path / "x")
+    card = b"---\nlicense: mit\ntags:\n- peft\ndatasets:\n- nyu-mll/rte\nbase_model: acme/tiny-bert\n---\n# A\n"
+    beside = {"training_args.bin": b"\x80\x04", "optimizer.pt": b"\x80\x04", "checkpoint-1/adapter_model.bin": b"x"}
+    return {**files, **beside, "README.md": card}
 
 
 def _forget_sessions() -> None:

@@ -10,13 +10,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tupate_hub import atomicfile
-from tupate_hub.atomicfile import told_in_one_sentence, write_bytes, write_folder
+from tupate_hub.atomicfile import settle, told_in_one_sentence, write_bytes, write_folder
 from tupate_hub.errors import TargetExists, TupateHubError, WorkFailed
 
 FILES = {"a.bin": b"one", "b.bin": b"two"}
@@ -382,3 +383,47 @@ for _ in range(50):
     seen.add(target.read_bytes())
     assert seen <= {b"a" * 10_000, b"b" * 10_000}
     assert set(tree(tmp_path)) == {"x.bin"}
+
+
+def test_what_need_not_be_durable_does_not_wait_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[int] = []
+    monkeypatch.setattr(os, "fsync", waited.append)
+    write_bytes(tmp_path / "x.bin", b"new", durable=False)
+    assert (tmp_path / "x.bin").read_bytes() == b"new"
+    assert waited == []
+    write_bytes(tmp_path / "x.bin", b"newer")
+    assert len(waited) == 1
+
+
+def test_the_umask_survives_many_threads(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        with ThreadPoolExecutor(16) as pool:
+            list(pool.map(lambda number: write_bytes(tmp_path / f"{number}.bin", b"x"), range(200)))
+        assert os.umask(0o027) == 0o027
+        assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o640}
+    finally:
+        os.umask(before)
+
+
+def test_settling_waits_for_each_file_and_changes_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[int] = []
+    monkeypatch.setattr(os, "fsync", waited.append)
+    places = [tmp_path / f"{number}.bin" for number in range(40)]
+    for place in places:
+        write_bytes(place, place.name.encode(), durable=False)
+    assert waited == []
+    settle(places)
+    assert len(waited) == 40
+    assert [place.read_bytes() for place in places] == [place.name.encode() for place in places]
+
+
+def test_settling_on_a_disk_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_bytes(tmp_path / "x.bin", b"x", durable=False)
+    monkeypatch.setattr(os, "fsync", failing(OSError(errno.EIO, "broken")))
+    with pytest.raises(WorkFailed, match="was not written"):
+        settle([tmp_path / "x.bin"])
+
+
+def test_settling_nothing() -> None:
+    settle([])

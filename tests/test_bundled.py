@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tupate_hub import Zoo
 from tupate_hub.registryfile import parse_registry
+from tupate_hub.report.tables import CLEARLY, margin
 from tupate_hub.similarity import kernel, pack
+
+SCRIPTS = Path(__file__).parents[1] / "scripts"
 
 
 @pytest.fixture(scope="module")
@@ -22,12 +26,32 @@ def test_every_file_fits_its_entry(bundled: Zoo) -> None:
 
 
 def test_every_file_of_the_zoo_is_in_the_registry(bundled: Zoo) -> None:
-    listed = {entry.file for entry in bundled.registry.entries}
-    for space in bundled.registry.spaces.values():
-        listed |= {place["file"] for place in (*space.index.values(), space.moments) if place}
-    for name in bundled.registry.spaces:
-        folder = bundled.root / "zoo" / name
-        assert {path.relative_to(bundled.root).as_posix() for path in folder.glob("*.safetensors")} <= listed
+    listed = {file for file, _, _ in bundled.registry.files()}
+    there = (bundled.root / "zoo").rglob("*.safetensors")
+    assert {path.relative_to(bundled.root).as_posix() for path in there} == listed
+
+
+def test_repeats_are_runs_of_their_task_with_other_seeds(bundled: Zoo) -> None:
+    for entry in bundled.registry.entries:
+        main, *others = [bundled.load(run) for run in entry.runs()]
+        seeds = [(one.facts["training"]["seed"], one.facts["training"]["init_seed"]) for one in (main, *others)]
+        assert seeds == [(0, 0), *((one.seed, one.init_seed) for one in entry.repeats)]
+        assert len(set(seeds)) == len(seeds)
+        for other in others:
+            assert other.vector().shape == main.vector().shape
+            assert (other.vector() != main.vector()).any()
+            assert other.facts["data"]["sha256"] == main.facts["data"]["sha256"]
+            assert {**other.facts["settings"], "init_seed": 0} == {**main.facts["settings"], "init_seed": 0}
+
+
+def test_a_lora_run_that_is_not_clearly_learned_has_a_reason(bundled: Zoo) -> None:
+    reasons = json.loads((SCRIPTS / "weak_runs.json").read_text(encoding="utf-8"))
+    for entry in bundled.registry.in_space(bundled.registry.default_space):
+        assert margin(entry) > CLEARLY or entry.task in reasons, entry.task
+
+
+def test_the_zoo_is_small_enough_to_bundle(bundled: Zoo) -> None:
+    assert sum(path.stat().st_size for path in (bundled.root / "zoo").rglob("*") if path.is_file()) <= 30_000_000
 
 
 def test_the_registry_is_written_as_the_code_writes_it(bundled: Zoo) -> None:
@@ -59,7 +83,7 @@ def test_a_task_that_does_not_beat_its_baseline_is_weak(bundled: Zoo) -> None:
 
 
 def test_every_task_is_described(bundled: Zoo) -> None:
-    kinds = {"classification", "regression", "extractive_qa", "multiple_choice"}
+    kinds = {"classification", "regression", "extractive_qa", "multiple_choice", "token_classification"}
     for task in bundled.tasks.values():
         assert task.title
         assert task.kind in kinds

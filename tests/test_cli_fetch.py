@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +43,34 @@ def test_pull_again_into_the_cache_replaces_what_is_there(toy_zoo: Path, invoke:
 
 @pytest.mark.parametrize("form", EXPORTS)
 def test_pull_json_has_the_documented_fields(form: str, toy_zoo: Path, tmp_path: Path, invoke: Any) -> None:
-    data = lora("imdb", 0, architecture={"model_type": "bert", "hidden_size": 6}).to_bytes()
-    put(toy_zoo, f"zoo/{LORA.name}/imdb.safetensors", data)
+    one = lora("imdb", 0, architecture={"model_type": "bert", "hidden_size": 6})
+    blocks = [replace(block, name=f"encoder.{block.name[:7]}.attention.self{block.name[7:]}") for block in one.blocks]
+    one = replace(one, blocks=tuple(blocks))
+    put(toy_zoo, f"zoo/{LORA.name}/imdb.safetensors", one.to_bytes())
     found = invoke("pull", "imdb", "--registry", toy_zoo, "--as", form, "--to", tmp_path / "a" / "b", "--json").json()
     assert set(found) == {"task", "space", "form", "folder", "files"}
     assert (found["task"], found["space"], found["form"]) == ("imdb", LORA.name, form)
     assert set(snapshot(Path(found["folder"]))) == set(found["files"])
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["b"]
+
+
+def test_pull_as_what_has_no_place_says_what_to_type(toy_zoo: Path, tmp_path: Path, invoke: Any) -> None:
+    call = ("pull", "sst2", "--registry", toy_zoo, "--space", "tiny-bert/prompt")
+    result = invoke(*call, "--as", "peft", "--to", tmp_path / "p")
+    assert (result.code, result.out) == (2, "")
+    reason, hint = result.err.splitlines()
+    assert "'sst2' (prompt) cannot be written in the form 'peft'" in reason
+    assert hint == "  tupate-hub pull sst2 --space tiny-bert/prompt --as embedding"
+    assert not (tmp_path / "p").exists()
+    assert invoke(*hint.split()[1:], "--registry", toy_zoo, "--to", tmp_path / "p").code == 0
+
+
+def test_pull_as_weights_points_to_the_lines_that_load_them(toy_zoo: Path, tmp_path: Path, invoke: Any) -> None:
+    result = invoke("pull", "sst2", "--registry", toy_zoo, "--as", "peft", "--bare", "--to", tmp_path / "p")
+    assert (result.code, result.out) == (0, f"{tmp_path / 'p'}\n")
+    assert "README.md has the lines of Python that load it" in result.err
+    assert "PeftModel.from_pretrained" in (tmp_path / "p" / "README.md").read_text()
+    assert "README" not in invoke("pull", "sst2", "--registry", toy_zoo, "--to", tmp_path / "own").err
 
 
 def test_pull_from_another_space(toy_zoo: Path, tmp_path: Path, invoke: Any) -> None:

@@ -8,8 +8,12 @@ import pytest
 
 from tupate_hub import errors
 from tupate_hub.errors import (
+    BranchMoved,
     FormatError,
+    NoRepository,
+    NoRevision,
     NotAvailableOffline,
+    RateLimited,
     RegistryError,
     SpaceMismatch,
     TargetExists,
@@ -23,10 +27,14 @@ CODES = {
     UnknownName: 2,
     FormatError: 2,
     RegistryError: 2,
+    NoRepository: 2,
+    NoRevision: 2,
     SpaceMismatch: 2,
     TargetExists: 2,
     NotAvailableOffline: 3,
     WorkFailed: 1,
+    BranchMoved: 1,
+    RateLimited: 1,
 }
 
 

@@ -21,7 +21,7 @@ from loopback import LoopbackHub, User
 
 from tupate_hub import Zoo
 from tupate_hub.errors import FormatError, NotAvailableOffline, WorkFailed
-from tupate_hub.hub import DATASET, MODEL, Location, parse_location
+from tupate_hub.location import DATASET, MODEL, Location, parse_location
 from tupate_hub.reading import read_from
 from tupate_hub.remote import FRESH_SECONDS, cache_root
 
@@ -35,22 +35,6 @@ INDEX = f"zoo/{LORA.name}/index-update.safetensors"
 def publish(hub: LoopbackHub, folder: Path, name: str = NAME, **options: Any) -> str:
     """Put a registry's folder on the Hub; returns the commit."""
     return hub.store.put("datasets", name, snapshot(folder), **options)
-
-
-@pytest.fixture
-def published(hub: LoopbackHub, toy_zoo: Path) -> str:
-    """The toy zoo on the Hub; its commit."""
-    return publish(hub, toy_zoo)
-
-
-@pytest.fixture
-def adapter(toy_zoo: Path, tmp_path: Path, invoke: Any) -> dict[str, bytes]:
-    """The files of a PEFT adapter, with what a stranger leaves beside them."""
-    assert invoke("pull", "rte", "--as", "peft", "--bare", "--to", tmp_path / "x", "--registry", toy_zoo).code == 0
-    files = snapshot(tmp_path / "x")
-    card = b"---\nlicense: mit\ntags:\n- peft\ndatasets:\n- nyu-mll/rte\nbase_model: acme/tiny-bert\n---\n# A\n"
-    beside = {"training_args.bin": b"\x80\x04", "optimizer.pt": b"\x80\x04", "checkpoint-1/adapter_model.bin": b"x"}
-    return {**files, **beside, "README.md": card}
 
 
 # --- names -----------------------------------------------------------------------------------------------------
@@ -590,7 +574,7 @@ def test_what_a_repository_says_of_its_adapter(hub: LoopbackHub, adapter: dict[s
     [
         ("acme/bert-base-uncased-pf-squad", b"# none", "squad"),
         ("acme/my-lora", b"# none", "my-lora"),
-        ("acme/m", b"---\ntags:\n- adapterhub:sentiment/sst-2\ndatasets:\n- imdb\n---\n", "sst-2"),
+        ("acme/m", b"---\ntags:\n- adapterhub:sentiment/sst-2\ndatasets:\n- imdb\n---\n", "sst2"),
         ("acme/m", b"---\ndatasets:\n- stanfordnlp/imdb\n---\n", "imdb"),
         ("acme/m", b"---\ndatasets:\n- glue\n---\n", "m"),
         ("acme/m", b"---\ndatasets:\n- imdb\n- squad\n---\n", "m"),
@@ -649,7 +633,7 @@ def test_weights_that_are_too_large_are_not_fetched(
     hub: LoopbackHub, adapter: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hub.store.put("models", "acme/m", adapter)
-    monkeypatch.setattr("tupate_hub.remote.MOST_FILE", 100)
+    monkeypatch.setattr("tupate_hub.fetched.MOST_FILE", 100)
     with pytest.raises(FormatError, match=r"claims \d+ bytes; at most 100 are fetched"):
         read_from("acme/m")
     assert not any("safetensors" in one for one in hub.requests())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ import tupate_hub.intake
 from tupate_hub import Zoo
 from tupate_hub.embedding import TaskEmbedding
 from tupate_hub.errors import FormatError, TargetExists, TupateHubError, UnknownName, WorkFailed
-from tupate_hub.intake import add, add_all, add_embeddings, keep_moments, open_or_start
+from tupate_hub.intake import add, add_all, add_embeddings, keep_index, keep_moments, open_or_start
 from tupate_hub.space import Space
 
 
@@ -287,10 +288,10 @@ def test_a_disk_that_fills_up_leaves_a_valid_registry(tmp_path: Path, monkeypatc
     zoo, _ = add_embeddings(open_or_start(tmp_path), located(on(BASE, lora("a", 0))))
     write = tupate_hub.intake.write_bytes
 
-    def full(target: Path, data: bytes) -> None:
+    def full(target: Path, data: bytes, **options: Any) -> None:
         if target.name == "c.safetensors":
             raise WorkFailed("The disk is full.")
-        write(target, data)
+        write(target, data, **options)
 
     monkeypatch.setattr(tupate_hub.intake, "write_bytes", full)
     with pytest.raises(WorkFailed):
@@ -345,3 +346,50 @@ def test_moments_of_another_base_are_refused_when_they_are_used(toy_zoo: Path) -
 def test_moments_for_a_space_that_is_not_there(toy_zoo: Path) -> None:
     with pytest.raises(UnknownName):
         keep_moments(Zoo.open(toy_zoo), "tiny-bert/ia3", moments())
+
+
+def test_an_index_that_is_kept_fits_the_registry_until_the_next_addition(tmp_path: Path) -> None:
+    zoo, _ = add_embeddings(open_or_start(tmp_path), located(*(on(BASE, lora(name, 1)) for name in "abc")))
+    zoo = keep_index(zoo, LORA.name)
+    place = sound(zoo).registry.space(LORA.name).index["update"]
+    assert place["file"] == f"zoo/{LORA.name}/index-update.safetensors"
+    np.testing.assert_allclose(zoo.index(LORA.name, "update").scores(), np.ones((3, 3)), atol=1e-6)
+    zoo, _ = add_embeddings(zoo, located(on(BASE, lora("d", 2))))
+    assert sound(zoo).registry.space(LORA.name).index == {}
+
+
+# --- runs of this project --------------------------------------------------------------------------------------
+
+RUN = {
+    "source": {"kind": "trained", "by": "tupate-hub train", "data_sha256": "0" * 64},
+    "task_kind": "classification",
+    "data": {"class": "CR", "original_train_size": 200, "licence": "mine"},
+    "scores": {"primary": 0.912345, "metric": "accuracy", "baseline": 0.5, "baseline_rule": "always 0"},
+    "settings": {"r": 2, "init_seed": 0},
+    "base_sha256": "ab" * 32,
+}
+
+
+def test_a_run_of_this_project_brings_what_is_known_of_its_task(tmp_path: Path) -> None:
+    start = open_or_start(tmp_path / "zoo")
+    zoo, _ = add_embeddings(start, located(replace(lora("mine", 1), facts=RUN)))
+    task, entry = sound(zoo).registry.task("mine"), zoo.registry.entries[0]
+    assert (task.kind, task.metric, task.train_size, task.licence) == ("classification", "accuracy", 200, "mine")
+    assert (entry.scores["primary"], entry.scores["baseline_rule"]) == (0.9123, "always 0")
+    space = zoo.registry.space(LORA.name)
+    assert (space.base_sha256, dict(space.settings)) == ("ab" * 32, {"r": 2, "init_seed": 0})
+
+
+def test_a_stranger_s_file_says_nothing_of_the_kind(tmp_path: Path) -> None:
+    claims = {**RUN, "source": {"kind": "file"}}
+    zoo, _ = add_embeddings(open_or_start(tmp_path / "zoo"), located(replace(lora("theirs", 1), facts=claims)))
+    task, entry = sound(zoo).registry.task("theirs"), zoo.registry.entries[0]
+    assert (task.kind, task.metric, task.train_size, dict(entry.scores)) == ("", "", None, {})
+    assert (zoo.registry.space(LORA.name).base_sha256, dict(zoo.registry.space(LORA.name).settings)) == ("", {})
+
+
+def test_a_space_keeps_what_its_first_run_said(tmp_path: Path) -> None:
+    other = {**RUN, "settings": {"r": 4}, "base_sha256": "cd" * 32}
+    runs = [replace(lora("first", 1), facts=RUN), replace(lora("second", 2), facts=other)]
+    zoo, _ = add_embeddings(open_or_start(tmp_path / "zoo"), located(*runs))
+    assert sound(zoo).registry.space(LORA.name).base_sha256 == "ab" * 32

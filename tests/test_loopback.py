@@ -153,6 +153,9 @@ def test_models_are_listed_by_tags_author_and_words_page_by_page(hub: LoopbackHu
     assert [one.id for one in client.list_models(filter=[tag, "dataset:imdb"], search="M3")] == ["acme/m3"]
     assert len(list(client.list_models(filter=tag, limit=5))) == 5
     assert list(client.list_models(filter="dataset:none")) == []
+    hub.store.repository("models", "acme/m4").downloads = 9
+    by_downloads = get_session().get(f"{hub.endpoint}/api/models?sort=downloads&direction=-1&limit=2", timeout=5).json()
+    assert [one["id"] for one in by_downloads] == ["acme/m4", "acme/m0"]
 
 
 # --- who may ---------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Metrics: cases computed by hand, brute force over orders of ties, and what must not change a metric."""
 
+import math
 from itertools import pairwise, permutations
 from math import log2
 
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from tupate_hub import metrics
 from tupate_hub.errors import FormatError
-from tupate_hub.metrics import METRICS
+from tupate_hub.metrics import METRICS, roc_area, standard_errors_above
 
 SCORES = np.array([0.9, 0.5, 0.7])
 BACKWARDS = np.array([1.0, 3.0, 2.0])
@@ -244,3 +245,71 @@ def test_every_metric_has_its_own_name():
         "ndcg_score",
         "spearman",
     }
+
+
+# --- runs ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("positives", "negatives", "area"),
+    [
+        ([2, 3], [0, 1], 1.0),
+        ([0, 1], [2, 3], 0.0),
+        ([1], [1], 0.5),
+        ([1, 3], [2], 0.5),
+        ([2, 2], [1, 2, 3], 0.5),
+        ([3, 2, 0], [1, 2], 7 / 12),  # 3 above both; 2 above 1 and level with 2; 0 above none: 3.5 of 6
+        ([1], [0, 0, 0, 1], 0.875),
+    ],
+)
+def test_roc_area_by_hand(positives, negatives, area):
+    assert roc_area(positives, negatives) == pytest.approx(area)
+
+
+small = st.lists(st.integers(-5, 5), min_size=1, max_size=12)
+
+
+@given(small, small)
+def test_roc_area_counts_the_pairs(positives, negatives):
+    pairs = [(one > other) + (one == other) / 2 for one in positives for other in negatives]
+    assert roc_area(positives, negatives) == pytest.approx(sum(pairs) / len(pairs))
+    assert roc_area(negatives, positives) == pytest.approx(1 - roc_area(positives, negatives))
+
+
+@given(small, small, st.data())
+def test_a_weight_counts_a_score_as_often_as_it_says(positives, negatives, data):
+    times = [data.draw(st.lists(st.integers(1, 3), min_size=len(x), max_size=len(x))) for x in (positives, negatives)]
+    repeated = [np.repeat(side, counts) for side, counts in zip((positives, negatives), times, strict=True)]
+    assert roc_area(positives, negatives, *times) == pytest.approx(roc_area(*repeated))
+
+
+def test_a_score_without_weight_does_not_count():
+    assert roc_area([5, 0], [1], [1, 0]) == 1.0
+    assert roc_area([2], [1, 3], None, [0, 2]) == 0.0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [([], [1]), ([1], []), ([math.nan], [1]), ([1], [[1]]), ([1], [1], [0]), ([1], [1], [-1]), ([1], [1], [1, 1])],
+)
+def test_no_roc_area_without_two_sides(arguments):
+    with pytest.raises(FormatError, match="give no ROC curve"):
+        roc_area(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("score", "baseline", "examples", "errors"),
+    [(0.55, 0.5, 400, 2.0), (0.5, 0.5, 10, 0.0), (0.45, 0.5, 400, -2.0), (0.93, 0.9, 900, 3.0), (0.1, 0.0, 100, 10.0)],
+)
+def test_standard_errors_above_a_baseline(score, baseline, examples, errors):
+    assert standard_errors_above(score, baseline, examples) == pytest.approx(errors)
+
+
+@pytest.mark.parametrize("metric", ["matthews_correlation", "pearson_and_spearman"])
+def test_a_correlation_s_error_is_that_of_zero(metric):
+    assert standard_errors_above(0.1, 0.0, 400, metric) == pytest.approx(2.0)
+    assert standard_errors_above(0.1, 0.0, 400, "accuracy") == pytest.approx(20.0)
+
+
+def test_a_score_that_is_not_known_is_not_above():
+    assert math.isnan(standard_errors_above(math.nan, 0.5, 100))

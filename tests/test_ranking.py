@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import FrozenInstanceError
 
 import numpy as np
@@ -10,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tupate_hub.ranking import TIE, Neighbor, Ranking, off_diagonal, order, percentiles, reciprocal_rank_fusion, tied
+from tupate_hub.ranking import TIE, Neighbor, Ranking, order, percentiles, reciprocal_rank_fusion, tied
 
 scores = st.lists(st.floats(-1, 1), max_size=12)
 
@@ -65,14 +64,6 @@ def test_percentiles_take_pairs_of_any_shape_and_none() -> None:
     np.testing.assert_allclose(percentiles(np.array([0.5]), np.array([[0.0, 1.0], [0.2, 0.3]])), [75])
     np.testing.assert_allclose(percentiles(np.array([[0.5, 2.0]]), np.array([0.0, 1.0])), [[50, 100]])
     np.testing.assert_allclose(percentiles(np.array([0.5]), np.array([])), [0])
-
-
-@pytest.mark.parametrize("count", [0, 1, 2, 5])
-def test_off_the_diagonal_each_pair_stands_once(count: int) -> None:
-    matrix = np.arange(count * count, dtype=float).reshape(count, count)
-    found = off_diagonal(matrix)
-    assert len(found) == math.comb(count, 2)
-    assert found.tolist() == [matrix[row, column] for row in range(count) for column in range(row + 1, count)]
 
 
 @pytest.mark.parametrize(

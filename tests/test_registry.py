@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tupate_hub.errors import RegistryError, UnknownName
-from tupate_hub.registry import FILENAME, SCHEMA, Entry, Registry, SpaceEntry, Task
+from tupate_hub.registry import FILENAME, SCHEMA, Entry, Registry, Repeat, SpaceEntry, Task
 from tupate_hub.registryfile import parse_registry
 
 DIGEST = "0123456789abcdef" * 4
@@ -55,6 +55,17 @@ VALID: dict[str, Any] = {
             "source": {"kind": "trained"},
             "scores": {"accuracy": 0.9},
             "flags": ["weak"],
+            "repeats": [
+                {
+                    "file": "zoo/tiny/lora/repeats/sst2-s1-i0.safetensors",
+                    "bytes": 101,
+                    "sha256": DIGEST[::-1],
+                    "seed": 1,
+                    "init_seed": 0,
+                    "scores": {"accuracy": 0.8},
+                },
+                {"file": "b.safetensors", "bytes": 2, "sha256": DIGEST, "seed": 2, "init_seed": 2},
+            ],
         },
         {"task": "mnli", "space": "tiny/lora", "file": "zoo/tiny/lora/mnli.safetensors", "bytes": 0, "sha256": DIGEST},
         {"task": "mnli", "space": "tiny/prompt", "file": "a.safetensors", "bytes": 1, "sha256": DIGEST},
@@ -65,6 +76,7 @@ TASK = ("tasks", "sst2")
 SPACE = ("spaces", "tiny/lora")
 INDEX = (*SPACE, "index", "update")
 ENTRY = ("embeddings", 0)
+REPEAT = (*ENTRY, "repeats", 0)
 MISSING = object()
 
 
@@ -117,6 +129,10 @@ def test_every_field_is_read() -> None:
         {"kind": "trained"},
         {"accuracy": 0.9},
         ("weak",),
+        (
+            Repeat("zoo/tiny/lora/repeats/sst2-s1-i0.safetensors", 101, DIGEST[::-1], 1, 0, {"accuracy": 0.8}),
+            Repeat("b.safetensors", 2, DIGEST, 2, 2),
+        ),
     )
     assert registry.default_space == "tiny/lora"
 
@@ -126,6 +142,7 @@ def test_what_may_be_left_out_has_a_default() -> None:
     assert registry.tasks["mnli"] == Task("mnli", "MNLI", (), "", "", None, "", "", "")
     assert registry.spaces["tiny/prompt"] == SpaceEntry("tiny/prompt", BASE, "prompt", "", {}, {})
     assert registry.entry("mnli", "tiny/prompt").flags == ()
+    assert registry.entry("mnli", "tiny/prompt").repeats == ()
 
 
 def test_unknown_fields_are_left_alone() -> None:
@@ -529,3 +546,64 @@ def test_adding_a_task_with_the_name_of_another_is_refused() -> None:
 def test_what_is_found_cannot_be_changed(look: Callable[[Registry], Any]) -> None:
     with pytest.raises(FrozenInstanceError):
         look(parse(valid())).licence = "mine"
+
+
+# --- repeats and files -----------------------------------------------------------------------------------------
+
+
+def test_a_registry_without_repeats_does_not_mention_them() -> None:
+    data = changed((*ENTRY, "repeats"), MISSING)
+    assert "repeats" not in parse(data).to_json()
+    assert parse(data).to_json() == parse(changed((*ENTRY, "repeats"), [])).to_json()
+
+
+def test_the_runs_of_an_entry_are_itself_and_its_repeats() -> None:
+    entry = parse(valid()).entry("sst2", "tiny/lora")
+    runs = entry.runs()
+    assert [(run.file, run.bytes, run.scores) for run in runs] == [
+        (entry.file, 100, {"accuracy": 0.9}),
+        ("zoo/tiny/lora/repeats/sst2-s1-i0.safetensors", 101, {"accuracy": 0.8}),
+        ("b.safetensors", 2, {}),
+    ]
+    assert {(run.task, run.space, run.repeats) for run in runs} == {("sst2", "tiny/lora", ())}
+
+
+def test_every_named_file_is_listed_once() -> None:
+    data = changed((*SPACE, "moments"), {"file": "zoo/tiny/lora/moments.safetensors", "bytes": 7, "sha256": DIGEST})
+    data["embeddings"].append({**data["embeddings"][2], "task": "sst2"})  # the same file for a second task
+    assert sorted(parse(data).files()) == [
+        ("a.safetensors", 1, DIGEST),
+        ("b.safetensors", 2, DIGEST),
+        ("zoo/tiny/lora/index-update.safetensors", 9, DIGEST),
+        ("zoo/tiny/lora/mnli.safetensors", 0, DIGEST),
+        ("zoo/tiny/lora/moments.safetensors", 7, DIGEST),
+        ("zoo/tiny/lora/repeats/sst2-s1-i0.safetensors", 101, DIGEST[::-1]),
+        ("zoo/tiny/lora/sst2.safetensors", 100, DIGEST),
+    ]
+
+
+def test_a_path_with_two_contents_is_listed_with_each() -> None:
+    data = changed((*REPEAT, "file"), "zoo/tiny/lora/sst2.safetensors")
+    found = [size for file, size, _ in parse(data).files() if file == "zoo/tiny/lora/sst2.safetensors"]
+    assert found == [100, 101]
+
+
+@pytest.mark.parametrize("name", ["file", "bytes", "sha256", "seed", "init_seed"])
+@pytest.mark.parametrize("value", [MISSING, [], True])
+def test_a_repeat_s_fields_are_checked(name: str, value: Any) -> None:
+    with pytest.raises(RegistryError) as caught:
+        parse(changed((*REPEAT, name), value))
+    assert caught.value.message.startswith(f"here/registry.json: embedding 0 (sst2), repeat 0: field {name!r} ")
+
+
+@pytest.mark.parametrize("value", [{}, "x", 1])
+def test_repeats_are_a_list_of_objects(value: Any) -> None:
+    with pytest.raises(RegistryError, match=r"embedding 0 \(sst2\): field 'repeats' must be a list"):
+        parse(changed((*ENTRY, "repeats"), value))
+    with pytest.raises(RegistryError, match=r"embedding 0 \(sst2\), repeat 0: must be an object"):
+        parse(changed((*ENTRY, "repeats"), [[value]]))
+
+
+def test_a_repeat_stays_inside_the_zoo() -> None:
+    with pytest.raises(RegistryError, match=r"repeat 0: its file '\.\./x' leaves the zoo"):
+        parse(changed((*REPEAT, "file"), "../x"))

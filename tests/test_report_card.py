@@ -15,7 +15,7 @@ import yaml
 from builders import BASE, LORA, PROMPT, TASKS
 
 from tupate_hub.cli import app
-from tupate_hub.registry import Entry, Registry, SpaceEntry, Task
+from tupate_hub.registry import Entry, Registry, Repeat, SpaceEntry, Task
 from tupate_hub.registryfile import parse_registry
 from tupate_hub.report import card
 from tupate_hub.report.browse import FILE
@@ -329,3 +329,53 @@ def test_a_registry_written_and_read_again_has_the_same_card(zoo: Zoo) -> None:
     again = parse_registry(zoo.registry.to_json(), "registry.json")
     assert card_of(replace(zoo, registry=again), About()) == card_of(zoo, About())
     assert json.loads(zoo.registry.to_json())["default_space"] == LORA.name
+
+
+# --- many spaces -----------------------------------------------------------------------------------------------
+
+
+def part(zoo: Zoo, space: str, tasks: int) -> Zoo:
+    """The zoo with only some tasks of one of its spaces."""
+    others = tuple(entry for entry in zoo.registry.entries if entry.space != space)
+    kept = zoo.registry.in_space(space)[:tasks]
+    return replace(zoo, registry=replace(zoo.registry, entries=(*others, *kept)))
+
+
+def section(text: str, space: str) -> str:
+    return text.partition(f"## {escaped(space)}\n")[2].partition("\n## ")[0]
+
+
+@pytest.mark.parametrize(("tasks", "shown"), [(card.FEWEST_SHOWN - 1, False), (card.FEWEST_SHOWN, True)])
+def test_a_space_of_few_tasks_has_a_table_and_no_picture(tasks: int, shown: bool, zoo: Zoo) -> None:
+    files = card_of(part(zoo, PROMPT.name, tasks), About())
+    inside = section(files[CARD].decode(), PROMPT.name)
+    assert len(tables(inside)[0]) == tasks + 2  # with the heading and its rule
+    for kind in ("heatmap", "map"):
+        assert (f"zoo/{PROMPT.name}/{kind}.svg" in files) == shown
+        assert (f"{kind}.svg" in inside) == shown
+        assert f"zoo/{LORA.name}/{kind}.svg" in files
+    grouped = [row for table in tables(files[CARD].decode()) for row in table if row[0] == f"`{PROMPT.name}`"]
+    assert any(row[1] == "update" for row in grouped) == shown  # a share of four neighbours says nothing
+
+
+def test_a_space_does_not_describe_again_what_the_default_space_has(zoo: Zoo) -> None:
+    text = text_of(zoo)
+    first, second = (tables(section(text, space))[0] for space in (LORA.name, PROMPT.name))
+    assert first[0] == ["task", "what it asks", "kind", "metric", "score", "baseline", "train size", "nearest", "note"]
+    assert second[0] == ["task", "metric", "score", "baseline", "nearest", "note"]
+    assert [row[0] for row in second[2:]] == [row[0] for row in first[2:]] == [f"`{name}`" for name, *_ in TASKS]
+
+
+def test_a_task_that_only_another_space_has_is_described_there(zoo: Zoo) -> None:
+    text = text_of(part(zoo, LORA.name, len(TASKS) - 1))
+    assert "what it asks" in tables(section(text, PROMPT.name))[0][0]
+
+
+def test_repeats_are_explained_where_there_are_any(zoo: Zoo) -> None:
+    assert "repeats" not in text_of(zoo)
+    entry = zoo.registry.entries[0]
+    again = replace(entry, repeats=(Repeat("zoo/again.safetensors", 1, "0" * 64, 1, 0),))
+    entries = (again, *zoo.registry.entries[1:])
+    assert "Files in `repeats/` are other runs" in text_of(
+        replace(zoo, registry=replace(zoo.registry, entries=entries))
+    )

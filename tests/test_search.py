@@ -549,3 +549,16 @@ def test_effect_without_statistics_says_what_to_do(explain: bool, toy_zoo: Path)
         with pytest.raises(UnknownName, match="needs statistics of the base model") as caught:
             Zoo.open(toy_zoo).similar(query, similarity="effect", explain=explain)
         assert "tupate-hub stats" in caught.value.hint
+
+
+def test_a_large_space_without_an_index_is_not_compared_with_itself(
+    toy_zoo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_index = Zoo.open(toy_zoo).similar("imdb")
+    change(toy_zoo, lambda data: data["spaces"][LORA.name].update(index={}))
+    monkeypatch.setattr("tupate_hub.search.MOST_PAIRED", 5)
+    without = Zoo.open(toy_zoo).similar("imdb")
+    assert [one.task for one in without] == [one.task for one in with_index]
+    np.testing.assert_allclose([one.score for one in without], [one.score for one in with_index], atol=1e-6)
+    assert {one.percentile for one in without} == {None}
+    assert None not in {one.percentile for one in with_index}

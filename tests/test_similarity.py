@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -13,7 +14,17 @@ from hypothesis import strategies as st
 
 from tupate_hub.embedding import Block, TaskEmbedding, make_block, order_blocks
 from tupate_hub.errors import FormatError, SpaceMismatch, UnknownName
-from tupate_hub.similarity import DEFAULT, SIMILARITIES, Kernel, centred, describe, get_similarity, kernel, pack
+from tupate_hub.similarity import (
+    DEFAULT,
+    SIMILARITIES,
+    Kernel,
+    centred,
+    describe,
+    get_similarity,
+    kernel,
+    off_diagonal,
+    pack,
+)
 from tupate_hub.space import Space
 
 seeds = st.integers(0, 2**32 - 1)
@@ -376,3 +387,11 @@ def test_scores_derive_from_the_kernel_alone() -> None:
 
 def test_a_space_in_words() -> None:
     assert describe(LORA) == "lora on acme/tiny-bert"
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 5])
+def test_off_the_diagonal_each_pair_stands_once(count: int) -> None:
+    matrix = np.arange(count * count, dtype=float).reshape(count, count)
+    found = off_diagonal(matrix)
+    assert len(found) == math.comb(count, 2)
+    assert found.tolist() == [matrix[row, column] for row in range(count) for column in range(row + 1, count)]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tupate_hub.errors import FormatError
-from tupate_hub.space import Space, normalise_base, require_base
+from tupate_hub.space import Space, normalise_base, require_base, spellings
 
 
 @pytest.mark.parametrize(
@@ -95,3 +95,28 @@ def test_the_name_of_a_space_is_its_folder(base: str, name: str) -> None:
 def test_spaces_have_an_order() -> None:
     spaces = [Space("b", "lora"), Space("a", "prompt"), Space("a", "lora")]
     assert sorted(spaces) == [Space("a", "lora"), Space("a", "prompt"), Space("b", "lora")]
+
+
+@pytest.mark.parametrize(
+    ("base", "home"),
+    [
+        ("bert-base-uncased", "google-bert"),
+        ("roberta-base", "FacebookAI"),
+        ("xlm-roberta-base", "FacebookAI"),
+        ("gpt2", "openai-community"),
+        ("distilgpt2", "distilbert"),
+        ("distilbert-base-uncased", "distilbert"),
+        ("t5-small", "google-t5"),
+        ("albert-base-v2", "albert"),
+        ("xlnet-base-cased", "xlnet"),
+        ("camembert-base", "almanach"),
+    ],
+)
+def test_a_model_that_moved_has_two_spellings_of_one_id(base: str, home: str) -> None:
+    assert spellings(base) == (base, f"{home}/{base}")
+    assert {normalise_base(one) for one in spellings(base)} == {base}
+
+
+@pytest.mark.parametrize("base", ["acme/bert-tiny", "meta-llama/Llama-2-7b-hf", "unheard-of"])
+def test_every_other_model_has_one(base: str) -> None:
+    assert spellings(base) == (base,)

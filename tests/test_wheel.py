@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tupate_hub.registryfile import parse_registry
+
 pytestmark = pytest.mark.timeout(600)
 
 ROOT = Path(__file__).parents[1]
@@ -64,9 +66,14 @@ def run(scripts: Path, where: Path, *command: str) -> str:
 def test_the_wheel_holds_the_zoo_and_the_types(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
-        registry = archive.read("tupate_hub/bundled/registry.json")
+        registry = parse_registry(archive.read("tupate_hub/bundled/registry.json"), "the wheel's registry")
         entry_points = next(archive.read(name).decode() for name in names if name.endswith("entry_points.txt"))
-    assert registry == (ROOT / "registry.json").read_bytes()
+    whole = parse_registry((ROOT / "registry.json").read_bytes(), "registry.json")
+    assert list(registry.spaces) == [whole.default_space] == [registry.default_space]
+    assert [entry.task for entry in registry.entries] == [entry.task for entry in whole.in_space(whole.default_space)]
+    assert not any(entry.repeats for entry in registry.entries)
+    inside = {name.removeprefix("tupate_hub/bundled/") for name in names if "/bundled/" in name}
+    assert inside == {"registry.json", *(file for file, _, _ in registry.files())}
     assert "tupate_hub/py.typed" in names
     assert "tupate_hub/bundled/zoo/all-MiniLM-L6-v2/lora/sst2.safetensors" in names
     assert "tupate-hub = tupate_hub.cli:main" in entry_points

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from builders import BASE, LORA, TASKS, dense, lora, prompt
+from builders import BASE, LORA, TASKS, dense, lora, place, prompt
 from damage import change, put
 
 from tupate_hub import Zoo
 from tupate_hub.embedding import TaskEmbedding, read_embedding
 from tupate_hub.errors import FormatError, RegistryError, SpaceMismatch, UnknownName
 from tupate_hub.index import build_index, parse_index
+from tupate_hub.registry import Repeat
 from tupate_hub.search import explain_pair
 from tupate_hub.space import Space
 
@@ -191,6 +193,19 @@ def test_verify_says_everything_that_is_wrong(toy_zoo: Path) -> None:
         assert words in problem
 
 
+def test_verify_reads_the_repeats(toy_zoo: Path) -> None:
+    zoo = Zoo.open(toy_zoo)
+    for task, held in (("sst2", "sst2"), ("rte", "mnli")):
+        entry = zoo.registry.entry(task, LORA.name)
+        kept = place(toy_zoo, f"zoo/{LORA.name}/repeats/{task}-s1-i0.safetensors", lora(held, 50).to_bytes())
+        entry = replace(entry, repeats=(Repeat(**kept, seed=1, init_seed=0),))
+        zoo = replace(zoo, registry=zoo.registry.with_entry(entry, zoo.registry.tasks[task], zoo.registry.space()))
+    (problem,) = zoo.verify()
+    assert f"repeats{os.sep}rte-s1-i0.safetensors holds task 'mnli'; the registry says 'rte'" in problem
+    (toy_zoo / f"zoo/{LORA.name}/repeats/sst2-s1-i0.safetensors").unlink()
+    assert any("sst2-s1-i0.safetensors cannot be read: it does not exist" in one for one in zoo.verify())
+
+
 def test_verify_shows_every_entry_to_the_progress_bar(toy_zoo: Path) -> None:
     seen = []
 
@@ -223,9 +238,9 @@ def test_an_index_that_does_not_fit_is_computed_anew(how: str, toy_zoo: Path) ->
         "space": "tiny-bert/prompt",
         "similarity": "tupate",
     }
-    stored = {**vars(right), how: wrong[how], "kernel": np.eye(len(TASKS))}
+    stored = {**vars(right), how: wrong[how], "pairs": right.pairs * 0}
     put(toy_zoo, file, type(right)(**stored).to_bytes())
-    np.testing.assert_allclose(Zoo.open(toy_zoo).index(LORA.name, "update").kernel, right.kernel, rtol=1e-5)
+    np.testing.assert_allclose(Zoo.open(toy_zoo).index(LORA.name, "update").pairs, right.pairs, atol=1e-6)
 
 
 def test_without_an_index_the_scores_are_the_same(toy_zoo: Path) -> None:
@@ -239,8 +254,8 @@ def test_without_an_index_the_scores_are_the_same(toy_zoo: Path) -> None:
 def test_an_index_without_a_direction_is_refused(toy_zoo: Path) -> None:
     file = f"zoo/{LORA.name}/index-update.safetensors"
     right = parse_index((toy_zoo / file).read_bytes(), file)
-    put(toy_zoo, file, type(right)(**{**vars(right), "kernel": right.kernel * 0}).to_bytes())
-    with pytest.raises(FormatError, match="not positive"):
+    put(toy_zoo, file, type(right)(**{**vars(right), "norms": right.norms * 0}).to_bytes())
+    with pytest.raises(FormatError, match="is damaged"):
         Zoo.open(toy_zoo).similar("imdb")
 
 

@@ -8,6 +8,7 @@ depends on the order of a file, and a prediction that is the same for all source
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -20,6 +21,9 @@ Doubles = NDArray[np.float64]
 
 #: A score is compared in hundredths of the full score, 1, whatever unit a file is written in.
 POINTS = 100.0
+
+#: Scores of tasks that are correlations; the others are proportions, or means of numbers between 0 and 1.
+CORRELATIONS = frozenset({"matthews_correlation", "pearson_and_spearman"})
 
 
 def ndcg(prediction: ArrayLike, relevance: ArrayLike) -> float:
@@ -114,6 +118,42 @@ def spearman(prediction: ArrayLike, scores: ArrayLike) -> float:
     return float(np.clip(first @ second / norm, -1, 1)) if norm > 0 else 0.0
 
 
+def roc_area(
+    positives: ArrayLike,
+    negatives: ArrayLike,
+    positive_weights: ArrayLike | None = None,
+    negative_weights: ArrayLike | None = None,
+) -> float:
+    """The area under the ROC curve: the chance that a positive scores above a negative, a tie counting half.
+
+    The Mann-Whitney U statistic divided by the number of pairs (Hanley and McNeil 1982). Weights, one a score and 1 by
+    default, count a score as often as they say.
+
+    Raises
+    ------
+    FormatError
+        When a side is empty or weighs nothing, has NaN, or its weights do not fit.
+    """
+    above, above_weights = _weighed(positives, positive_weights)
+    below, below_weights = _weighed(negatives, negative_weights)
+    ordered = np.argsort(below)
+    sums = np.append(0.0, np.cumsum(below_weights[ordered]))
+    under, up_to = (sums[np.searchsorted(below[ordered], above, side)] for side in ("left", "right"))
+    area = above_weights @ (under + up_to) / (2 * above_weights.sum() * sums[-1])
+    return float(np.clip(area, 0, 1))
+
+
+def standard_errors_above(score: float, baseline: float, examples: int, metric: str = "") -> float:
+    """How far a score lies above its baseline, in standard errors of what the baseline would have on `examples`.
+
+    The error of a proportion b is sqrt(b (1 - b) / examples), with a variance of .01 at least: a baseline of 0 has one
+    as well. That of a correlation of zero, where `metric` is one of `CORRELATIONS`, is sqrt(1 / examples). NaN for a
+    score of NaN.
+    """
+    variance = 1.0 if metric in CORRELATIONS else max(baseline * (1 - baseline), 0.01)
+    return (score - baseline) / math.sqrt(variance / examples)
+
+
 @dataclass(frozen=True)
 class Metric:
     """A named metric: `measure(prediction, scores)` with scores as fractions of the full score, and what it means."""
@@ -175,6 +215,15 @@ def _pair(prediction: ArrayLike, scores: ArrayLike) -> tuple[Doubles, Doubles]:
     if not (np.isfinite(first).all() and np.isfinite(second).all()):
         raise FormatError("A prediction or a score is NaN or infinite.")
     return first, second
+
+
+def _weighed(scores: ArrayLike, weights: ArrayLike | None) -> tuple[Doubles, Doubles]:
+    values = np.asarray(scores, dtype=np.float64)
+    counts = np.ones(values.shape) if weights is None else np.asarray(weights, dtype=np.float64)
+    fits = values.ndim == 1 and counts.shape == values.shape and bool(np.isfinite(values).all())
+    if not (fits and bool((counts >= 0).all()) and counts.sum() > 0):
+        raise FormatError(f"Scores of shape {values.shape} and weights of shape {counts.shape} give no ROC curve.")
+    return values, counts
 
 
 def _tied_groups(prediction: Doubles) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

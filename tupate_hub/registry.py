@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -55,8 +55,26 @@ class SpaceEntry:
 
 
 @dataclass(frozen=True)
+class Repeat:
+    """Another run of an entry's task in its space: it is measured, never ranked.
+
+    `seed` is that of the order of the examples, `init_seed` that of the initial parameters.
+    """
+
+    file: str
+    bytes: int
+    sha256: str
+    seed: int
+    init_seed: int
+    scores: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Entry:
-    """One embedding: the file that holds it, relative to the registry, and what was measured of it."""
+    """One embedding: the file that holds it, relative to the registry, and what was measured of it.
+
+    `repeats` are other runs of the same task in the same space.
+    """
 
     task: str
     space: str
@@ -66,6 +84,14 @@ class Entry:
     source: Mapping[str, Any] = field(default_factory=dict)
     scores: Mapping[str, Any] = field(default_factory=dict)
     flags: tuple[str, ...] = ()
+    repeats: tuple[Repeat, ...] = ()
+
+    def runs(self) -> tuple[Entry, ...]:
+        """The entry's own run and its repeats, each as an entry that has no repeats."""
+        return replace(self, repeats=()), *(
+            replace(self, file=one.file, bytes=one.bytes, sha256=one.sha256, scores=one.scores, repeats=())
+            for one in self.repeats
+        )
 
 
 @dataclass(frozen=True)
@@ -132,6 +158,18 @@ class Registry:
         hint = f"it is in: {', '.join(has)}" if has else "tupate-hub list"
         raise UnknownName(f"Task {task!r} has no embedding in space {space!r}.", hint=hint)
 
+    def files(self) -> Iterator[tuple[str, int, str]]:
+        """Every file that the registry names, once: its path, bytes and sha256.
+
+        Embeddings with their repeats come first, then the indexes and statistics of the spaces. A path that is named
+        with two contents comes with each of them.
+        """
+        named = [(run.file, run.bytes, run.sha256) for entry in self.entries for run in entry.runs()]
+        for space in self.spaces.values():
+            places = [*space.index.values(), *([space.moments] if space.moments else [])]
+            named += [(place["file"], place["bytes"], place["sha256"]) for place in places]
+        yield from dict.fromkeys(named)
+
     def to_json(self) -> str:
         """The text of `registry.json`, sorted and one field a line, so that changes show in a diff."""
         return json.dumps(
@@ -140,7 +178,7 @@ class Registry:
                 "default_space": self.default_space,
                 "tasks": {name: _without_name(task) for name, task in self.tasks.items()},
                 "spaces": {name: _without_name(space) for name, space in self.spaces.items()},
-                "embeddings": [asdict(entry) for entry in sorted(self.entries, key=lambda e: (e.space, e.task))],
+                "embeddings": [_row(entry) for entry in sorted(self.entries, key=lambda e: (e.space, e.task))],
             },
             indent=1,
             sort_keys=True,
@@ -169,7 +207,7 @@ class Registry:
 
 def fold(name: str) -> str:
     """A name as it is compared with others: without case, `-`, `_` and blanks."""
-    return "".join(char for char in name.casefold() if char not in "-_ ")
+    return name.casefold().replace("-", "").replace("_", "").replace(" ", "")
 
 
 def _did_you_mean(wanted: str, spelled: Mapping[str, str]) -> str:
@@ -181,6 +219,14 @@ def _did_you_mean(wanted: str, spelled: Mapping[str, str]) -> str:
 def _without_name(item: Task | SpaceEntry) -> dict[str, Any]:
     fields = asdict(item)
     del fields["name"]
+    return fields
+
+
+def _row(entry: Entry) -> dict[str, Any]:
+    """An entry's fields; most have no repeats and do not mention them."""
+    fields = asdict(entry)
+    if not entry.repeats:
+        del fields["repeats"]
     return fields
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from pathlib import PurePosixPath
+import re
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from tupate_hub.errors import RegistryError
-from tupate_hub.registry import SCHEMA, Entry, Registry, SpaceEntry, Task, clash
+from tupate_hub.registry import SCHEMA, Entry, Registry, Repeat, SpaceEntry, Task, clash
 
 T = TypeVar("T")
+
+_PLAIN_NAME = re.compile(r"[\w.+@-]+")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 def parse_registry(text: str | bytes, where: str) -> Registry:
@@ -22,8 +25,10 @@ def parse_registry(text: str | bytes, where: str) -> Registry:
         Naming the entry and the field that are wrong, or the newer schema.
     """
     try:
+        text = (text.encode() if isinstance(text, str) else text).decode("utf-8-sig")
         data = json.loads(text, object_pairs_hook=_distinct, parse_constant=_no_constant)
-        json.dumps(data, ensure_ascii=False).encode()  # a lone surrogate can be neither shown nor written
+        if "\\u" in text:
+            json.dumps(data, ensure_ascii=False).encode()  # a lone surrogate can be neither shown nor written
     except (ValueError, RecursionError) as error:
         raise RegistryError(
             f"{where} is not JSON: {error}.", hint="restore it, or leave out --registry for the bundled zoo"
@@ -58,11 +63,11 @@ def parse_registry(text: str | bytes, where: str) -> Registry:
 
 
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in found:
-            raise ValueError(f"{name!r} stands twice in one object")
-        found[name] = value
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in found if names.count(name) > 1)
+        raise ValueError(f"{twice!r} stands twice in one object")
     return found
 
 
@@ -78,45 +83,66 @@ class _Check:
 
     def that(self, holds: bool, entry: str, complaint: str) -> None:
         if not holds:
-            raise RegistryError(f"{self.where}: {entry}: {complaint}.", hint="docs/registry.md lists the fields")
+            raise self.wrong(entry, complaint)
+
+    def wrong(self, entry: str, complaint: str) -> RegistryError:
+        return RegistryError(f"{self.where}: {entry}: {complaint}.", hint="docs/registry.md lists the fields")
 
     def typed(self, data: Any, entry: str, name: str, kind: type[T], default: T | None = None) -> T:
+        value = data.get(name, default) if isinstance(data, dict) else None
+        if isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
+            return value
         self.that(isinstance(data, dict), entry, "must be an object")
-        value = data.get(name, default)
         self.that(value is not None, entry, f"field {name!r} is missing")
-        right = isinstance(value, kind) and not (kind is int and isinstance(value, bool))
-        self.that(right, entry, f"field {name!r} must be {_TYPE_NAMES[kind]}, not {type(value).__name__}")
-        if not isinstance(value, kind):  # unreachable, but tells mypy what `that` made sure of
-            raise RegistryError(f"{self.where}: {entry}: {name}")
-        return value
+        raise self.wrong(entry, f"field {name!r} must be {_TYPE_NAMES[kind]}, not {type(value).__name__}")
 
-    def texts(self, data: Any, entry: str, name: str) -> tuple[str, ...]:
-        values = self.typed(data, entry, name, list, [])
+    def fields(self, data: Any, entry: str, kinds: Mapping[str, tuple[type, Any]]) -> dict[str, Any]:
+        """The fields of an object, each of its kind; a registry of 1,000 embeddings has 16,000 of them to look at."""
+        self.that(isinstance(data, dict), entry, "must be an object")
+        found = {name: data.get(name, default) for name, (_, default) in kinds.items()}
+        for name, (kind, default) in kinds.items():
+            if type(found[name]) is not kind:
+                self.typed(data, entry, name, kind, default)
+        return found
+
+    def texts(self, entry: str, name: str, values: list[Any]) -> tuple[str, ...]:
         self.that(all(isinstance(value, str) for value in values), entry, f"field {name!r} must be a list of text")
         return tuple(values)
 
 
 _TYPE_NAMES: Mapping[type, str] = {int: "a whole number", str: "text", dict: "an object", list: "a list"}
 
+#: Fields by their kind and what stands for a missing one; where that is None, it must be there.
+_TASK: Mapping[str, tuple[type, Any]] = {
+    "title": (str, None),
+    "aliases": (list, []),
+    **{name: (str, "") for name in ("kind", "task_class", "metric", "dataset", "licence")},
+}
+_PLACE: Mapping[str, tuple[type, Any]] = {"file": (str, None), "bytes": (int, None), "sha256": (str, None)}
+_ENTRY: Mapping[str, tuple[type, Any]] = {
+    "task": (str, None),
+    "space": (str, None),
+    **_PLACE,
+    "source": (dict, {}),
+    "scores": (dict, {}),
+    "flags": (list, []),
+    "repeats": (list, []),
+}
+_REPEAT: Mapping[str, tuple[type, Any]] = {
+    **_PLACE,
+    "seed": (int, None),
+    "init_seed": (int, None),
+    "scores": (dict, {}),
+}
 
-def _task(check: _Check, name: str, fields: Any) -> Task:
+
+def _task(check: _Check, name: str, data: Any) -> Task:
     where = f"task {name!r}"
     check.that(_is_plain_name(name), where, "its name must be plain: letters, digits, '.', '_' and '-'")
-    size = fields.get("train_size") if isinstance(fields, dict) else None
-    text: Callable[[str, str | None], str] = lambda field_name, default: check.typed(  # noqa: E731
-        fields, where, field_name, str, default
-    )
-    return Task(
-        name=name,
-        title=text("title", None),
-        aliases=check.texts(fields, where, "aliases"),
-        kind=text("kind", ""),
-        task_class=text("task_class", ""),
-        train_size=None if size is None else check.typed(fields, where, "train_size", int),
-        metric=text("metric", ""),
-        dataset=text("dataset", ""),
-        licence=text("licence", ""),
-    )
+    fields = check.fields(data, where, _TASK)
+    fields["aliases"] = check.texts(where, "aliases", fields["aliases"])
+    size = data.get("train_size")
+    return Task(name, train_size=None if size is None else check.typed(data, where, "train_size", int), **fields)
 
 
 def _space(check: _Check, name: str, fields: Any) -> SpaceEntry:
@@ -139,42 +165,37 @@ def _space(check: _Check, name: str, fields: Any) -> SpaceEntry:
     )
 
 
-def _entry(
-    check: _Check, number: int, fields: Any, tasks: Mapping[str, Task], spaces: Mapping[str, SpaceEntry]
-) -> Entry:
+def _entry(check: _Check, number: int, data: Any, tasks: Mapping[str, Task], spaces: Mapping[str, SpaceEntry]) -> Entry:
     where = f"embedding {number}"
-    task = check.typed(fields, where, "task", str)
-    where = f"{where} ({task})"
-    space = check.typed(fields, where, "space", str)
-    check.that(task in tasks, where, f"its task {task!r} is not among the tasks")
-    check.that(space in spaces, where, f"its space {space!r} is not among the spaces")
-    _placed(check, where, fields)
-    flags = check.texts(fields, where, "flags")
-    return Entry(
-        task=task,
-        space=space,
-        file=fields["file"],
-        bytes=fields["bytes"],
-        sha256=fields["sha256"],
-        source=check.typed(fields, where, "source", dict, {}),
-        scores=check.typed(fields, where, "scores", dict, {}),
-        flags=flags,
-    )
+    where = f"{where} ({check.typed(data, where, 'task', str)})"
+    fields = check.fields(data, where, _ENTRY)
+    for name, known in (("task", tasks), ("space", spaces)):
+        if fields[name] not in known:
+            raise check.wrong(where, f"its {name} {fields[name]!r} is not among the {name}s")
+    _require_placed(check, where, fields)
+    fields["flags"] = check.texts(where, "flags", fields["flags"])
+    rows = enumerate(fields["repeats"])
+    fields["repeats"] = tuple(_repeat(check, f"{where}, repeat {number}", row) for number, row in rows)
+    return Entry(**fields)
 
 
-def _placed(check: _Check, where: str, fields: Any) -> None:
+def _repeat(check: _Check, where: str, data: Any) -> Repeat:
+    fields = check.fields(data, where, _REPEAT)
+    _require_placed(check, where, fields)
+    return Repeat(**fields)
+
+
+def _placed(check: _Check, where: str, data: Any) -> None:
+    _require_placed(check, where, check.fields(data, where, _PLACE))
+
+
+def _require_placed(check: _Check, where: str, fields: Mapping[str, Any]) -> None:
     """Check `file`, `bytes` and `sha256`: a path that stays inside the zoo, a size, a digest."""
-    path = check.typed(fields, where, "file", str)
-    parts = PurePosixPath(path).parts
-    inside = bool(parts) and not path.startswith("/") and "\\" not in path and ":" not in path
-    check.that(inside and all(_is_plain_name(part) for part in parts), where, f"its file {path!r} leaves the zoo")
-    check.that(check.typed(fields, where, "bytes", int) >= 0, where, "field 'bytes' is negative")
-    digest = check.typed(fields, where, "sha256", str)
-    right = len(digest) == 64 and set(digest) <= set("0123456789abcdef")
-    check.that(right, where, "field 'sha256' must be 64 hexadecimal digits")
+    if not all(map(_is_plain_name, fields["file"].split("/"))):
+        raise check.wrong(where, f"its file {fields['file']!r} leaves the zoo")
+    check.that(fields["bytes"] >= 0, where, "field 'bytes' is negative")
+    check.that(bool(_DIGEST.fullmatch(fields["sha256"])), where, "field 'sha256' must be 64 hexadecimal digits")
 
 
 def _is_plain_name(part: str) -> bool:
-    return (
-        part not in ("", ".", "..") and all(char.isalnum() or char in "._+@-" for char in part) and part.isprintable()
-    )
+    return bool(_PLAIN_NAME.fullmatch(part)) and part not in (".", "..") and part.isprintable()

@@ -1,0 +1,119 @@
+"""Base model: found by folder, by package and by id, and called as the registry calls it."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from toys import LAYERS, WIDTH
+
+from tupate_hub.errors import FormatError, NotAvailableOffline
+from tupate_hub.registry import SpaceEntry
+from tupate_hub.tensorfile import TensorFile, read_tensorfile
+from tupate_hub.training import basemodel
+from tupate_hub.training.basemodel import DEFAULT, BaseModel, find_base
+from tupate_hub.training.model import base_sha256
+
+
+@pytest.fixture
+def folder(base, tmp_path):
+    """A copy of the toy base model, to be changed."""
+    return Path(shutil.copytree(base, tmp_path / "my-bert"))
+
+
+@pytest.fixture
+def package(base, tmp_path, monkeypatch):
+    """An installed package that holds the default base model."""
+    name = "package_of_a_base_model"
+    (tmp_path / "packages").mkdir()
+    (tmp_path / "packages" / f"{name}.py").write_text(f"def get_model_path():\n    return {str(base)!r}\n")
+    monkeypatch.syspath_prepend(str(tmp_path / "packages"))
+    monkeypatch.setattr(basemodel, "_PACKAGES", {DEFAULT: name})
+    yield base
+    sys.modules.pop(name, None)
+
+
+def test_a_folder_is_called_as_it_is(folder):
+    assert find_base(str(folder)) == BaseModel("my-bert", folder)
+
+
+def test_a_folder_is_called_as_its_configuration_says(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "_name_or_path": "acme/toy-bert"}))
+    assert find_base(str(folder)).id == "acme/toy-bert"
+
+
+@pytest.mark.parametrize("written", ["/content/checkpoint-12", "", 3, None])
+def test_a_path_in_the_configuration_is_no_name(folder, written):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "_name_or_path": written}))
+    assert find_base(str(folder)).id == "my-bert"
+
+
+def test_the_registry_s_base_model_is_known_by_its_weights(folder):
+    spaces = [
+        SpaceEntry("other/lora", "acme/other", "lora", "0" * 64),
+        SpaceEntry("toy/lora", "acme/toy", "lora", base_sha256(folder)),
+    ]
+    assert find_base(str(folder), spaces) == BaseModel("acme/toy", folder)
+    assert find_base(str(folder), spaces[:1]).id == "my-bert"
+
+
+@pytest.mark.parametrize("name", ["odd name!", "-"])
+def test_a_folder_that_cannot_name_a_space_is_refused(base, tmp_path, name):
+    odd = Path(shutil.copytree(base, tmp_path / name))
+    with pytest.raises(FormatError, match="no name that a space could have"):
+        find_base(str(odd))
+
+
+@pytest.mark.parametrize("name", [None, DEFAULT])
+def test_the_default_comes_from_its_package(package, name):
+    assert find_base(name) == BaseModel(DEFAULT, package)
+
+
+def test_an_id_that_is_nowhere_is_not_available_offline(isolated):
+    with pytest.raises(NotAvailableOffline, match="acme/nothing is not on this disk") as caught:
+        find_base("acme/nothing")
+    assert caught.value.exit_code == 3
+    assert "--base FOLDER" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["./nowhere", "/nowhere/at/all", "a b"])
+def test_a_path_that_is_not_there(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FormatError, match="There is no folder"):
+        find_base(name)
+
+
+@pytest.mark.parametrize("content", [b"{", b"[1]", b"3", b"\xff", None])
+def test_a_folder_without_a_configuration(folder, content):
+    (folder / "config.json").unlink()
+    if content is not None:
+        (folder / "config.json").write_bytes(content)
+    with pytest.raises(FormatError, match=r"no readable config\.json"):
+        find_base(str(folder))
+
+
+def test_a_folder_without_weights(folder):
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(FormatError, match=r"has no model\.safetensors"):
+        find_base(str(folder))
+
+
+def test_its_size_and_shape_are_known_without_loading_it(folder):
+    from transformers import BertModel
+
+    found = find_base(str(folder))
+    loaded = BertModel.from_pretrained(str(folder))
+    assert found.parameters() == sum(value.numel() for value in loaded.parameters())
+    assert (found.architecture()["hidden_size"], found.architecture()["num_hidden_layers"]) == (WIDTH, LAYERS)
+
+
+def test_heads_do_not_count(folder):
+    before = find_base(str(folder)).parameters()
+    tensors = dict(read_tensorfile(folder / "model.safetensors").tensors)
+    tensors["cls.predictions.bias"] = np.zeros(1000, np.float32)
+    (folder / "model.safetensors").write_bytes(TensorFile(tensors, {"format": "pt"}).to_bytes())
+    assert find_base(str(folder)).parameters() == before

