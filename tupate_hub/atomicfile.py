@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tupate_hub.errors import TargetExists, TupateHubError, WorkFailed
+
+_AT_ONCE = 16
+_MASK = threading.Lock()
 
 
 @contextlib.contextmanager
@@ -40,8 +43,10 @@ def told_in_one_sentence(target: Path) -> Iterator[None]:
         ) from error
 
 
-def write_bytes(target: Path, data: bytes) -> None:
+def write_bytes(target: Path, data: bytes, *, durable: bool = True) -> None:
     """Replace `target` by `data` in one step; parent folders are made.
+
+    What is not `durable` may be lost or cut when the power fails a moment later: for what is checked when it is read.
 
     Raises
     ------
@@ -51,17 +56,20 @@ def write_bytes(target: Path, data: bytes) -> None:
         A full disk. The old file, if any, is untouched.
     """
     with told_in_one_sentence(target):
-        _replace(target, data)
+        _replace(target, data, durable)
 
 
-def _replace(target: Path, data: bytes) -> None:
+def _replace(target: Path, data: bytes, durable: bool = True) -> None:
+    import tempfile  # here, as in write_folder: it is slow to import, and most commands write nothing
+
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
     try:
         with os.fdopen(handle, "wb") as stream:
             stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
+            if durable:
+                stream.flush()
+                os.fsync(stream.fileno())
         os.chmod(name, 0o666 & ~_umask())
         os.replace(name, target)
     except BaseException:
@@ -70,14 +78,35 @@ def _replace(target: Path, data: bytes) -> None:
         raise
 
 
-def write_folder(target: Path, files: dict[str, bytes], *, force: bool = False) -> None:
-    """Make the folder `target` with exactly these files, in one step.
+def settle(targets: Iterable[Path]) -> None:
+    """Wait until files that were not `durable` are on the disk, which for many takes little longer than for one.
+
+    Raises
+    ------
+    WorkFailed
+        When the disk fails.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    def wait(target: Path) -> None:
+        with told_in_one_sentence(target), target.open("rb+") as stream:
+            os.fsync(stream.fileno())
+
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        deque(pool.map(wait, targets), maxlen=0)
+
+
+def write_folder(target: Path, files: dict[str, bytes], *, force: bool = False, durable: bool = True) -> None:
+    """Make the folder `target` with exactly these files, in one step; `durable` as in `write_bytes`.
 
     Raises
     ------
     TargetExists
         When `target` exists and `force` is not set.
     """
+    import shutil
+    import tempfile
+
     target = Path(os.path.abspath(target))  # "." has no parent to stage beside
     if os.path.lexists(target) and not force:
         raise TargetExists(f"{target} exists already.", hint="add --force to replace it, or give another folder")
@@ -89,7 +118,7 @@ def write_folder(target: Path, files: dict[str, bytes], *, force: bool = False) 
         old = staging.with_suffix(".old")
         try:
             for name, data in files.items():
-                _replace(staging / name, data)
+                _replace(staging / name, data, durable)
             staging.chmod(0o777 & ~_umask())
             if target.exists():
                 target.replace(old)
@@ -103,6 +132,8 @@ def write_folder(target: Path, files: dict[str, bytes], *, force: bool = False) 
 
 
 def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
+    """The process's mask, which can only be read by setting it: by one thread at a time."""
+    with _MASK:
+        mask = os.umask(0)
+        os.umask(mask)
     return mask

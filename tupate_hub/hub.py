@@ -1,4 +1,4 @@
-"""Hub: one question to the Hugging Face Hub and its answer, or an error that says what to do. Nothing is kept here.
+"""Hub: one request to the Hugging Face Hub and its answer, or an error that says what to do. Nothing is kept here.
 
 The bytes come through the client's own session (its proxies, certificates and token) by one GET for each file. The
 client's `hf_hub_download` (0.36 to 2.4) asks twice for each file, checks no sha256, and tries an unreachable Hub for
@@ -8,105 +8,46 @@ client's `hf_hub_download` (0.36 to 2.4) asks twice for each file, checks no sha
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
-import os
 import re
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
-from tupate_hub.errors import FormatError, NotAvailableOffline, TupateHubError, WorkFailed
+from tupate_hub import gate, refusals
+from tupate_hub.errors import WorkFailed
+from tupate_hub.location import MODEL, Location, endpoint, offline
 
-DATASET, MODEL = "dataset", "model"
-
-_SCHEME = "hf://"
-_PART = r"[A-Za-z0-9](?:[\w.-]{0,94}\w)?"
-_SHORT = re.compile(rf"({_PART}/{_PART})(?:@([\w./-]{{1,200}}))?", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _PAUSES = (0.2, 0.5)
 _LONGEST_WAIT = 20.0
+_BLIND_WAIT = 10.0
 _QUICK = 2.0
 _SECONDS = 10.0
-_TRUE = ("1", "ON", "YES", "TRUE")
-
-
-@dataclass(frozen=True)
-class Location:
-    """A repository of the Hub: `kind` is `dataset` or `model`, `revision` a branch, tag or commit, or None."""
-
-    kind: str
-    id: str
-    revision: str | None = None
-
-    def __str__(self) -> str:
-        """As the user may write it."""
-        revision = f"@{self.revision}" if self.revision else ""
-        return f"{_SCHEME}{'datasets/' if self.kind == DATASET else ''}{self.id}{revision}"
-
-    @property
-    def pinned(self) -> bool:
-        """Whether the revision is a commit, which always stands for the same files."""
-        return bool(self.revision and _COMMIT.fullmatch(self.revision))
-
-    def at(self, revision: str) -> Location:
-        """The same repository at another revision."""
-        return replace(self, revision=revision)
-
-    @property
-    def page(self) -> str:
-        """Its page for people."""
-        return f"{endpoint()}/{'datasets/' if self.kind == DATASET else ''}{self.id}"
+_SECONDS_TO_WRITE = 120.0
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The first bytes of a file, at which commit it lies, and the size of the whole file."""
+    """The first bytes of a file, at which commit it lies, and the size of the whole file.
+
+    `digest` is what the Hub says of the whole: its sha256 in LFS, else git's name of it; "" where it says neither.
+    """
 
     data: bytes
     commit: str
     size: int
+    digest: str = ""
 
-
-def parse_location(written: str, kind: str) -> Location | None:
-    """What `hf://datasets/OWNER/NAME[@REVISION]`, `hf://OWNER/NAME` or `OWNER/NAME` names; None for anything else.
-
-    `kind` is what is wanted: `OWNER/NAME` is one of that kind.
-
-    Raises
-    ------
-    FormatError
-        For an `hf://` that names no repository, or one of the other kind.
-    """
-    explicit = written.startswith(_SCHEME)
-    short = written.removeprefix(_SCHEME)
-    found = MODEL if explicit else kind
-    if explicit and short.startswith("datasets/"):
-        short, found = short.removeprefix("datasets/"), DATASET
-    match = _SHORT.fullmatch(short)
-    if match is None or ".." in short or "--" in match[1]:
-        if explicit:
-            raise FormatError(
-                f"{written!r} names no repository of the Hub.", hint=f"write it as {Location(kind, 'OWNER/NAME')}"
-            )
-        return None
-    if found != kind:
-        raise FormatError(
-            f"{written} is a {found} repository; a {kind} repository is wanted here.",
-            hint=f"write it as {Location(kind, 'OWNER/NAME')}",
-        )
-    return Location(kind, match[1], match[2])
-
-
-def endpoint() -> str:
-    """The Hub's address: HF_ENDPOINT, else the public one."""
-    return os.environ.get("HF_ENDPOINT", "").rstrip("/") or "https://huggingface.co"
-
-
-def offline() -> bool:
-    """Whether the user wants no network: HF_HUB_OFFLINE."""
-    return os.environ.get("HF_HUB_OFFLINE", "").upper() in _TRUE
+    @property
+    def damaged(self) -> bool:
+        """Whether the bytes, which must be the whole file, are not those that the Hub has."""
+        if len(self.digest) == 64:
+            return self.digest != hashlib.sha256(self.data).hexdigest()
+        return bool(self.digest) and self.digest != git_name(self.data)
 
 
 def get(location: Location, file: str, most: int) -> Answer:
@@ -128,7 +69,13 @@ def get(location: Location, file: str, most: int) -> Answer:
         return Answer(b"", _commit(location, response), 0)
     whole = re.fullmatch(r"bytes \d+-\d+/(\d+)", response.headers.get("Content-Range") or "")
     data = bytes(response.content)
-    return Answer(data[: most + 1], _commit(location, response), int(whole[1]) if whole else len(data))
+    size = int(whole[1]) if whole else len(data)
+    return Answer(data[: most + 1], _commit(location, response), size, _digest(location, response))
+
+
+def git_name(data: bytes) -> str:
+    """Git's name of a file's content: what the Hub's ETag is for a file that is not in LFS."""
+    return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
 
 
 def commit_of(location: Location, file: str) -> str:
@@ -140,14 +87,77 @@ def info(location: Location) -> Mapping[str, Any]:
     """What the Hub says of a repository: `sha`, `tags`, `siblings` with sizes and hashes; errors as `get`."""
     revision = f"/revision/{quote(location.revision, safe='')}" if location.revision else ""
     url = f"{endpoint()}/api/{location.kind}s/{location.id}{revision}?blobs=true"
-    response = _ask("GET", location, url, "", {})
-    try:
-        found = json.loads(response.content)
-    except (ValueError, RecursionError) as error:
-        raise WorkFailed(f"The Hub's answer about {location} is not JSON.", hint="try again") from error
+    found = _document(location, _ask("GET", location, url, "", {}))
     if not isinstance(found, dict) or not _COMMIT.fullmatch(str(found.get("sha"))):
         raise WorkFailed(f"The Hub's answer about {location} names no commit.", hint="try again")
     return found
+
+
+def models(query: str) -> tuple[list[Any], str]:
+    """A page of the model repositories that fit a query, as the Hub describes each, and the query for the next or "".
+
+    Errors as `get`.
+    """
+    where = Location(MODEL, "models")
+    response = _ask("GET", where, f"{endpoint()}/api/models?{query}", "", {})
+    found = _document(where, response)
+    if not isinstance(found, list):
+        raise WorkFailed(f"{endpoint()} lists models as no Hub does.", hint="look at HF_ENDPOINT")
+    following = re.search(r'<([^<>]*)>;\s*rel="next"', response.headers.get("Link") or "")
+    return found, urlsplit(following[1]).query if following else ""
+
+
+@contextlib.contextmanager
+def understood(location: Location) -> Iterator[None]:
+    """Around the reading of an answer, which may hold anything.
+
+    Raises
+    ------
+    WorkFailed
+        When something is not there, or is of another type.
+    """
+    try:
+        yield
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        raise WorkFailed(f"{endpoint()} answered for {location} as no Hub does.", hint="look at HF_ENDPOINT") from error
+
+
+def _document(location: Location, response: Any) -> Any:
+    try:
+        return json.loads(response.content)
+    except (ValueError, RecursionError) as error:
+        raise WorkFailed(f"The Hub's answer about {location} is not JSON.", hint="try again") from error
+
+
+# --- writing ---------------------------------------------------------------------------------------------------
+
+
+def signed_in() -> bool:
+    """Whether a token is set, which is needed to write."""
+    from huggingface_hub import get_token
+
+    return get_token() is not None
+
+
+def post(location: Location, url: str, body: bytes, kind: str = "application/json") -> Any:
+    """The JSON that the Hub answers to what is sent to it; of a type other than JSON if `kind` says so.
+
+    Raises
+    ------
+    BranchMoved
+        When what is to be made is there (409), or is no longer as it was (412).
+    TupateHubError
+        When the caller may not write there.
+    NotAvailableOffline, WorkFailed
+        As `get`.
+    """
+    headers = {"Content-Type": kind, "Accept": kind if kind.endswith("+json") else "application/json"}
+    return _document(location, _ask("POST", location, url, "", headers, body))
+
+
+def put(location: Location, url: str, body: bytes) -> None:
+    """Send bytes to where the Hub said that they go, which gets no token; errors as `post`."""
+    _ask("PUT", location, url, "", {}, body)
 
 
 # --- requests --------------------------------------------------------------------------------------------------
@@ -157,33 +167,63 @@ def _address(location: Location, file: str) -> str:
     return f"{location.page}/resolve/{quote(location.revision or 'main', safe='')}/{quote(file)}"
 
 
-def _ask(method: str, location: Location, url: str, file: str, headers: Mapping[str, str]) -> Any:
-    """An answer of the Hub. Failures that pass are tried again, three times in all and only where that is quick."""
-    from huggingface_hub.utils import build_hf_headers, get_session
+def _ask(
+    method: str, location: Location, url: str, file: str, headers: Mapping[str, str], body: bytes | None = None
+) -> Any:
+    """An answer of the Hub. Inside of `patient`, where it asks for fewer requests, those of all threads wait."""
+    from huggingface_hub.utils import build_hf_headers
 
     from tupate_hub import __version__
 
     if offline():
-        raise unreachable(location, file)
-    sent = {**build_hf_headers(library_name="tupate-hub", library_version=__version__), **headers}
+        raise refusals.unreachable(location, file, endpoint(), offline())
+    token = False if method == "PUT" else None  # None: that of the user, where there is one
+    sent = {**build_hf_headers(token=token, library_name="tupate-hub", library_version=__version__), **headers}
     sent["Accept-Encoding"] = "identity"
+    patience = gate.patience()
+    left = patience.seconds
+    while True:
+        response = _try(method, location, url, file, sent, body)
+        if response.status_code < 400 or response.status_code == 416:
+            return response
+        said = refusals.retry_after(response)
+        wait = _BLIND_WAIT if said is None else max(said, _PAUSES[0])
+        if response.status_code != 429 or wait > left:
+            if method == "PUT":
+                raise refusals.not_stored(response)
+            raise refusals.refusal(location, file, response, "authorization" in sent, method == "POST")
+        left -= wait
+        if gate.GATE.close(wait):
+            patience.tell(wait)
+
+
+def _try(method: str, location: Location, url: str, file: str, sent: Mapping[str, str], body: bytes | None) -> Any:
+    """Whatever the Hub answers. Failures that pass are tried again, three times in all and only where that is quick."""
+    from huggingface_hub.utils import get_session
+
     for pause in (*_PAUSES, None):
+        gate.GATE.wait(gate.patience().over)
         began = time.monotonic()
         try:
-            response = get_session().request(method, url, headers=sent, timeout=_SECONDS)
+            response = _request(get_session(), method, url, headers=sent, body=body)
         except Exception as error:  # each version of the client has its own
             if not _is_of_the_network(error):
                 raise
             if pause is None or time.monotonic() - began > _QUICK:
-                raise unreachable(location, file) from error
+                raise refusals.unreachable(location, file, endpoint(), offline()) from error
         else:
-            if response.status_code < 400 or response.status_code == 416:
-                return response
             pause = _worth_waiting(response, pause)
             if pause is None:
-                raise _refusal(location, file, response, "authorization" in sent)
+                return response
         time.sleep(pause)
-    raise unreachable(location, file)  # not reached: the last round raises or returns
+    raise refusals.unreachable(location, file, endpoint(), offline())  # not reached: the last round ends it
+
+
+def _request(session: Any, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Any:
+    if body is None:
+        return session.request(method, url, headers=headers, timeout=_SECONDS)
+    name = "data" if hasattr(session, "mount") else "content"  # requests up to 0.36, httpx from 1.0
+    return session.request(method, url, headers=headers, timeout=_SECONDS_TO_WRITE, **{name: body})
 
 
 def _is_of_the_network(error: Exception) -> bool:
@@ -194,77 +234,25 @@ def _worth_waiting(response: Any, pause: float | None) -> float | None:
     """How long to wait before the next try; None where there shall be none."""
     if pause is None or response.status_code not in (429, 500, 502, 503, 504):
         return None
-    after = _retry_after(response)
+    if response.status_code == 429 and gate.patience().seconds:
+        return None  # all threads wait at the gate, not this one alone
+    after = refusals.retry_after(response)
     return pause if after is None else after if after <= _LONGEST_WAIT else None
 
 
-def _retry_after(response: Any) -> float | None:
-    text = str(response.headers.get("Retry-After") or "")
-    return float(text) if re.fullmatch(r"\d{1,6}", text) else None
-
-
 def _commit(location: Location, response: Any) -> str:
+    return str(_own(location, response)["X-Repo-Commit"])
+
+
+def _digest(location: Location, response: Any) -> str:
+    said = _own(location, response)
+    match = re.fullmatch(r'(?:W/)?"?([0-9a-f]{40}|[0-9a-f]{64})"?', said.get("X-Linked-Etag") or said.get("ETag") or "")
+    return match[1] if match else ""
+
+
+def _own(location: Location, response: Any) -> Any:
+    """The headers of the Hub's own answer, which names the commit: the storage that it redirects to has others."""
     for one in (*response.history, response):
-        commit = str(one.headers.get("X-Repo-Commit"))
-        if _COMMIT.fullmatch(commit):
-            return commit
+        if _COMMIT.fullmatch(str(one.headers.get("X-Repo-Commit"))):
+            return one.headers
     raise WorkFailed(f"{endpoint()} answered for {location} as no Hub does: no commit.", hint="look at HF_ENDPOINT")
-
-
-@contextlib.contextmanager
-def not_on_this_disk(written: str) -> Iterator[None]:
-    """Say of `OWNER/NAME`, which may have been meant as a path, that there is no such path either."""
-    try:
-        yield
-    except (FormatError, NotAvailableOffline) as error:
-        if written.startswith(_SCHEME):
-            raise
-        raise type(error)(f"{written} does not exist on this disk. {error.message}", hint=error.hint) from error
-
-
-# --- refusals --------------------------------------------------------------------------------------------------
-
-
-def unreachable(location: Location, file: str) -> NotAvailableOffline:
-    """An error for what is not in the cache while there is no network."""
-    what = f"{file} of {location}" if file else str(location)
-    if offline():
-        return NotAvailableOffline(
-            f"{what} is not in the cache, and HF_HUB_OFFLINE forbids to fetch it.",
-            hint="unset HF_HUB_OFFLINE, then type the command again",
-        )
-    return NotAvailableOffline(
-        f"{what} is not in the cache, and {endpoint()} cannot be reached.",
-        hint="type the command again with a network, or leave out --registry for the bundled zoo",
-    )
-
-
-def _refusal(location: Location, file: str, response: Any, known: bool) -> TupateHubError:
-    """What an answer of 400 or more means to the user; `known` says whether a token was sent, which is never shown."""
-    code, status = str(response.headers.get("X-Error-Code") or ""), int(response.status_code)
-    sign_in = "hf auth login" if not known else f"sign in as someone who may: hf auth login; {location.page}"
-    if code == "GatedRepo":
-        accept = f"accept its terms on {location.page}"
-        return TupateHubError(f"{location} is gated.", hint=accept if known else f"{accept}, then: hf auth login")
-    if code == "RevisionNotFound":
-        return FormatError(
-            f"{location} is gone or never was: the repository has no revision {location.revision or 'main'!r}.",
-            hint=f"take its newest: {replace(location, revision=None)}",
-        )
-    if code == "EntryNotFound":
-        return FormatError(f"{location} has no {file}.", hint=f"see what it holds: {location.page}/tree/main")
-    if code == "RepoNotFound":
-        return FormatError(
-            f"The Hub has no {location.kind} repository {location.id}, or it is private.",
-            hint=f"check the name, and if it is private: {sign_in}",
-        )
-    if status == 401:
-        return TupateHubError("The Hub does not know the token that is set.", hint="hf auth login, or unset HF_TOKEN")
-    if status == 403:
-        return TupateHubError(f"The Hub forbids to read {location}.", hint=sign_in)
-    if status == 429:
-        after = _retry_after(response)
-        when = f"in {after:.0f} s" if after else "in a minute"
-        more = "" if known else "; signed in one may ask more often: hf auth login"
-        return WorkFailed("The Hub asks for fewer requests.", hint=f"type the command again {when}{more}")
-    return WorkFailed(f"The Hub failed with status {status} on {location}.", hint="type the command again in a minute")

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from tupate_hub.atomicfile import write_bytes
+from tupate_hub.atomicfile import settle, write_bytes
 from tupate_hub.embedding import TaskEmbedding
 from tupate_hub.errors import TargetExists, TupateHubError
 from tupate_hub.moments import Moments
 from tupate_hub.reading import plain_name, read_for_registry, read_from
 from tupate_hub.registry import FILENAME, Entry, Registry, SpaceEntry, Task, fold, placed
-from tupate_hub.similarity import get_similarity
+from tupate_hub.similarity import DEFAULT, get_similarity
 from tupate_hub.space import Space
+from tupate_hub.tasknames import aliases, single
 from tupate_hub.zoo import Zoo
 
 
@@ -64,8 +65,8 @@ def add_embeddings(
     new: dict[tuple[str, str], tuple[Entry, Task, SpaceEntry]] = {}
     try:
         for path, embedding in embeddings:
-            task = known.setdefault(fold(embedding.task), Task(embedding.task, title=embedding.task))
-            space = _space(spaces, embedding.space)
+            task = known.setdefault(fold(embedding.task), _task(embedding, known))
+            space = _described(_space(spaces, embedding.space), embedding)
             spaces[space.name] = space
             key = (task.name, space.name)
             if (key in taken and not force) or key in new:
@@ -75,6 +76,7 @@ def add_embeddings(
             new[key] = (_write(zoo.folder, replace(embedding, task=task.name), space), task, space)
     finally:
         if new:
+            settle(zoo.folder / entry.file for entry, _, _ in new.values())
             registry = _with_entries(registry, list(new.values()))
             write_bytes(zoo.folder / FILENAME, registry.to_json().encode())
     return replace(zoo, registry=registry), refused
@@ -152,6 +154,21 @@ def keep_moments(zoo: Zoo, space: str, moments: Moments) -> Zoo:
     return zoo
 
 
+def keep_index(zoo: Zoo, space: str, similarity: str = DEFAULT) -> Zoo:
+    """Keep the kernel of a space of a zoo, so that a question about its tasks needs no embeddings."""
+    entry = zoo.registry.space(space)
+    data = zoo.index(space, similarity).to_bytes()
+    file = f"zoo/{entry.name}/index-{similarity}.safetensors"
+    write_bytes(zoo.folder / file, data)
+    spaces = {
+        **zoo.registry.spaces,
+        entry.name: replace(entry, index={**entry.index, similarity: placed(file, data)}),
+    }
+    zoo = replace(zoo, registry=replace(zoo.registry, spaces=spaces))
+    write_bytes(zoo.folder / FILENAME, zoo.registry.to_json().encode())
+    return zoo
+
+
 def _space(spaces: Mapping[str, SpaceEntry], space: Space) -> SpaceEntry:
     """The space's entry; two bases whose last names agree get spaces of different names."""
     for entry in spaces.values():
@@ -163,12 +180,51 @@ def _space(spaces: Mapping[str, SpaceEntry], space: Space) -> SpaceEntry:
     return SpaceEntry(name, space.base, space.method)
 
 
+def _described(space: SpaceEntry, embedding: TaskEmbedding) -> SpaceEntry:
+    """The space with the base model's digest and the method's settings, as its first run of this project has them."""
+    if space.base_sha256 or not _is_run(embedding):
+        return space
+    facts = embedding.facts
+    return replace(space, base_sha256=facts["base_sha256"], settings=facts["settings"])
+
+
+def _task(embedding: TaskEmbedding, known: Container[str]) -> Task:
+    """What an embedding says of its task: a run of this project a lot, a stranger's a little, a file nothing.
+
+    Of the aliases of a task that everybody tunes on those are left out that are `known` as something else.
+    """
+    facts = embedding.facts
+    if facts["source"].get("kind") == "hub":
+        source = facts["source"]
+        names = tuple(name for name in aliases(embedding.task) if fold(name) not in known)
+        title = f"{source['task']} by {source['repo']}" if "task" in source else embedding.task
+        dataset, licence = single(source.get("dataset", "")), source.get("licence", "")
+        return Task(embedding.task, title=title, aliases=names, dataset=dataset, licence=licence)
+    if not _is_run(embedding):
+        return Task(embedding.task, title=embedding.task)
+    return Task(
+        embedding.task,
+        title=embedding.task,
+        kind=facts["task_kind"],
+        task_class=facts["data"]["class"],
+        train_size=facts["data"]["original_train_size"],
+        metric=facts["scores"]["metric"],
+        licence=facts["data"]["licence"],
+    )
+
+
+def _is_run(embedding: TaskEmbedding) -> bool:
+    return bool(embedding.facts["source"].get("kind") == "trained")
+
+
 def _write(root: Path, embedding: TaskEmbedding, space: SpaceEntry) -> Entry:
     file = f"zoo/{space.name}/{embedding.task}.safetensors"
     data = embedding.to_bytes("float32")
-    write_bytes(root / file, data)
+    write_bytes(root / file, data, durable=False)
     source = {name: value for name, value in embedding.facts["source"].items() if name != "notes"}
-    return Entry(embedding.task, space.name, file, len(data), hashlib.sha256(data).hexdigest(), source)
+    found = embedding.facts["scores"] if _is_run(embedding) else {}
+    scores = {name: round(value, 4) if isinstance(value, float) else value for name, value in found.items()}
+    return Entry(embedding.task, space.name, file, len(data), hashlib.sha256(data).hexdigest(), source, scores)
 
 
 def _with_entries(registry: Registry, new: Sequence[tuple[Entry, Task, SpaceEntry]]) -> Registry:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,20 +59,18 @@ def order(scores: NDArray[np.float64], names: Sequence[str]) -> list[int]:
     return sorted(range(len(names)), key=lambda index: (-scores[index], names[index]))
 
 
-def percentiles(scores: NDArray[np.float64], pairs: NDArray[np.float64], tolerance: float = 0.0) -> NDArray[np.float64]:
+def percentiles(
+    scores: NDArray[np.float64], pairs: NDArray[np.floating[Any]], tolerance: float = 0.0
+) -> NDArray[np.float64]:
     """Per cent of `pairs`, of any shape, that lie below each score; ties, up to `tolerance`, count half.
 
     Shape of `scores`.
     """
     ordered = np.sort(pairs, axis=None)
-    below = np.searchsorted(ordered, scores - tolerance, side="left")
-    upto = np.searchsorted(ordered, scores + tolerance, side="right")
+    low, high = ((scores + side * tolerance).astype(ordered.dtype) for side in (-1, 1))
+    below = np.searchsorted(ordered, low, side="left")
+    upto = np.searchsorted(ordered, high, side="right")
     return np.asarray(50.0 * (below + upto) / max(1, len(ordered)))
-
-
-def off_diagonal(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The entries above the diagonal of an (n, n) matrix: each pair once."""
-    return matrix[np.triu_indices(len(matrix), k=1)]
 
 
 def tied(scores: Sequence[float]) -> list[bool]:

@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from tupate_hub.embedding import TaskEmbedding, embed
 from tupate_hub.errors import FormatError
-from tupate_hub.hub import MODEL, not_on_this_disk, parse_location
+from tupate_hub.location import MODEL, not_on_this_disk, parse_location
 from tupate_hub.readers import detect, read_adapter
 from tupate_hub.readers.source import Legacy
 from tupate_hub.similarity import pack
 from tupate_hub.space import require_base
+from tupate_hub.tasknames import canonical
 
 if TYPE_CHECKING:
-    from tupate_hub.remote import Fetched
+    from tupate_hub.fetched import Fetched
 
 _NOT_PLAIN = re.compile(r"[^\w.+@-]+")
 _MOST_BYTES = 200
@@ -34,8 +35,8 @@ def read_from(
     """Read an adapter from a path, or from a model repository of the Hub where there is no such path.
 
     Of a repository its configuration and weights are fetched, and nothing else. Task and base model are what the user
-    says, else what the configuration does, else the card's tags, else, for the task, the repository's name. The
-    embedding's facts name repository, commit and licence.
+    says, else what the configuration does, else the card's tags, else, for the task, the repository's name, spelled as
+    `tasknames` does. The embedding's facts name repository, commit and licence.
 
     Raises
     ------
@@ -49,6 +50,16 @@ def read_from(
     found = find_adapter(written)
     if isinstance(found, Path):
         return read_for_registry(found, base=base, task=task, base_weights=base_weights)
+    return read_fetched(found, base=base, task=task, base_weights=base_weights)
+
+
+def read_fetched(
+    found: Fetched, *, base: str | None = None, task: str | None = None, base_weights: Path | None = None
+) -> TaskEmbedding:
+    """Read what was fetched of a model repository; errors as `read_from`.
+
+    A task that the user does not name gets the name that `tasknames` has for it.
+    """
     one = read_for_registry(
         found.folder,
         base=base,
@@ -58,7 +69,8 @@ def read_from(
         base_weights=base_weights,
     )
     licence = {"licence": found.licence} if found.licence else {}
-    return replace(one, facts={**one.facts, **licence, "source": {**one.facts["source"], **found.source}})
+    facts = {**one.facts, **licence, "source": {**one.facts["source"], **found.source}}
+    return replace(one, task=one.task if task else canonical(one.task), facts=facts)
 
 
 def find_adapter(written: str | Path) -> Path | Fetched:
@@ -72,7 +84,7 @@ def find_adapter(written: str | Path) -> Path | Fetched:
     if location is None:
         hint = "give a task (tupate-hub list), or the path or Hub id of an adapter"
         raise FormatError(f"{written} does not exist.", hint=hint)
-    from tupate_hub.remote import fetch_adapter
+    from tupate_hub.fetched import fetch_adapter
 
     with not_on_this_disk(str(written)):
         return fetch_adapter(location)

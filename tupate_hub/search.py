@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,14 +18,13 @@ from tupate_hub.ranking import (
     ROUNDING,
     Neighbor,
     Ranking,
-    off_diagonal,
     order,
     percentiles,
     reciprocal_rank_fusion,
     tied,
 )
 from tupate_hub.registry import Entry
-from tupate_hub.similarity import Kernel, available, centred, get_similarity, kernel, pack
+from tupate_hub.similarity import Kernel, available, centred, get_similarity, kernel, off_diagonal, pack
 from tupate_hub.view import Compared, View
 
 if TYPE_CHECKING:
@@ -47,16 +47,22 @@ FUSIONS = ("layers", "similarities")
 class _Comparison:
     """Scores against every task of the space and what else was found out on the way.
 
-    `pairs` are the scores of all pairs (tasks, tasks); `norms` the lengths of the tasks' updates; `compared` has the
+    `pairs` are the scores of all pairs, each once; `norms` the lengths of the tasks' updates; `compared` has the
     blocks, where they were looked at; from the score `duplicate` on two runs are called near-duplicates.
     """
 
     scores: Doubles
-    pairs: Doubles | None = None
+    pairs: NDArray[np.floating[Any]] | None = None
     norms: Doubles | None = None
     coverage: tuple[Doubles, Doubles] | None = None
     compared: Compared | None = None
     duplicate: float = np.inf
+
+    @cached_property
+    def usual_norm(self) -> float:
+        """The median of the norms; np.median would import numpy.ma, a tenth of a cold question's time."""
+        ordered = np.sort(self.norms if self.norms is not None else [])
+        return float(ordered[[(len(ordered) - 1) // 2, len(ordered) // 2]].mean())
 
 
 def similar(
@@ -82,7 +88,7 @@ def similar(
     tasks = [entry.task for entry in entries]
     if fuse is not None:
         found = _fused(zoo, asked, view, fuse, tasks)
-    elif view.plain and not explain:
+    elif view.plain and not explain and (len(entries) <= MOST_PAIRED or view.similarity in asked.space.index):
         found = _from_index(zoo, asked, view)
     else:
         found = _blockwise(zoo, asked, view)
@@ -141,18 +147,18 @@ def pair_scores(zoo: Zoo, space: str, view: View) -> Doubles:
 def _from_index(zoo: Zoo, asked: Query, view: View) -> _Comparison:
     """Without looking at blocks: a task's row of the index, or a query against the embeddings."""
     index = zoo.index(asked.space.name, view.similarity)
-    pairs = centred(index.kernel) if view.centre else index.scores()
-    norms = np.sqrt(np.diag(index.kernel))
-    if asked.embedding is None:
-        row = asked.row or 0
-        return _Comparison(np.asarray(pairs[row]), pairs, norms)
+    moved = centred(index.kernel) if view.centre else None
+    pairs = index.pairs if moved is None else off_diagonal(moved)
+    if asked.row is not None:
+        own = index.row(asked.row) if moved is None else np.asarray(moved[asked.row])
+        return _Comparison(own, pairs, index.norms)
     across = _kernels(zoo, asked, view, inside=False)[0]
     square = float(across.x_squares.sum())
     scores = np.asarray(across.scores()[0])
     if view.centre:
         scores = centred(index.kernel, across.cross[:, 0].sum(axis=0), square)
     of_query, of_task = across.coverage()
-    return _Comparison(scores, pairs, norms, (of_query[0], of_task[0]))
+    return _Comparison(scores, pairs, index.norms, (of_query[0], of_task[0]))
 
 
 def _blockwise(zoo: Zoo, asked: Query, view: View) -> _Comparison:
@@ -167,7 +173,7 @@ def _blockwise(zoo: Zoo, asked: Query, view: View) -> _Comparison:
     else:
         inside = view.of(inside)
         compared = Compared.centred(across, inside) if view.centre else Compared.plainly(across)
-        pairs = centred(inside.cross.sum(axis=0)) if view.centre else inside.scores()
+        pairs = off_diagonal(centred(inside.cross.sum(axis=0)) if view.centre else inside.scores())
     return _Comparison(compared.scores(), pairs, norms, (of_query[0], of_task[0]), compared)
 
 
@@ -203,8 +209,8 @@ def _neighbors(
     zoo: Zoo, asked: Query, entries: Sequence[Entry], wanted: Sequence[int], found: _Comparison, explain: bool
 ) -> tuple[Neighbor, ...]:
     shares = None
-    if found.pairs is not None and len(found.pairs) > 2:
-        shares = percentiles(found.scores, off_diagonal(found.pairs), ROUNDING)
+    if found.pairs is not None and len(found.pairs) > 1:
+        shares = percentiles(found.scores, found.pairs, ROUNDING)
     contributions, intervals = _explained(found) if explain else ({}, None)
     ties = tied([float(found.scores[row]) for row in wanted])
     neighbors = []
@@ -241,7 +247,7 @@ def _notes(zoo: Zoo, asked: Query, entry: Entry, row: int, found: _Comparison, t
         notes.append("same data")
     if found.norms is not None and found.scores[row] >= found.duplicate:
         notes.append("near-duplicate")
-    if found.norms is not None and found.norms[row] > DIVERGED * np.median(found.norms):
+    if found.norms is not None and found.norms[row] > DIVERGED * found.usual_norm:
         notes.append("diverged")
     if "weak" in entry.flags:
         notes.append("weak")

@@ -249,6 +249,11 @@ def centred(zoo: Doubles, query: Doubles | None = None, query_square: float = 0.
     return np.asarray(_cosine(cross[None, :], np.array([square]), squares)[0])
 
 
+def off_diagonal(matrix: Doubles) -> Doubles:
+    """The entries above the diagonal of an (n, n) matrix, row by row: each pair once."""
+    return np.asarray(matrix[np.triu(np.ones(matrix.shape, dtype=bool), k=1)])
+
+
 def _cosine(cross: Doubles, x_squares: Doubles, y_squares: Doubles) -> Doubles:
     norms = np.sqrt(np.maximum(np.outer(x_squares, y_squares), 0))
     return np.divide(cross, norms, out=np.zeros_like(cross), where=norms > 0)

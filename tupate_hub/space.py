@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from tupate_hub.errors import FormatError
 
@@ -12,6 +14,23 @@ _LEGACY_ORGANISATIONS = frozenset(
     {"google-bert", "FacebookAI", "openai-community", "distilbert", "google-t5", "albert", "xlnet", "almanach"}
 )
 _MODEL_ID = re.compile(r"(?:[A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*")
+
+
+#: How the names of those models begin, and under which of the organisations they are.
+_HOMES: Mapping[str, str] = MappingProxyType(
+    {
+        "albert": "albert",
+        "bert": "google-bert",
+        "camembert": "almanach",
+        "distil": "distilbert",
+        "gpt2": "openai-community",
+        "openai-gpt": "openai-community",
+        "roberta": "FacebookAI",
+        "t5": "google-t5",
+        "xlm": "FacebookAI",
+        "xlnet": "xlnet",
+    }
+)
 
 
 @dataclass(frozen=True, order=True)
@@ -45,6 +64,16 @@ def normalise_base(written: str | None) -> str | None:
         return None
     organisation, _, name = written.rpartition("/")
     return name if organisation in _LEGACY_ORGANISATIONS else written
+
+
+def spellings(base: str) -> tuple[str, ...]:
+    """The ids under which the Hub's cards name a base model: the normalised one, and that with its organisation.
+
+    >>> spellings("bert-base-uncased"), spellings("acme/tiny")
+    (('bert-base-uncased', 'google-bert/bert-base-uncased'), ('acme/tiny',))
+    """
+    home = next((home for start, home in _HOMES.items() if base.startswith(start)), None)
+    return (base,) if "/" in base or home is None else (base, f"{home}/{base}")
 
 
 def require_base(written: str | None, where: str) -> str:

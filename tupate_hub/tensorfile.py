@@ -77,6 +77,24 @@ class TensorFile:
         return b"".join([len(text).to_bytes(8, "little"), text, *chunks])
 
 
+def header_length(data: bytes | memoryview, where: str, size: int) -> int:
+    """How many bytes of header follow the first eight of a file of `size` bytes.
+
+    Raises
+    ------
+    FormatError
+        When so many cannot be there, or are not read.
+    """
+    if size < 8:
+        raise FormatError(f"{where} is no safetensors file: it has {size} bytes.")
+    length = int.from_bytes(data[:8], "little")
+    if length > size - 8:
+        raise FormatError(f"{where} is truncated or no safetensors file: its header claims {length} bytes of {size}.")
+    if length > _MOST_HEADER:
+        raise FormatError(f"{where} has a header of {length} bytes; at most {_MOST_HEADER} are read.")
+    return length
+
+
 def read_header(data: bytes | memoryview, where: str, size: int | None = None) -> tuple[dict[str, Any], int]:
     """The parsed header and the offset at which the buffer begins; `data` may end after the header.
 
@@ -87,14 +105,7 @@ def read_header(data: bytes | memoryview, where: str, size: int | None = None) -
     FormatError
         When the bytes are no safetensors file.
     """
-    size = len(data) if size is None else size
-    if size < 8:
-        raise FormatError(f"{where} is no safetensors file: it has {size} bytes.")
-    length = int.from_bytes(data[:8], "little")
-    if length > size - 8:
-        raise FormatError(f"{where} is truncated or no safetensors file: its header claims {length} bytes of {size}.")
-    if length > _MOST_HEADER:
-        raise FormatError(f"{where} has a header of {length} bytes; at most {_MOST_HEADER} are read.")
+    length = header_length(data, where, len(data) if size is None else size)
     try:
         header = json.loads(bytes(data[8 : 8 + length]).decode(), object_pairs_hook=_distinct)
     except (ValueError, RecursionError) as error:

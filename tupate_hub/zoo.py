@@ -53,7 +53,7 @@ class Zoo:
         """
         chosen = location or os.environ.get(ENVIRONMENT)
         if isinstance(chosen, str) and "/" in chosen and not os.path.exists(chosen):  # noqa: PTH110
-            from tupate_hub.hub import DATASET, not_on_this_disk, parse_location
+            from tupate_hub.location import DATASET, not_on_this_disk, parse_location
             from tupate_hub.remote import open_snapshot
 
             if (place := parse_location(chosen, DATASET)) is not None:
@@ -216,10 +216,11 @@ class Zoo:
         """
         problems = []
         for entry in each(iter(self.registry.entries)):
-            try:
-                self.load(entry)
-            except TupateHubError as error:
-                problems.append(error.message)
+            for run in entry.runs():
+                try:
+                    self.load(run)
+                except TupateHubError as error:
+                    problems.append(error.message)
         for space in self.registry.spaces.values():
             problems += self._verify_indexes(space)
         return problems

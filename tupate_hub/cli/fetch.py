@@ -61,6 +61,8 @@ def pull_command(
         output.document({"task": embedding.task, "space": where, "form": form, "folder": str(place), "files": [*files]})
         return
     output.note(f"{embedding.task} from {where}, {sum(map(len, files.values()))} bytes, sha256 checked")
+    if "README.md" in files:
+        output.note("README.md has the lines of Python that load it")
     output.text(str(place))
 
 

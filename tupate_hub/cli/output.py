@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -47,7 +48,10 @@ def document(value: Any) -> None:
     """Print a value as indented JSON."""
     import json
 
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    if not text.replace("\n", "").isprintable():  # control characters that JSON allows and a terminal would obey
+        text = "".join(one if one.isprintable() or one == "\n" else json.dumps(one)[1:-1] for one in text)
+    click.echo(text)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Cell]], right: Sequence[str] = ()) -> None:
@@ -86,8 +90,9 @@ def note(sentence: str) -> None:
 
 
 def error(sentence: str, hint: str) -> None:
-    """Say what is wrong and what to type next, on stderr."""
-    click.echo(click.style("Error: ", fg="red") + printable(sentence), err=True)
+    """Say what is wrong, on one line or several, and what to type next, on stderr."""
+    lines = "\n".join(map(printable, sentence.split("\n")))
+    click.echo(click.style("Error: ", fg="red") + lines, err=True)
     if hint:
         click.echo(f"  {printable(hint)}", err=True)
 
@@ -105,6 +110,43 @@ def progress(items: Iterable[T], label: str, length: int | None = None) -> Itera
         return
     with click.progressbar(items, label=label, length=length, file=sys.stderr) as bar:
         yield bar
+
+
+class Meter:
+    """How far a run is: a bar with loss, metric, rate and time left on a terminal; a line now and then elsewhere."""
+
+    def __init__(self, label: str, quiet: bool) -> None:
+        self.label, self.quiet = label, quiet
+        self.words = ""
+        self.made, self.began = 0, 0.0
+
+    def over(self, steps: Iterable[int], total: int) -> Iterator[int]:
+        """Wrap an iteration over the remaining of `total` steps."""
+        self.began = time.monotonic()
+        if not sys.stderr.isatty():
+            yield from steps
+            return
+        bar: Any = click.progressbar(
+            length=total, label=self.label, file=sys.stderr, show_pos=True, item_show_func=lambda item: self.words
+        )
+        with bar:
+            remaining = list(steps)
+            bar.update(total - len(remaining))
+            for step in remaining:
+                yield step
+                bar.update(1)
+
+    def pulse(self, step: int, loss: float, held_out: float | None) -> None:
+        """Take note of a step: its loss and the last score."""
+        self.made += 1
+        rate = self.made / max(1e-9, time.monotonic() - self.began)
+        score = "" if held_out is None else f"held-out {held_out:.3f}, "
+        self.words = f"loss {loss:.3f}, {score}{rate:.1f} steps/s"
+
+    def say(self, sentence: str) -> None:
+        """A line, where there is no bar."""
+        if not (self.quiet or sys.stderr.isatty()):
+            note(sentence)
 
 
 def _cell(value: Cell) -> str:

@@ -1,9 +1,9 @@
-"""Verbs that make a registry fit to publish: init, merge, card."""
+"""Verbs that make a registry fit to publish, and publish it: init, merge, card, push."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,7 +11,11 @@ from tupate_hub.cli import output
 from tupate_hub.errors import TargetExists, TupateHubError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+
+    from tupate_hub.location import Location
+    from tupate_hub.merge import Side
+    from tupate_hub.push import Change, Pushed
 
 _FOLDER = click.Path(path_type=Path)
 
@@ -57,18 +61,11 @@ def merge_command(ours: str, theirs: str, target: Path, take_ours: bool, take_th
     \b
       tupate-hub merge ./my-zoo ./your-zoo --to ./our-zoo
     """
-    from tupate_hub.merge import Side, merge_zoos
+    from tupate_hub.merge import merge_zoos
     from tupate_hub.zoo import Zoo
 
-    if take_ours and take_theirs:
-        raise TupateHubError("--ours and --theirs exclude each other.", hint="leave one of them out")
-    prefer: Side | None = "ours" if take_ours else "theirs" if take_theirs else None
-
-    def watched(names: list[str]) -> Iterator[str]:
-        with output.progress(names, "merge", len(names)) as bar:
-            yield from bar
-
-    merged = merge_zoos(Zoo.open(ours), Zoo.open(theirs), target, prefer, watched)
+    prefer = _side(take_ours, take_theirs)
+    merged = merge_zoos(Zoo.open(ours), Zoo.open(theirs), target, prefer, lambda names: _watched("merge", names))
     counts = merged.counts
     if as_json:
         total = len(merged.registry.entries)
@@ -126,3 +123,111 @@ def card_command(
         return
     output.note(f"{len(files)} files, {len(changed)} of them changed")
     output.text(str(zoo.root / CARD))
+
+
+@click.command("push")
+@click.argument("repository", metavar="OWNER/NAME")
+@output.registry_option
+@click.option("--private", is_flag=True, help="Make a new repository private.")
+@click.option("--revision", metavar="BRANCH", help="The branch, which is made from main if need be. [default: main]")
+@click.option("--dry-run", is_flag=True, help="Say what would change, and send nothing.")
+@click.option("--ours", "take_ours", is_flag=True, help="Where the Hub has a task with different content, take ours.")
+@click.option("--theirs", "take_theirs", is_flag=True, help="Where it has one with different content, take the Hub's.")
+@output.json_option
+def push_command(
+    repository: str,
+    registry: str | None,
+    private: bool,
+    revision: str | None,
+    dry_run: bool,
+    take_ours: bool,
+    take_theirs: bool,
+    as_json: bool,
+) -> None:
+    """Publish a registry as a dataset repository of the Hub.
+
+    The registry is checked, and sent with its dataset card and browsable table: what changed, in one commit, so that
+    readers see the old registry or the new one.
+
+    Embeddings that only the Hub has stay: the two registries are merged, also when someone else pushes at the same
+    moment. A task that both have in one space with different content is refused, unless --ours or --theirs decides.
+    The registry that was pushed is not changed.
+
+    \b
+      hf auth login
+      tupate-hub push me/my-zoo --registry ./my-zoo --dry-run
+      tupate-hub push me/my-zoo --registry ./my-zoo
+    """
+    from tupate_hub.push import push
+
+    target = _branch(repository, revision)
+    prefer = _side(take_ours, take_theirs)
+    zoo = output.opened(registry)
+    pushed = push(zoo, target, private=private, prefer=prefer, dry_run=dry_run, watch=_watched)
+    if as_json:
+        output.document(_pushed_document(pushed, dry_run))
+        return
+    _say_pushed(pushed, prefer, dry_run)
+
+
+def _branch(repository: str, revision: str | None) -> Location:
+    from tupate_hub.location import DATASET, parse_location
+
+    found = parse_location(repository, DATASET)
+    if found is None:
+        raise TupateHubError(f"{repository!r} names no repository of the Hub.", hint="tupate-hub push OWNER/NAME")
+    if revision and found.revision not in (None, revision):
+        raise TupateHubError(
+            f"{repository} and --revision {revision} are two branches.", hint=f"tupate-hub push {found.id} --revision B"
+        )
+    return found.at(revision) if revision else found
+
+
+def _side(ours: bool, theirs: bool) -> Side | None:
+    if ours and theirs:
+        raise TupateHubError("--ours and --theirs exclude each other.", hint="leave one of them out")
+    return "ours" if ours else "theirs" if theirs else None
+
+
+def _watched(label: str, items: list[Any]) -> Iterator[Any]:
+    with output.progress(items, label, len(items)) as bar:
+        yield from bar
+
+
+def _pushed_document(pushed: Pushed, dry_run: bool) -> dict[str, Any]:
+    def listed(changes: Sequence[Change]) -> list[dict[str, Any]]:
+        return [{"file": one.file, "bytes": one.bytes} for one in changes]
+
+    return {
+        "repository": pushed.location.id,
+        "commit": pushed.location.revision if pushed.location.pinned else None,
+        "page": pushed.location.page,
+        "dry_run": dry_run,
+        "created": pushed.created,
+        "added": listed(pushed.added),
+        "changed": listed(pushed.changed),
+        "removed": listed(pushed.removed),
+        "merged": list(pushed.merged),
+        "resolved": list(pushed.resolved),
+    }
+
+
+def _say_pushed(pushed: Pushed, prefer: Side | None, dry_run: bool) -> None:
+    """Say what was, or would be, done: the changes of a dry run, or the commit, are data."""
+    would = "would be" if dry_run else "was"
+    for one in pushed.resolved:
+        output.note(f"{one}: taken from {'the Hub' if prefer == 'theirs' else 'this registry'}")
+    for one in pushed.merged:
+        output.note(f"{one}: only on the Hub, and kept")
+    if pushed.created:
+        output.note(f"the {pushed.created} {would} made")
+    kinds = {"added": pushed.added, "changed": pushed.changed, "removed": pushed.removed}
+    counts = ", ".join(f"{len(changes)} {kind}" for kind, changes in kinds.items())
+    size = sum(one.bytes for one in (*pushed.added, *pushed.changed))
+    output.note("nothing has changed" if pushed.unchanged else f"files: {counts}; {size:,} bytes in all")
+    if dry_run:
+        rows = [(kind, one.file, one.bytes) for kind, changes in kinds.items() for one in changes]
+        output.table(("what", "file", "bytes"), rows, right=("bytes",))
+        return
+    output.note(pushed.location.page)
+    output.text(str(pushed.location))

@@ -34,7 +34,7 @@ class Checkpoint:
         if self.path is None or not self.path.exists():
             return None
         try:
-            state: dict[str, Any] = torch.load(self.path, weights_only=True)
+            state: dict[str, Any] = torch.load(self.path, weights_only=True, map_location="cpu")
             written_by = state["fingerprint"]
         except (pickle.UnpicklingError, OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError) as error:
             raise FormatError(f"{self.path} is no checkpoint.", hint="delete it, or give another file") from error

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import platform
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -13,62 +14,46 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from tupate_hub.errors import WorkFailed
+from tupate_hub.errors import TupateHubError, WorkFailed
 from tupate_hub.training.checkpoint import Checkpoint
 from tupate_hub.training.dataset import TaskData
 from tupate_hub.training.features import Feature, collate, encode, grouped_batches, thin_empty_windows
-from tupate_hub.training.methods import Method
+from tupate_hub.training.labels import LabelScorer
+from tupate_hub.training.methods import Method, saved_config
 from tupate_hub.training.model import (
     architecture,
     base_sha256,
     build_model,
+    head_config,
     is_head,
     load_tokenizer,
     predict,
+    put_on,
     round_to_float16,
     tuned_state,
 )
+from tupate_hub.training.regime import Floats, Regime, Setup
 from tupate_hub.training.scoring import gold_labels, score, trivial_baseline
 
-Floats = NDArray[np.float32]
 Tensors = dict[str, torch.Tensor]
 Progress = Callable[[Iterable[int], int], Iterable[int]]
 Report = Callable[[str], None]
+Pulse = Callable[[int, float, float | None], None]
 
 _LOSSES_SHOWN = 50
 _PACKAGES = ("tupate-hub", "torch", "adapters", "transformers", "numpy")
 
 
 @dataclass(frozen=True)
-class Regime:
-    """How long and how hard to tune. A step is one optimizer step on `batch_size` examples.
+class Moment:
+    """A run after `step` of its `steps`: the method's tensors, the mean of the last losses, and facts of the run."""
 
-    Small tasks stop after `most_epochs` passes, so `steps` is an upper bound. The head learns `head_factor` times as
-    fast as the method's parameters: it starts from nothing, and parameters that move no more than the task asks for
-    carry less noise. `early` are shares of the steps after which the parameters are kept as well.
-    """
-
-    steps: int = 400
-    batch_size: int = 32
-    learning_rate: float = 5e-4
-    head_factor: float = 10.0
-    warmup_share: float = 0.06
-    most_epochs: int = 10
-    evaluations: int = 5
-    max_length: int = 128
-    precision: str = "float32"
-    seed: int = 0
-    init_seed: int = 0
-    early: tuple[float, ...] = (0.05, 0.1, 0.25, 0.5)
-
-    def learning_rate_at(self, step: int, steps: int) -> float:
-        """Linear warm-up over `warmup_share` of the steps, then linear decay to zero."""
-        warmup = max(1, int(self.warmup_share * steps))
-        if step < warmup:
-            return self.learning_rate * (step + 1) / warmup
-        return self.learning_rate * max(0.0, (steps - step) / max(1, steps - warmup))
+    step: int
+    steps: int
+    loss: float
+    tensors: dict[str, Floats]
+    facts: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -90,9 +75,11 @@ def tune(
     method: Method,
     regime: Regime,
     *,
+    setup: Setup | None = None,
     checkpoint: Path | None = None,
     progress: Progress = lambda steps, total: steps,
     report: Report = lambda line: None,
+    pulse: Pulse = lambda step, loss, held_out: None,
 ) -> Result:
     """Tune one method on one task and score it.
 
@@ -109,23 +96,57 @@ def tune(
         Wraps the iteration over the remaining steps; its second argument is the total.
     report : callable, optional
         Called with a line after each evaluation.
+    pulse : callable, optional
+        Called after each step with its number, the mean of the last losses, and the last held-out score.
 
     Raises
     ------
+    TupateHubError
+        When the device is not there, or the labels are to be scored of a task without any.
     WorkFailed
         When the loss is not a finite number, or there is no step to make.
     """
-    run = _Run(base, data, method, regime, checkpoint)
-    run.train(progress, report)
+    run = _Run(base, data, method, regime, setup or Setup(), checkpoint)
+    run.train(progress, report, pulse)
     return run.finish(report)
+
+
+def trace(
+    base: Path,
+    data: TaskData,
+    method: Method,
+    regime: Regime,
+    at: Collection[float],
+    *,
+    setup: Setup | None = None,
+    progress: Progress = lambda steps, total: steps,
+    pulse: Pulse = lambda step, loss, held_out: None,
+) -> Iterator[Moment]:
+    """Tune as `tune` does, and yield the parameters at the shares `at` of the steps and at the last step made.
+
+    Nothing is evaluated or kept on disk. Whoever has seen enough stops iterating, or lets `progress` end.
+    """
+    run = _Run(base, data, method, regime, setup or Setup(), None)
+    marks = {max(1, round(run.steps * share)) for share in at}
+    run.model.train()
+    seen = 0
+    for done in run.advance(progress, pulse):
+        if done in marks:
+            seen = done
+            yield run.moment()
+    if run.done > seen:
+        yield run.moment()
 
 
 class _Run:
     """A run in progress: the model, its optimizer and what has been kept so far."""
 
-    def __init__(self, base: Path, data: TaskData, method: Method, regime: Regime, checkpoint: Path | None) -> None:
+    def __init__(
+        self, base: Path, data: TaskData, method: Method, regime: Regime, setup: Setup, checkpoint: Path | None
+    ) -> None:
         self.began = time.perf_counter()
-        self.base, self.data, self.method, self.regime = base, data, method, regime
+        self.data, self.method, self.regime, self.setup = data, method, regime, setup
+        self.device = _device(setup.device)
         self.base_sha256 = base_sha256(base)
         self.tokenizer = load_tokenizer(base)
         self.train_features = encode(self.tokenizer, data.kind, data.train, regime.max_length)
@@ -133,7 +154,10 @@ class _Run:
             self.train_features = thin_empty_windows(self.train_features, data.train)
         self.held_features = encode(self.tokenizer, data.kind, data.held_out, regime.max_length)
         self.steps = min(regime.steps, regime.most_epochs * math.ceil(len(self.train_features) / regime.batch_size))
-        self.model = build_model(base, data, method, regime.init_seed)
+        self.model = build_model(base, data, method, regime.init_seed).to(self.device)
+        self.scorer: Any = LabelScorer(self.model, self.tokenizer, data) if setup.head == "labels" else self.model
+        self.origin = tuned_state(self.model) if method.relative else {}
+        self._start()
         self.parameters = [value for value in self.model.parameters() if value.requires_grad]
         self.optimizer = self._make_optimizer()
         self.done = 0
@@ -141,6 +165,8 @@ class _Run:
         self.losses: list[float] = []
         self.early: dict[str, Tensors] = {}
         self.best: dict[str, Any] | None = None
+        self.held_out: float | None = None
+        self.zero_shot: float | None = None
         self.checkpoint = Checkpoint(checkpoint, self._fingerprint())
         self._resume()
 
@@ -152,10 +178,23 @@ class _Run:
         ]
         return torch.optim.AdamW(groups, lr=self.regime.learning_rate, weight_decay=0.0)
 
+    def _start(self) -> None:
+        """Replace what the seed has drawn by the values to start from."""
+        fresh = {name: value for name, value in tuned_state(self.model).items() if name in self.setup.start}
+        given = {name: torch.from_numpy(np.array(self.setup.start[name])) for name in fresh}
+        moved = {name: value + self.origin[name] if name in self.origin else value for name, value in given.items()}
+        self.model.load_state_dict(moved, strict=False)
+
     def _fingerprint(self) -> str:
         settings = sorted(self.method.settings.items())
         task = (self.data.name, self.data.sha256)
-        return repr((self.base_sha256, task, self.method.name, settings, asdict(self.regime)))
+        usual = (self.base_sha256, task, self.method.name, settings, asdict(self.regime))
+        if not self.setup.start and self.setup.head == "trained":
+            return repr(usual)
+        start = hashlib.sha256()
+        for name, array in sorted(self.setup.start.items()):
+            start.update(name.encode() + array.tobytes())
+        return repr((*usual, self.setup.head, start.hexdigest()))
 
     def _resume(self) -> None:
         state = self.checkpoint.load()
@@ -163,6 +202,7 @@ class _Run:
             return
         self.done, self.losses, self.early = state["done"], state["losses"], state["early"]
         self.best, self.seconds_before = state["best"], state["seconds"]
+        self.zero_shot = state.get("zero_shot")
         self.model.load_state_dict(state["model"], strict=False)
         self.optimizer.load_state_dict(state["optimizer"])
 
@@ -173,6 +213,7 @@ class _Run:
                 "losses": self.losses,
                 "early": self.early,
                 "best": self.best,
+                "zero_shot": self.zero_shot,
                 "seconds": self._seconds(),
                 "model": tuned_state(self.model),
                 "optimizer": self.optimizer.state_dict(),
@@ -182,20 +223,36 @@ class _Run:
     def _seconds(self) -> float:
         return self.seconds_before + time.perf_counter() - self.began
 
-    def train(self, progress: Progress, report: Report) -> None:
+    def train(self, progress: Progress, report: Report, pulse: Pulse) -> None:
         """Make the remaining steps, evaluating and saving on the way."""
         regime = self.regime
         check_at = {round(self.steps * (n + 1) / regime.evaluations) for n in range(regime.evaluations)}
         early_at = {f"{share:g}": max(1, round(self.steps * share)) for share in regime.early}
-        batches = self._remaining_batches()
+        if self.setup.head == "labels" and self.zero_shot is None:
+            self.zero_shot = self._validate()["primary"]
         self.model.train()
-        for _ in progress(range(self.done, self.steps), self.steps):
-            self._step(next(batches))
-            for share in (share for share, step in early_at.items() if step == self.done):
+        for done in self.advance(progress, pulse):
+            for share in (share for share, step in early_at.items() if step == done):
                 self.early[share] = tuned_state(self.model)
-            if self.done in check_at:
+            if done in check_at:
                 self._evaluate(report)
                 self._save()
+
+    def advance(self, progress: Progress, pulse: Pulse) -> Iterator[int]:
+        """Make the remaining steps one by one; yields how many are made."""
+        batches = self._remaining_batches()
+        for _ in progress(range(self.done, self.steps), self.steps):
+            self._step(next(batches))
+            pulse(self.done, self._loss(), self.held_out)
+            yield self.done
+
+    def moment(self) -> Moment:
+        """The run as it stands."""
+        tensors, _ = _split(round_to_float16(tuned_state(self.model), self.origin))
+        return Moment(self.done, self.steps, self._loss(), tensors, self._identity())
+
+    def _loss(self) -> float:
+        return float(np.mean(self.losses[-_LOSSES_SHOWN:]))
 
     def _remaining_batches(self) -> Iterator[list[Feature]]:
         batches = grouped_batches(self.train_features, self.regime.batch_size, self.regime.seed)
@@ -206,9 +263,10 @@ class _Run:
     def _step(self, features: list[Feature]) -> None:
         for group in self.optimizer.param_groups:
             group["lr"] = group["factor"] * self.regime.learning_rate_at(self.done, self.steps)
-        batch = collate(features, self.tokenizer.pad_token_id)
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.regime.precision == "bfloat16"):
-            loss = self.model(**batch).loss
+        batch = put_on(self.device, collate(features, self.tokenizer.pad_token_id))
+        half = self.regime.precision == "bfloat16"
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=half):
+            loss = self.scorer(**batch).loss
         value = float(loss.detach())
         if not math.isfinite(value):
             raise WorkFailed(
@@ -223,10 +281,10 @@ class _Run:
 
     def _evaluate(self, report: Report) -> None:
         data = self.data
-        guesses = predict(self.model, data, data.held_out, self.held_features, self.tokenizer.pad_token_id)
+        guesses = predict(self.scorer, data, data.held_out, self.held_features, self.tokenizer.pad_token_id)
         value = score(data.metric, gold_labels(data, data.held_out), guesses)["primary"]
-        loss = np.mean(self.losses[-_LOSSES_SHOWN:])
-        report(f"{data.name}: step {self.done}/{self.steps} loss {loss:.3f} held-out {value:.4f}")
+        self.held_out = value
+        report(f"{data.name}: step {self.done}/{self.steps} loss {self._loss():.3f} held-out {value:.4f}")
         if self.best is None or value > self.best["score"]:
             self.best = {"score": value, "step": self.done, "state": tuned_state(self.model)}
 
@@ -235,32 +293,34 @@ class _Run:
         if self.best is None:
             raise WorkFailed(f"{self.data.name} has no training step to make.", hint="give it more steps or examples")
         data = self.data
-        state = round_to_float16(self.best["state"])
-        self.model.load_state_dict(state, strict=False)
-        features = encode(self.tokenizer, data.kind, data.validation, self.regime.max_length)
-        guesses = predict(self.model, data, data.validation, features, self.tokenizer.pad_token_id)
-        scores = score(data.metric, gold_labels(data, data.validation), guesses)
+        state = round_to_float16(self.best["state"], self.origin)
+        whole = {name: value + self.origin[name] if name in self.origin else value for name, value in state.items()}
+        self.model.load_state_dict(whole, strict=False)
+        scores = self._validate()
         tensors, head = _split(state)
         facts = self._facts(scores)
         report(f"{data.name}: validation {scores['primary']:.4f}, baseline {facts['baseline']:.4f}")
-        early = {share: _split(round_to_float16(part))[0] for share, part in self.early.items()}
+        early = {share: _split(round_to_float16(part, self.origin))[0] for share, part in self.early.items()}
         return Result(tensors, head, early, facts)
+
+    def _validate(self) -> dict[str, float]:
+        """The scores of the validation examples."""
+        data = self.data
+        features = encode(self.tokenizer, data.kind, data.validation, self.regime.max_length)
+        guesses = predict(self.scorer, data, data.validation, features, self.tokenizer.pad_token_id)
+        return score(data.metric, gold_labels(data, data.validation), guesses)
 
     def _facts(self, scores: dict[str, float]) -> dict[str, Any]:
         data, regime = self.data, self.regime
         rule, baseline = trivial_baseline(data)
         best = self.best or {}
         return {
-            "task": data.name,
-            "kind": data.kind,
-            "method": self.method.name,
-            "settings": dict(self.method.settings),
-            "architecture": architecture(self.model),
+            **self._identity(),
             "regime": asdict(regime),
             "steps": self.steps,
             "best_step": best["step"],
             "held_out_score": best["score"],
-            "final_loss": float(np.mean(self.losses[-_LOSSES_SHOWN:])),
+            "final_loss": self._loss(),
             "scores": scores,
             "metric": data.metric,
             "baseline": baseline,
@@ -270,16 +330,39 @@ class _Run:
             "examples_seen": self.steps * regime.batch_size,
             "data": dict(data.facts),
             "data_sha256": data.sha256,
-            "base_sha256": self.base_sha256,
             "seconds": round(self._seconds(), 1),
             "threads": torch.get_num_threads(),
+            "device": self.device.type,
+            "head": self.setup.head,
+            "zero_shot": self.zero_shot,
+            "head_config": head_config(self.model, data.label_names),
             "versions": _versions(),
         }
+
+    def _identity(self) -> dict[str, Any]:
+        """What was known of the run before its first step."""
+        return {
+            "task": self.data.name,
+            "kind": self.data.kind,
+            "method": self.method.name,
+            "settings": dict(self.method.settings),
+            "saved_config": saved_config(self.model),
+            "architecture": architecture(self.model),
+            "base_sha256": self.base_sha256,
+        }
+
+
+def _device(name: str) -> torch.device:
+    if name == "cuda" and not torch.cuda.is_available():
+        raise TupateHubError("There is no CUDA device here, or torch was built without CUDA.", hint="--device cpu")
+    if name == "mps" and not torch.backends.mps.is_available():
+        raise TupateHubError("There is no MPS device here.", hint="--device cpu")
+    return torch.device(name)
 
 
 def _split(state: Tensors) -> tuple[dict[str, Floats], dict[str, Floats]]:
     """The method's tensors and the head's, as arrays."""
-    arrays = {name: value.to(torch.float32).numpy() for name, value in state.items()}
+    arrays = {name: value.to(torch.float32).cpu().numpy() for name, value in state.items()}
     head = {name: array for name, array in arrays.items() if is_head(name)}
     return {name: array for name, array in arrays.items() if name not in head}, head
 

@@ -1,0 +1,146 @@
+"""The verb recommend."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tupate_hub.cli import output
+from tupate_hub.cli.tune import base_model, data_options, load, require_training
+
+if TYPE_CHECKING:
+    from tupate_hub.training.dataset import Loaded
+    from tupate_hub.training.recommend import Recommendation
+
+
+@click.command("recommend")
+@click.argument("data")
+@data_options
+@click.option("-k", "--top", "k", type=click.IntRange(1), default=5, show_default=True, help="How many to recommend.")
+@click.option("--space", help="The space to look in. [default: the registry's]")
+@click.option("--minutes", type=click.FloatRange(0, min_open=True), default=4.0, show_default=True, help="At most.")
+@click.option("--steps", type=click.IntRange(1), help="At most so many steps. [default: the space's]")
+@output.registry_option
+@output.json_option
+def recommend_command(data: str, **options: Any) -> None:
+    """Say which task to start from, for data of your own.
+
+    Tunes briefly, ranks the registry's tasks on the way, and stops as soon as three rankings agree. DATA is as for
+    `tupate-hub train`, whose command line to go on with is printed.
+
+    \b
+      tupate-hub recommend reviews.csv --kind classification
+      tupate-hub recommend reviews.csv --column text=review --column label=stars -k 3
+    """
+    require_training()
+    from tupate_hub.training.recommend import Look, recommend
+    from tupate_hub.training.regime import Setup
+
+    zoo = output.opened(options["registry"])
+    space = zoo.registry.space(options["space"])
+    base = base_model(options["base"] or space.base, zoo)
+    loaded = load(data, options)
+    meter = output.Meter(loaded.data.name, options["as_json"])
+
+    def seen(look: Look) -> None:
+        meter.say(f"step {look.step}: {', '.join(look.first(options['k']))}")
+
+    found = recommend(
+        zoo,
+        space,
+        base.folder,
+        loaded.data,
+        k=options["k"],
+        most_seconds=60 * options["minutes"],
+        most_steps=options["steps"],
+        setup=Setup(options["device"]),
+        progress=meter.over,
+        pulse=meter.pulse,
+        seen=seen,
+    )
+    command = _command(data, loaded, found, options)
+    if options["as_json"]:
+        output.document(_as_document(found, loaded, command))
+        return
+    _print_recommendation(found, command)
+
+
+def _command(data: str, loaded: Loaded, found: Recommendation, options: Mapping[str, Any]) -> str:
+    """The command line that starts from the first of the recommended tasks."""
+    words = ["tupate-hub", "train", data, "--start-from", found.ranking.neighbors[0].task]
+    if not (Path(data) / "tasks.json").is_file():  # which says what they are
+        words += ["--kind", loaded.data.kind]
+        for role, name in loaded.columns.items():
+            words += ["--column", f"{role}={name}"]
+    for name in ("task", "base", "limit", "space", "registry"):
+        if options[name] is not None:
+            words += [f"--{name}", str(options[name])]
+    if options["device"] != "cpu":
+        words += ["--device", options["device"]]
+    return shlex.join(words)
+
+
+def _as_document(found: Recommendation, loaded: Loaded, command: str) -> dict[str, Any]:
+    ranking = found.ranking
+    return {
+        "query": ranking.query,
+        "space": ranking.space,
+        "similarity": ranking.similarity,
+        "columns": dict(loaded.columns),
+        "warnings": list(loaded.warnings),
+        "step": found.looks[-1].step,
+        "steps": found.steps,
+        "seconds": round(found.looks[-1].seconds, 1),
+        "stable": found.stable,
+        "agreement": found.agreement,
+        "since": found.since,
+        "close": list(found.close),
+        "looks": [
+            {
+                "step": look.step,
+                "loss": look.loss,
+                "seconds": round(look.seconds, 1),
+                "first": list(look.first(found.k)),
+            }
+            for look in found.looks
+        ],
+        "neighbors": [
+            {
+                "rank": one.rank,
+                "task": one.task,
+                "score": one.score,
+                "percentile": one.percentile,
+                "notes": list(one.notes),
+                "interval": one.interval,
+                "contributions": dict(one.contributions),
+            }
+            for one in ranking.neighbors
+        ],
+        "command": command,
+    }
+
+
+def _print_recommendation(found: Recommendation, command: str) -> None:
+    from tupate_hub.training.recommend import parts_that_agree
+
+    rows: list[list[output.Cell]] = []
+    for one in found.ranking.neighbors:
+        share = None if one.percentile is None else f"{one.percentile:.0f}"
+        low, high = one.interval or (one.score, one.score)
+        blocks = "; ".join(f"{name} {value:+.3f}" for name, value in parts_that_agree(one))
+        rows.append([one.rank, one.task, one.score, f"{low:.3f} to {high:.3f}", share, ", ".join(one.notes), blocks])
+    columns = ["rank", "task", "score", "interval", "percentile", "note", "blocks that agree most"]
+    output.table(columns, rows, right=("rank", "score", "percentile"))
+    last, best = found.looks[-1], found.ranking.neighbors[0].task
+    state = "the answer no longer changes" if found.stable else "the answer was still changing"
+    output.note(
+        f"after {last.step} of {found.steps} steps and {last.seconds:.0f} s {state}: {best} is first since step "
+        f"{found.since}, and {found.agreement:.0%} of the first {found.k} were there in the rankings before"
+    )
+    if found.close:
+        output.note(f"not told apart from {best}: {', '.join(found.close)}")
+    output.note(f"  {command}")

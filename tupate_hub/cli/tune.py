@@ -1,0 +1,302 @@
+"""The verb train, and what every verb that tunes asks of its data and its base model."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from importlib import import_module
+from importlib.util import find_spec
+from logging import ERROR, getLogger
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from tupate_hub.cli import output
+from tupate_hub.errors import FormatError, SpaceMismatch, TupateHubError
+
+if TYPE_CHECKING:
+    from tupate_hub.training.basemodel import BaseModel
+    from tupate_hub.training.dataset import Loaded
+    from tupate_hub.training.delivery import Delivery
+    from tupate_hub.training.methods import Method
+    from tupate_hub.zoo import Zoo
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+KINDS = ("classification", "regression", "extractive_qa", "multiple_choice", "token_classification")
+_NEEDED = ("torch", "transformers", "adapters", "sklearn", "scipy")
+_LORA_ON = {"attention": ["query", "value"], "ffn": ["intermediate", "output"]}
+
+
+def data_options(function: F) -> F:
+    """What DATA is and where to compute, the same on both verbs."""
+    for option in (
+        click.option(
+            "--device", type=click.Choice(["cpu", "cuda", "mps"]), default="cpu", show_default=True, help="Where."
+        ),
+        click.option("--limit", type=click.IntRange(2), help="Take so many of the training examples."),
+        click.option("--base", metavar="MODEL", help="The base model's folder, or its id on the Hub."),
+        click.option("--task", metavar="NAME", help="The task's name; in a folder of tasks, which one."),
+        click.option("--column", "columns", multiple=True, metavar="ROLE=NAME", help="Which column is the text, ..."),
+        click.option("--kind", type=click.Choice(KINDS), help="The kind of task, where the data does not tell."),
+    ):
+        function = option(function)
+    return function
+
+
+@click.command("train")
+@click.argument("data")
+@data_options
+@click.option("--method", help="How to tune. [default: lora, or the method of --start-from]")
+@click.option("--start-from", metavar="TASK|PATH", help="Start from a task of the registry, or from an adapter.")
+@click.option("--space", help="The space of the task to start from.")
+@click.option(
+    "--head",
+    type=click.Choice(["trained", "labels"]),
+    default="trained",
+    show_default=True,
+    help="A head of its own, or classes scored by their encoded names.",
+)
+@click.option("--lora-on", type=click.Choice(list(_LORA_ON)), help="Where LoRA goes. [default: attention]")
+@click.option("--reparametrise", is_flag=True, help="Tune a prefix through a small network.")
+@click.option("--set", "sizes", multiple=True, metavar="NAME=VALUE", help="Of the method: r=16.")
+@click.option("--budget", metavar="SHARE", help="The method's size as a share of the base model: 0.5%.")
+@click.option("--steps", type=click.IntRange(1), help="Optimizer steps. [default: 400, at most 10 passes]")
+@click.option("--epochs", type=click.IntRange(1), help="Passes over the data, instead of steps.")
+@click.option("--batch-size", type=click.IntRange(1), help="Examples a step. [default: by kind]")
+@click.option("--lr", type=click.FloatRange(0, min_open=True), help="Learning rate. [default: by kind and method]")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the examples' order.")
+@click.option("--precision", type=click.Choice(["bfloat16", "float32"]), default="bfloat16", show_default=True,
+              help="Of the computation; results are float32.")  # fmt: skip
+@click.option("--to", default="tupate-zoo", show_default=True, metavar="DIR",
+              help="The registry's folder to add to; it is made if need be.")  # fmt: skip
+@click.option("--force", is_flag=True, help="Replace a task that the folder's registry has already.")
+@output.registry_option
+@output.json_option
+def train_command(data: str, **options: Any) -> None:
+    """Tune a task of your own and add its embedding to a registry.
+
+    DATA is a CSV, TSV, JSON lines or Parquet file, a folder of tasks (docs/data.md), or a dataset's id on the Hub. A
+    run that was killed goes on where it stopped when the same command is given again. --registry is where
+    --start-from looks; the embedding, its early checkpoints, the adapter and its head go to --to.
+
+    \b
+      tupate-hub train reviews.csv --kind classification
+      tupate-hub train reviews.csv --column text=review --column label=stars --start-from sst2
+      tupate-hub train ./data --task sst2 --method prefix --budget 0.5%
+    """
+    require_training()
+    from tupate_hub.intake import open_or_start
+    from tupate_hub.space import Space
+    from tupate_hub.training.delivery import deliver, name_in, refuse_taken, run_folder
+    from tupate_hub.training.regime import Setup
+    from tupate_hub.training.tuner import tune
+
+    zoo = output.opened(options["registry"])
+    base, method, source = _what_to_tune(zoo, options)
+    target = open_or_start(options["to"])
+    loaded = load(data, options)
+    task = replace(loaded.data, name=name_in(target, loaded.data.name))
+    space = Space(base.id, method.name)
+    if not options["force"]:
+        refuse_taken(target, space, task.name)
+    start: Mapping[str, Any] = {}
+    if source is not None:
+        from tupate_hub.training.warmstart import starting_tensors
+
+        start = starting_tensors(base.folder, task, method, 0, source)
+        output.note(f"starting from {options['start_from']}: {source.space.method}, {len(source.blocks)} blocks")
+    checkpoint = run_folder(target, space, task.name) / "checkpoint.pt"
+    meter = output.Meter(task.name, options["as_json"])
+    result = tune(
+        base.folder,
+        task,
+        method,
+        _regime(task.kind, method, options),
+        setup=Setup(options["device"], options["head"], start),
+        checkpoint=checkpoint,
+        progress=meter.over,
+        report=meter.say,
+        pulse=meter.pulse,
+    )
+    by = {"by": "tupate-hub train", **({"start_from": options["start_from"]} if source is not None else {})}
+    delivery = deliver(target, result, base.id, by)
+    checkpoint.unlink(missing_ok=True)
+    _print_run(delivery, loaded, zoo, options["as_json"])
+
+
+# --- what is asked ---------------------------------------------------------------------------------------------
+
+
+def require_training() -> None:
+    """Refuse in one sentence where the extra is not installed, and keep its libraries quiet where it is."""
+    for name in _NEEDED:
+        if name not in sys.modules and find_spec(name) is None:
+            raise TupateHubError(f"This needs {name}, which is not installed.", hint="pip install 'tupate-hub[train]'")
+    import_module("tupate_hub.training.model")  # loads transformers, which sets its logger up
+    for name in ("transformers", "adapters"):
+        getLogger(name).setLevel(ERROR)
+
+
+def load(data: str, options: Mapping[str, Any]) -> Loaded:
+    """The data, with what was guessed about it said on stderr."""
+    from tupate_hub.training.dataset import load_data
+
+    columns = {}
+    for written in options["columns"]:
+        role, equals, name = written.partition("=")
+        if not (role and equals and name):
+            raise TupateHubError(f"{written!r} names no column.", hint="--column text=review")
+        columns[role] = name
+    loaded = load_data(
+        data,
+        kind=options["kind"],
+        columns=columns,
+        task=options["task"],
+        name=options["task"],
+        limit=options["limit"],
+    )
+    task = loaded.data
+    sizes = f"{len(task.train)} to train on, {len(task.held_out)} held out, {len(task.validation)} to score"
+    output.note(f"{task.name}: {task.kind}, {sizes}")
+    if loaded.columns:
+        output.note("columns: " + ", ".join(f"{role} = {name}" for role, name in loaded.columns.items()))
+    for warning in loaded.warnings:
+        output.note(warning)
+    return loaded
+
+
+def base_model(written: str | None, zoo: Zoo) -> BaseModel:
+    """The base model that was named, by the names that the registry's spaces use."""
+    from tupate_hub.training.basemodel import find_base
+
+    return find_base(written, zoo.registry.spaces.values())
+
+
+def _what_to_tune(zoo: Zoo, options: Mapping[str, Any]) -> tuple[BaseModel, Method, Any]:
+    """The base model, the method with its sizes, and what to start from, or None."""
+    if options["start_from"] is None:
+        base = base_model(options["base"], zoo)
+        return base, _method(options["method"] or "lora", base, options), None
+    from tupate_hub.training.warmstart import find_source, method_of
+
+    given = base_model(options["base"], zoo) if options["base"] else None
+    source = find_source(
+        zoo, options["start_from"], method=options["method"], space=options["space"], base=given.id if given else None
+    )
+    base = given or base_model(source.space.base, zoo)
+    if base.id != source.space.base:
+        raise SpaceMismatch(
+            f"{options['start_from']} was tuned on {source.space.base}, not on {base.id}.",
+            hint="leave out --base, or start from another",
+        )
+    asked = options["lora_on"] or options["reparametrise"] or options["sizes"] or options["budget"]
+    if asked or options["method"] not in (None, source.space.method):
+        return base, _method(options["method"] or source.space.method, base, options), source
+    return base, method_of(source), source
+
+
+def _method(name: str, base: BaseModel, options: Mapping[str, Any]) -> Method:
+    from tupate_hub.training.design import for_budget, parse_budget
+    from tupate_hub.training.methods import get_method
+
+    settings: dict[str, Any] = {}
+    if options["lora_on"]:
+        settings["targets"] = _LORA_ON[options["lora_on"]]
+    if options["reparametrise"]:
+        settings["reparametrise"] = True
+    for written in options["sizes"]:
+        setting, _, value = written.partition("=")
+        settings[setting] = _setting(setting, value)
+    method = get_method(name, **settings)
+    if options["budget"] is None:
+        return method
+    share = parse_budget(options["budget"])
+    budget = for_budget(name, share, base.parameters(), base.architecture(), settings)
+    output.note(str(budget))
+    return get_method(name, **budget.settings)
+
+
+def _setting(name: str, value: str) -> Any:
+    """A setting's value: `r`, `tokens` and `alpha` are numbers, `on` and a `scaling` may be words."""
+    words = {"on": ("ffn", "attention"), "scaling": ("learned",)}
+    if value in words.get(name, ()):
+        return value
+    number = {"r": int, "tokens": int, "alpha": float, "scaling": float}.get(name)
+    try:
+        if number is not None and number(value) > 0:
+            return number(value)
+    except ValueError:
+        pass
+    raise FormatError(
+        f"{name!r} cannot be set to {value[:40]!r}.", hint="r=16, tokens=8, alpha=32, on=attention, scaling=learned"
+    )
+
+
+def _regime(kind: str, method: Method, options: Mapping[str, Any]) -> Any:
+    from tupate_hub.training.regime import regime_for
+
+    changes = {"precision": options["precision"], "seed": options["seed"], "early": (0.05, 0.1, 0.25, 0.5, 1.0)}
+    if options["epochs"]:
+        changes |= {"most_epochs": options["epochs"], "steps": options["steps"] or 10**9}
+    elif options["steps"]:
+        changes |= {"steps": options["steps"], "most_epochs": 10**6}
+    if options["batch_size"]:
+        changes["batch_size"] = options["batch_size"]
+    if options["lr"]:
+        changes["learning_rate"] = options["lr"]
+    return regime_for(kind, method, **changes)
+
+
+# --- what is answered ------------------------------------------------------------------------------------------
+
+
+def _print_run(delivery: Delivery, loaded: Loaded, zoo: Zoo, as_json: bool) -> None:
+    embedding = delivery.embedding
+    scores, training = embedding.facts["scores"], embedding.facts["training"]
+    known = any(space.space == embedding.space for space in zoo.registry.spaces.values())
+    asked = str(delivery.file) if known else f"{embedding.task} --registry {delivery.zoo.root}"
+    following = [
+        f"tupate-hub similar {asked}",
+        f"tupate-hub similar {asked} --explain",
+        f"tupate-hub push OWNER/NAME --registry {delivery.zoo.root}",
+    ]
+    if as_json:
+        output.document(
+            {
+                "task": embedding.task,
+                "space": delivery.entry.space,
+                "settings": embedding.facts["settings"],
+                "scores": scores,
+                "zero_shot": training["zero_shot"],
+                "steps": training["steps"],
+                "best_step": training["best_step"],
+                "seconds": training["seconds"],
+                "parameters": embedding.parameters,
+                "embedding": str(delivery.file),
+                "adapter": None if delivery.adapter is None else str(delivery.adapter),
+                "early": list(map(str, delivery.early)),
+                "columns": dict(loaded.columns),
+                "warnings": list(loaded.warnings),
+                "next": following,
+            }
+        )
+        return
+    beaten = "" if scores["primary"] > scores["baseline"] else ", which it does not beat"
+    output.lines(
+        [
+            ("task", embedding.task),
+            ("score", f"{scores['primary']:.4f} {scores['metric']}"),
+            ("baseline", f"{scores['baseline']:.4f} ({scores['baseline_rule']}){beaten}"),
+            *([("zero-shot", f"{training['zero_shot']:.4f}")] if training["zero_shot"] is not None else []),
+            ("steps", f"{training['steps']}, the best after {training['best_step']}, {training['seconds']} s"),
+            ("space", delivery.entry.space),
+            ("parameters", embedding.parameters),
+            ("embedding", str(delivery.file)),
+            ("adapter", None if delivery.adapter is None else str(delivery.adapter)),
+            ("early", str(delivery.run / "early")),
+        ]
+    )
+    for line in following:
+        output.note(f"  {line}")

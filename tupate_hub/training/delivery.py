@@ -1,0 +1,148 @@
+"""Delivery: what a finished run leaves in a registry's folder.
+
+- `zoo/<space>/<task>.safetensors`: the embedding, listed in registry.json
+- `runs/<space>/<task>/checkpoint.pt`: the run's state, until it is done
+- `runs/<space>/<task>/early/<task>@<share>.safetensors`: embeddings of the run before its end, in float16
+- `runs/<space>/<task>/adapter/`: the adapter and its head, as the adapters library loads them
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tupate_hub.atomicfile import write_bytes, write_folder
+from tupate_hub.embedding import TaskEmbedding
+from tupate_hub.errors import FormatError, TargetExists
+from tupate_hub.export import export
+from tupate_hub.intake import add_embeddings, open_or_start
+from tupate_hub.reading import plain_name
+from tupate_hub.registry import Entry, fold
+from tupate_hub.space import Space
+from tupate_hub.tensorfile import TensorFile
+from tupate_hub.training.methods import NAME
+from tupate_hub.training.record import to_embedding
+from tupate_hub.training.tuner import Result
+from tupate_hub.zoo import Zoo
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """Where everything is: the zoo with the new embedding, its file, and the run's folder.
+
+    `adapter` is the folder that the adapters library loads, or that of the head alone where the library has no such
+    method; `early` the files of the embeddings before the end.
+    """
+
+    zoo: Zoo
+    entry: Entry
+    embedding: TaskEmbedding
+    run: Path
+    adapter: Path | None
+    early: tuple[Path, ...]
+
+    @property
+    def file(self) -> Path:
+        """The embedding's file."""
+        return self.zoo.folder / self.entry.file
+
+
+def run_folder(zoo: Zoo, space: Space, task: str) -> Path:
+    """Where a run keeps its checkpoint and what is no embedding."""
+    return zoo.folder / "runs" / space.name / task
+
+
+def name_in(zoo: Zoo, task: str) -> str:
+    """The task's name as the registry spells it, or fit to be in one.
+
+    Raises
+    ------
+    FormatError
+        When it cannot be a task's name.
+    """
+    return zoo.registry.spelled.get(fold(task)) or plain_name(task)
+
+
+def refuse_taken(zoo: Zoo, space: Space, task: str) -> None:
+    """Refuse, before any work, a task that the registry has in the space.
+
+    Raises
+    ------
+    TargetExists
+        Naming task and space.
+    """
+    for entry in zoo.registry.entries:
+        if entry.task == task and zoo.registry.spaces[entry.space].space == space:
+            raise TargetExists(
+                f"Task {task!r} is in space {entry.space!r} of {zoo.root} already.",
+                hint="add --force to replace it, or give another --task",
+            )
+
+
+def deliver(zoo: Zoo, result: Result, base: str, source: Mapping[str, Any]) -> Delivery:
+    """Write a run's embedding, early embeddings, adapter and head; the registry comes last.
+
+    The registry is read again first: another run may have been added in the meantime. `base` is the base model's
+    id, `source` says where the embedding comes from (`by`, `start_from`, ...).
+    """
+    zoo = open_or_start(zoo.root)
+    facts = dict(result.facts)
+    embedding = to_embedding(result.tensors, facts, base)
+    origin = {"kind": "trained", "data_sha256": facts["data_sha256"], **source}
+    training = {**embedding.facts["training"], **{name: facts[name] for name in ("device", "head", "zero_shot")}}
+    embedding = replace(embedding, facts={**_unlicensed(embedding), "training": training, "source": origin})
+    run = run_folder(zoo, embedding.space, embedding.task)
+    early = []
+    for share, tensors in result.early.items():
+        one = _early(to_embedding(tensors, facts, base), share, facts["steps"], origin)
+        early.append(run / "early" / f"{one.task}.safetensors")
+        write_bytes(early[-1], one.to_bytes())
+    adapter = _write_adapter(run, embedding, result)
+    zoo, _ = add_embeddings(zoo, [(run, embedding)], force=True)
+    entry = next(
+        one
+        for one in zoo.registry.entries
+        if one.task == embedding.task and zoo.registry.spaces[one.space].space == embedding.space
+    )
+    return Delivery(zoo, entry, embedding, run, adapter, tuple(early))
+
+
+def _early(embedding: TaskEmbedding, share: str, steps: int, origin: Mapping[str, Any]) -> TaskEmbedding:
+    """The embedding of a run before its end: without the scores, which are those of the end."""
+    training = {"step": max(1, round(steps * float(share))), "steps": steps}
+    facts = {name: value for name, value in _unlicensed(embedding).items() if name != "scores"}
+    return replace(embedding, task=f"{embedding.task}@{share}", facts={**facts, "training": training, "source": origin})
+
+
+def _unlicensed(embedding: TaskEmbedding) -> dict[str, Any]:
+    """Its facts without a licence: that of a user's parameters is the user's to say."""
+    return {name: value for name, value in embedding.facts.items() if name != "licence"}
+
+
+def _write_adapter(run: Path, embedding: TaskEmbedding, result: Result) -> Path | None:
+    head = _head_files(embedding, result)
+    try:
+        files, folder = {**export(embedding, "adapters"), **head}, run / "adapter"
+    except FormatError:  # the library has no place for the method
+        files, folder = head, run / "head"
+    if not files:
+        return None
+    write_folder(folder, files, force=True)
+    return folder
+
+
+def _head_files(embedding: TaskEmbedding, result: Result) -> dict[str, bytes]:
+    """The task's head as `model.load_head` and `model.load_adapter` read it (adapters 1.3)."""
+    if not result.head:
+        return {}
+    task = embedding.task
+    named = {"model_name": embedding.space.base, "name": task, "version": "adapters.1.3.0"}
+    config = {**result.facts["head_config"], **named}
+    tensors = {name.replace(f"heads.{NAME}.", f"heads.{task}.", 1): array for name, array in result.head.items()}
+    return {
+        "head_config.json": (json.dumps(config, indent=2, sort_keys=True) + "\n").encode(),
+        "model_head.safetensors": TensorFile(tensors, {"format": "pt"}).to_bytes(),
+    }

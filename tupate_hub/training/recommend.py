@@ -1,0 +1,191 @@
+"""Recommend: tune briefly, rank the zoo on the way, and stop when its answer no longer changes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tupate_hub.embedding import TaskEmbedding
+from tupate_hub.errors import FormatError, WorkFailed
+from tupate_hub.ranking import Neighbor, Ranking
+from tupate_hub.registry import SpaceEntry
+from tupate_hub.training.dataset import TaskData
+from tupate_hub.training.methods import Method, get_method
+from tupate_hub.training.model import base_sha256
+from tupate_hub.training.record import read_tensors
+from tupate_hub.training.regime import Setup, regime_for
+from tupate_hub.training.tuner import Moment, Progress, Pulse, trace
+from tupate_hub.zoo import Zoo
+
+#: Shares of the steps at which the zoo is ranked: close together where answers still change.
+LOOKS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+#: So many rankings in a row have to agree.
+PATIENCE = 3
+
+
+@dataclass(frozen=True)
+class Look:
+    """One ranking on the way: after so many steps and seconds, at that loss."""
+
+    step: int
+    loss: float
+    seconds: float
+    ranking: Ranking
+
+    def first(self, k: int) -> tuple[str, ...]:
+        """The first k tasks."""
+        return tuple(one.task for one in self.ranking.neighbors[:k])
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """What to start from: the last ranking, and how it came about.
+
+    `steps` is what a whole run would have made. `stable` says whether the last `PATIENCE` rankings have the same task
+    first and the same k tasks; `agreement` is the mean share of the last ranking's first k that the `PATIENCE` before
+    it, as far as there are any, have among theirs; `since` the step from which on the same task was first.
+    """
+
+    looks: tuple[Look, ...]
+    k: int
+    steps: int
+
+    @property
+    def ranking(self) -> Ranking:
+        """The last ranking."""
+        return self.looks[-1].ranking
+
+    @property
+    def stable(self) -> bool:
+        """Whether the answer no longer changed."""
+        return is_stable(self.looks, self.k)
+
+    @property
+    def agreement(self) -> float:
+        """From 0 to 1; 0 where there was one ranking alone."""
+        last = set(self.looks[-1].first(self.k))
+        before = self.looks[-1 - PATIENCE : -1]
+        shares = [len(last & set(look.first(self.k))) / len(last) for look in before]
+        return sum(shares) / len(shares) if shares else 0.0
+
+    @property
+    def since(self) -> int:
+        """Step of the first of the last rankings that have the same task first."""
+        best = self.looks[-1].first(1)
+        since = self.looks[-1].step
+        for look in reversed(self.looks):
+            if look.first(1) != best:
+                break
+            since = look.step
+        return since
+
+    @property
+    def close(self) -> tuple[str, ...]:
+        """Tasks after the first whose interval over blocks holds the first one's score, or more."""
+        best, *others = self.ranking.neighbors[: self.k]
+        return tuple(one.task for one in others if one.interval is not None and one.interval[1] >= best.score)
+
+
+def is_stable(looks: Sequence[Look], k: int) -> bool:
+    """Whether the last `PATIENCE` rankings put the same task first and the same tasks among the first k."""
+    recent = looks[-PATIENCE:]
+    answers = {(look.first(1), frozenset(look.first(k))) for look in recent}
+    return len(recent) == PATIENCE and len(answers) == 1
+
+
+def recommend(
+    zoo: Zoo,
+    space: SpaceEntry,
+    base: Path,
+    data: TaskData,
+    *,
+    k: int = 5,
+    most_seconds: float = 240.0,
+    most_steps: int | None = None,
+    setup: Setup | None = None,
+    progress: Progress = lambda steps, total: steps,
+    pulse: Pulse = lambda step, loss, held_out: None,
+    seen: Callable[[Look], None] = lambda look: None,
+) -> Recommendation:
+    """Tune a task in a space's base model and method, ranking the zoo at each of `LOOKS` until the answer is stable.
+
+    The run is the space's own: its regime, its sizes and its initialisation, so that the checkpoints compare with what
+    the zoo holds. It also ends after `most_seconds` or `most_steps`, whichever comes first.
+
+    Parameters
+    ----------
+    base : Path
+        Folder of the space's base model.
+    seen : callable, optional
+        Called with each look.
+
+    Raises
+    ------
+    FormatError
+        When the base model is not the one that the space was tuned on, or the space holds nothing.
+    WorkFailed
+        When there was no time for a single ranking.
+    """
+    began = time.perf_counter()
+    _check(zoo, space, base)
+    method = method_of_space(space)
+    regime = regime_for(data.kind, method, init_seed=_init_seed(space))
+
+    def limited(steps: Iterable[int], total: int) -> Iterator[int]:
+        for made, step in enumerate(progress(steps, total)):
+            if made == most_steps or time.perf_counter() - began > most_seconds:
+                return
+            yield step
+
+    looks: list[Look] = []
+    steps = 0
+    for moment in trace(base, data, method, regime, LOOKS, setup=setup, progress=limited, pulse=pulse):
+        ranking = zoo.similar(_embedded(moment, space, data), max(k, 1), space=space.name, explain=True)
+        looks.append(Look(moment.step, moment.loss, time.perf_counter() - began, ranking))
+        steps = moment.steps
+        seen(looks[-1])
+        if is_stable(looks, k):
+            break
+    if not looks:
+        raise WorkFailed("There was no time for a single step.", hint="give it more: --minutes 5")
+    return Recommendation(tuple(looks), k, steps)
+
+
+def _check(zoo: Zoo, space: SpaceEntry, base: Path) -> None:
+    if not zoo.registry.in_space(space.name):
+        raise FormatError(f"The space {space.name!r} holds no embedding to rank.", hint="tupate-hub spaces")
+    if space.base_sha256 and base_sha256(base) != space.base_sha256:
+        raise FormatError(
+            f"{base} is not the base model that {space.name!r} was tuned on: its weights differ.",
+            hint=f"--base {space.base}",
+        )
+
+
+def method_of_space(space: SpaceEntry) -> Method:
+    """The method of a space with the settings that the space records.
+
+    Raises
+    ------
+    UnknownName
+        When it is none that can be tuned here.
+    """
+    known = get_method(space.method).settings
+    return get_method(space.method, **{name: space.settings[name] for name in known if name in space.settings})
+
+
+def _init_seed(space: SpaceEntry) -> int:
+    seed = space.settings.get("init_seed", 0)
+    return seed if isinstance(seed, int) else 0
+
+
+def _embedded(moment: Moment, space: SpaceEntry, data: TaskData) -> TaskEmbedding:
+    """The run as it stands, as an embedding of the space."""
+    blocks = read_tensors(moment.tensors, moment.facts).blocks
+    return TaskEmbedding(data.name, space.space, blocks, {"data": {"sha256": data.sha256}})
+
+
+def parts_that_agree(neighbor: Neighbor, most: int = 3) -> list[tuple[str, float]]:
+    """The blocks that contribute most to a score, best first."""
+    return sorted(neighbor.contributions.items(), key=lambda item: -item[1])[:most]

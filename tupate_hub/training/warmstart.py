@@ -1,0 +1,250 @@
+"""Warm start: a source's tuned parameters as the first values of a run's own.
+
+Where a number of a block came from is not written down a second time: the run's own tensors, filled with their
+positions, are read as any adapter is, and each block then shows which position of which tensor fills each of its
+places.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tupate_hub.embedding import Block, TaskEmbedding, kind_of
+from tupate_hub.errors import FormatError, SpaceMismatch, UnknownName
+from tupate_hub.query import read_query
+from tupate_hub.training.dataset import TaskData
+from tupate_hub.training.methods import Method, get_method, saved_config
+from tupate_hub.training.model import architecture, build_model, is_head, tuned_state
+from tupate_hub.training.record import read_tensors
+from tupate_hub.training.regime import Floats
+from tupate_hub.zoo import Zoo
+
+_TARGETS: Mapping[str, str] = {
+    "attention.self.query": "query",
+    "attention.self.key": "key",
+    "attention.self.value": "value",
+    "intermediate.dense": "intermediate",
+    "output.dense": "output",
+}
+
+
+def find_source(zoo: Zoo, written: str, *, method: str | None, space: str | None, base: str | None) -> TaskEmbedding:
+    """What to start from: a task of the zoo, by name or alias, else an adapter on disk or on the Hub.
+
+    A task is taken from `space`, else from the space of `base` and `method`, as far as they are given, that has it.
+
+    Raises
+    ------
+    UnknownName
+        When the zoo has no such task, or not in such a space.
+    FormatError
+        When an adapter cannot be read.
+    """
+    try:
+        task = zoo.registry.task(written).name
+    except UnknownName:
+        if not any(mark in written for mark in "/\\.") and not Path(written).exists():
+            raise
+        return read_query(written, base)
+    if space is None:
+        wanted = [
+            entry
+            for entry in zoo.registry.entries
+            if entry.task == task
+            and method in (None, zoo.registry.spaces[entry.space].method)
+            and base in (None, zoo.registry.spaces[entry.space].base)
+        ]
+        spaces = [entry.space for entry in wanted]
+        space = zoo.registry.default_space if zoo.registry.default_space in spaces or not spaces else spaces[0]
+    return zoo.embedding(task, space)
+
+
+def method_of(source: TaskEmbedding) -> Method:
+    """The method and the sizes that a source was tuned with, read from its blocks.
+
+    Raises
+    ------
+    FormatError
+        When its blocks differ in size, or stand where the method puts none.
+    UnknownName
+        When its method is not one that can be tuned here.
+    """
+    method = get_method(source.space.method)
+    sizes = _SIZES.get(method.name)
+    settings = sizes(source) if sizes else {}
+    activation = source.facts.get("settings", {}).get("non_linearity")
+    if activation not in (None, "relu") and _forms(source, "bottleneck"):
+        raise FormatError(
+            f"{source.task} was tuned with the activation {str(activation)[:40]!r}; runs here use relu.",
+            hint="start from another: tupate-hub recommend DATA",
+        )
+    return get_method(method.name, **settings)
+
+
+def starting_tensors(
+    base: Path, data: TaskData, method: Method, init_seed: int, source: TaskEmbedding
+) -> dict[str, Floats]:
+    """What `Setup.start` has to be for a run to begin with the source's parameters.
+
+    `method` has the source's sizes (`method_of`). Places that the source did not change start as they always do.
+
+    Raises
+    ------
+    SpaceMismatch
+        When the method is another.
+    FormatError
+        When ranks, lengths or places differ, in one sentence.
+    """
+    if source.space.method != method.name:
+        raise SpaceMismatch(
+            f"{source.task} was tuned by {source.space.method}, the run is by {method.name}.",
+            hint=f"--method {source.space.method}",
+        )
+    model = build_model(base, data, method, init_seed)
+    origin = tuned_state(model) if method.relative else {}
+    fresh = {name: value.numpy() for name, value in tuned_state(model).items() if not is_head(name)}
+    start = {name: np.zeros_like(array) if name in origin else array.copy() for name, array in fresh.items()}
+    facts = {
+        "task": data.name,
+        "method": method.name,
+        "settings": method.settings,
+        "saved_config": saved_config(model),
+        "architecture": architecture(model),
+    }
+    flat = np.concatenate([array.ravel() for array in start.values()])
+    places = {block.name: block for block in read_tensors(_numbered(start), facts).blocks}
+    own = {block.name: block for block in read_tensors(start, facts).blocks}
+    _check_places(source, own)
+    for block in source.blocks:
+        _fill(flat, block, places[block.name], own[block.name], source.task)
+    ends = np.cumsum([array.size for array in start.values()])[:-1]
+    pieces = np.split(flat, ends)
+    return {name: piece.reshape(start[name].shape) for name, piece in zip(start, pieces, strict=True)}
+
+
+def _numbered(tensors: Mapping[str, Floats]) -> dict[str, Floats]:
+    """The tensors with each number replaced by its position among all of them; float32 holds them up to 2^24."""
+    total = sum(array.size for array in tensors.values())
+    if total >= 1 << 24:
+        raise FormatError(f"{total} tuned parameters are too many to start from others.")
+    numbers, at = {}, 0
+    for name, array in tensors.items():
+        numbers[name] = np.arange(at, at + array.size, dtype=np.float32).reshape(array.shape)
+        at += array.size
+    return numbers
+
+
+def _check_places(source: TaskEmbedding, own: Mapping[str, Block]) -> None:
+    absent = [block.name for block in source.blocks if block.name not in own]
+    if absent:
+        raise FormatError(
+            f"{source.task} changes {absent[0]!r} ({len(absent)} such), where the run has no parameters.",
+            hint=f"its places: tupate-hub show {source.task}",
+        )
+    rows = [name for name, block in own.items() if block.form == "rows" and name not in source.by_name]
+    if rows:  # there is no prefix that changes nothing
+        raise FormatError(f"{source.task} has no {rows[0]!r} ({len(rows)} such), which the run needs to start with.")
+
+
+def _fill(flat: Floats, block: Block, places: Block, own: Block, task: str) -> None:
+    """Put a source's block into the run's numbers; `places` is the run's block with positions for values."""
+    if {name: part.shape for name, part in block.parts.items()} != {
+        name: part.shape for name, part in own.parts.items()
+    }:
+        shapes = [", ".join(f"{name} {part.shape}" for name, part in one.parts.items()) for one in (block, own)]
+        raise FormatError(
+            f"{block.name!r} of {task} is {shapes[0]}; the run's is {shapes[1]}.",
+            hint="leave out the method's sizes (--set, --budget, --lora-on): they are then the source's",
+        )
+    learned = places.scale != own.scale
+    ratio = 1.0 if learned else block.scale / own.scale
+    if learned:
+        flat[round(places.scale)] = block.scale
+    for name, part in block.parts.items():
+        positions = places.parts[name]
+        index = positions.astype(np.int64)
+        if (index != positions).any() or not ((index >= 0) & (index < flat.size)).all():
+            raise FormatError(
+                f"{task} cannot be put into a reparametrised {block.name!r}.", hint="leave out --reparametrise"
+            )
+        flat[index] = part * np.float32(ratio) if name in _SCALED else part
+
+
+#: The parts that a block's scale multiplies.
+_SCALED = frozenset({"B", "up", "up_bias"})
+
+
+# --- sizes -----------------------------------------------------------------------------------------------------
+
+
+def _forms(source: TaskEmbedding, form: str) -> list[Block]:
+    return [block for block in source.blocks if block.form == form]
+
+
+def _one(source: TaskEmbedding, what: str, values: Sequence[Any]) -> Any:
+    """The value that all blocks share."""
+    distinct = sorted(set(values))
+    if len(distinct) != 1:
+        listed = ", ".join(map(str, distinct[:5])) or "none"
+        raise FormatError(f"{source.task} has no single {what} to start from: {listed}.")
+    return distinct[0]
+
+
+def _lora_sizes(source: TaskEmbedding) -> dict[str, Any]:
+    blocks = _forms(source, "lowrank")
+    rank = _one(source, "rank", [len(block.parts["A"]) for block in blocks])
+    scale = _one(source, "scale", [block.scale for block in blocks])
+    targets = {_TARGETS.get(kind_of(block.name), "") for block in blocks}
+    if "" in targets:
+        odd = next(block.name for block in blocks if kind_of(block.name) not in _TARGETS)
+        raise FormatError(f"{source.task} adapts {odd!r}, where no run here can.", hint="tupate-hub recommend DATA")
+    return {
+        "r": rank,
+        "alpha": _whole(scale * rank),
+        "targets": [name for name in _TARGETS.values() if name in targets],
+    }
+
+
+def _whole(number: float) -> int | float:
+    return round(number) if math.isclose(number, round(number), rel_tol=1e-9) else number
+
+
+def _bottleneck_sizes(source: TaskEmbedding) -> dict[str, Any]:
+    return {"r": _one(source, "bottleneck", [len(block.parts["down"]) for block in _forms(source, "bottleneck")])}
+
+
+def _parallel_sizes(source: TaskEmbedding) -> dict[str, Any]:
+    inside = ["attention" in kind_of(block.name) for block in source.blocks]
+    on = "attention" if _one(source, "place", inside) else "ffn"
+    return {**_bottleneck_sizes(source), "on": on}
+
+
+def _scaling(source: TaskEmbedding) -> dict[str, Any]:
+    scales = {block.scale for block in _forms(source, "bottleneck")}
+    return {"scaling": scales.pop() if len(scales) == 1 else "learned"}
+
+
+def _tokens(source: TaskEmbedding) -> dict[str, Any]:
+    return {"tokens": _one(source, "length", [len(block.parts["rows"]) for block in _forms(source, "rows")])}
+
+
+def _tokens_of_heads(source: TaskEmbedding) -> dict[str, Any]:
+    return {"tokens": _one(source, "length", [len(block.parts["A"]) for block in source.blocks])}
+
+
+_SIZES: Mapping[str, Callable[[TaskEmbedding], dict[str, Any]]] = {
+    "lora": _lora_sizes,
+    "adapter": _bottleneck_sizes,
+    "adapter-houlsby": _bottleneck_sizes,
+    "parallel": _parallel_sizes,
+    "scaled-parallel": lambda source: {**_parallel_sizes(source), **_scaling(source)},
+    "prefix": _tokens,
+    "prompt": _tokens,
+    "mam": lambda source: {**_tokens(source), **_bottleneck_sizes(source), **_scaling(source)},
+    "multihead-parallel": _tokens_of_heads,
+}
