@@ -691,9 +691,7 @@ def test_killed_while_fetching_and_again(hub: LoopbackHub, published: str, tmp_p
 def test_the_bundled_zoo_makes_the_round_trip(hub: LoopbackHub, invoke: Any) -> None:
     zoo = Zoo.open()
     files = {"registry.json": zoo.registry.to_json().encode()}
-    files |= {one.file: (zoo.root / one.file).read_bytes() for one in zoo.registry.entries}
-    places = [place for space in zoo.registry.spaces.values() for place in [*space.index.values(), space.moments]]
-    files |= {place["file"]: (zoo.root / place["file"]).read_bytes() for place in places if place}
+    files |= {file: (zoo.root / file).read_bytes() for file, _, _ in zoo.registry.files()}
     hub.store.put("datasets", NAME, files)
     result = invoke("verify", "--registry", NAME, "--json")
     assert result.json() == {"embeddings": len(zoo.registry.entries), "problems": []}

@@ -43,8 +43,7 @@ def test_tupates_tasks_are_those_of_the_table() -> None:
 def test_the_zoos_names_are_the_ones() -> None:
     for name, facts in OURS.items():
         for written in (name, *facts["aliases"], *filter(None, [facts["dataset"]])):
-            if written != "emo":  # EmoContext, another task than the emotions of tweets
-                assert canonical(written) == name, written
+            assert canonical(written) == name, written
 
 
 def test_no_spelling_has_two_tasks() -> None:

@@ -249,8 +249,8 @@ def test_reviews_of_films_are_told_to_start_from_reviews(shared, monkeypatch):
     space = zoo.registry.space("all-MiniLM-L6-v2/lora")
     data = load_task(shared / "data", "sst2")
     data = dataclasses.replace(data, train=data.train[:640])
-    found = recommend(zoo, space, Path(str(package.get_model_path())), data, most_steps=20, k=3)
-    assert found.ranking.neighbors[0].task in {"movie_reviews", "imdb", "tweet_sentiment", "customer_reviews", "sst5"}
+    found = recommend(zoo, space, Path(str(package.get_model_path())), data, most_steps=20, k=5)
+    assert "movie_reviews" in found.looks[-1].first(5)  # whatever else the zoo has come to hold
     assert not math.isnan(found.ranking.neighbors[0].score)
     assert np.sum(list(found.ranking.neighbors[0].contributions.values())) == pytest.approx(
         found.ranking.neighbors[0].score

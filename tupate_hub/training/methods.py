@@ -48,7 +48,8 @@ def get_method(name: str, **settings: Any) -> Method:
     if unknown := settings.keys() - method.settings.keys():
         known = ", ".join(method.settings) or "none"
         raise UnknownName(f"{name} has no setting {min(unknown)!r}.", hint=f"its settings: {known}")
-    return replace(method, settings={**method.settings, **settings})
+    regime = _rate(3e-3) if settings.get("reparametrise") else method.regime  # its network learns at a rate of its own
+    return replace(method, settings={**method.settings, **settings}, regime=regime)
 
 
 def saved_config(model: Any) -> dict[str, Any]:
