@@ -487,8 +487,8 @@ def test_an_unknown_space_gets_the_known_ones() -> None:
     registry = parse(valid())
     assert registry.space().name == "tiny/lora"
     assert registry.space("tiny/prompt").method == "prompt"
-    with pytest.raises(UnknownName, match="Unknown space 'lora'") as caught:
-        registry.space("lora")
+    with pytest.raises(UnknownName, match="Unknown space 'bitfit'") as caught:
+        registry.space("bitfit")
     assert caught.value.hint == "known: tiny/lora, tiny/prompt"
 
 
@@ -607,3 +607,14 @@ def test_repeats_are_a_list_of_objects(value: Any) -> None:
 def test_a_repeat_stays_inside_the_zoo() -> None:
     with pytest.raises(RegistryError, match=r"repeat 0: its file '\.\./x' leaves the zoo"):
         parse(changed((*REPEAT, "file"), "../x"))
+
+
+def test_a_space_s_last_part_is_enough_where_one_space_alone_ends_so():
+    entry = SpaceEntry("a/lora", "acme/a", "lora")
+    other, prefix = replace(entry, name="b/lora", base="acme/b"), replace(entry, name="b/prefix", method="prefix")
+    registry = Registry(spaces={one.name: one for one in (entry, other, prefix)}, default_space="a/lora")
+    assert registry.space("prefix") is prefix
+    assert registry.space("b/lora") is other
+    for unknown in ("lora", "refix", "a"):
+        with pytest.raises(UnknownName, match="Unknown space"):
+            registry.space(unknown)

@@ -126,7 +126,7 @@ class Registry:
         return self.tasks[found]
 
     def space(self, name: str | None = None) -> SpaceEntry:
-        """The space of that name, the default one without a name.
+        """The space of that name, the default one without a name; `lora` is enough where one space alone ends so.
 
         Raises
         ------
@@ -134,6 +134,9 @@ class Registry:
             Listing the spaces.
         """
         wanted = name or self.default_space
+        endings = [one for one in self.spaces if one.endswith(f"/{wanted}")]
+        if wanted not in self.spaces and len(endings) == 1:
+            (wanted,) = endings
         if wanted not in self.spaces:
             known = ", ".join(self.spaces) or "none, the registry is empty"
             raise UnknownName(f"Unknown space {wanted!r}.", hint=f"known: {known}")

@@ -23,12 +23,11 @@ def list_command(space: str | None, kind: str | None, registry: str | None, as_j
       tupate-hub list --kind extractive_qa
     """
     held = output.opened(registry).registry
-    if space is not None:
-        held.space(space)
+    wanted = held.space(space).name if space is not None else None
     entries = [
         entry
         for entry in held.entries
-        if (space is None or entry.space == space) and (kind is None or held.tasks[entry.task].kind == kind)
+        if (wanted is None or entry.space == wanted) and (kind is None or held.tasks[entry.task].kind == kind)
     ]
     if as_json:
         output.document([{**asdict(entry), "kind": held.tasks[entry.task].kind} for entry in entries])
