@@ -1,7 +1,6 @@
 """The script that makes the generated files: the same bytes twice, a check that notices, and the weak flag's rule."""
 
 import hashlib
-import importlib.util
 import json
 import math
 import os
@@ -44,12 +43,9 @@ def facts(primary=0.9, baseline=0.5, count=400, sha256="a" * 64, **training):
 
 
 @pytest.fixture
-def script(monkeypatch, tmp_path):
+def script(monkeypatch, tmp_path, load_script):
     """The script as a module that takes a toy folder for the project's root."""
-    spec = importlib.util.spec_from_file_location("build_zoo", SCRIPTS / "build_zoo.py")
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, spec.name, module)
-    spec.loader.exec_module(module)
+    module = load_script("build_zoo")
     monkeypatch.setattr(module, "ROOT", tmp_path)
     return module
 

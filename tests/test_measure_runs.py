@@ -1,6 +1,5 @@
 """The script that measures runs: pairs by hand, early checkpoints of two forms, and a page that is filled in place."""
 
-import importlib.util
 import json
 import sys
 from dataclasses import replace
@@ -23,12 +22,9 @@ SPACE = LORA.name
 
 
 @pytest.fixture
-def script(monkeypatch, tmp_path):
+def script(monkeypatch, tmp_path, load_script):
     """The script as a module whose page is the test's own."""
-    spec = importlib.util.spec_from_file_location("measure_runs", SCRIPTS / "measure_runs.py")
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, spec.name, module)
-    spec.loader.exec_module(module)
+    module = load_script("measure_runs")
     monkeypatch.setattr(module, "PAGE", tmp_path / "docs" / "evaluation.md")
     monkeypatch.setattr(module, "EARLY", tmp_path / ".runs")
     monkeypatch.setattr(module, "RESAMPLES", 50)

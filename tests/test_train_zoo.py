@@ -21,13 +21,10 @@ PAPER = "cola sst2 mrpc stsb qqp mnli qnli rte wnli snli scitail squad squad_v2 
 
 
 @pytest.fixture
-def script(monkeypatch, tmp_path):
+def script(monkeypatch, tmp_path, load_script):
     """The script as a module; HF_HUB_OFFLINE and the like are put back afterwards."""
     monkeypatch.setattr(os, "environ", os.environ.copy())
-    spec = importlib.util.spec_from_file_location("train_zoo", SCRIPTS / "train_zoo.py")
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, spec.name, module)
-    spec.loader.exec_module(module)
+    module = load_script("train_zoo")
     monkeypatch.setattr(module, "ROOT", tmp_path)
     return module
 

@@ -10,6 +10,13 @@ import numpy as np
 import torch
 
 WIDTH, LAYERS = 32, 2
+_SIZES = {
+    "vocab_size": 50,
+    "hidden_size": WIDTH,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+}
 
 
 @cache
@@ -18,15 +25,7 @@ def _made(kind: str) -> Any:
 
     torch.manual_seed(7)
     if kind == "bert":
-        config = t.BertConfig(
-            vocab_size=50,
-            hidden_size=WIDTH,
-            num_hidden_layers=LAYERS,
-            num_attention_heads=4,
-            intermediate_size=64,
-            max_position_embeddings=32,
-        )
-        model = t.BertForSequenceClassification(config)
+        model = t.BertForSequenceClassification(t.BertConfig(**_SIZES, max_position_embeddings=32))
     elif kind == "gpt2":
         gpt2 = t.GPT2Config(vocab_size=50, n_embd=WIDTH, n_layer=LAYERS, n_head=4, n_positions=32)
         model = t.GPT2LMHeadModel(gpt2)
@@ -41,15 +40,7 @@ def _made(kind: str) -> Any:
 
 def _small_encoder(t: Any, kind: str) -> Any:
     if kind == "roberta":
-        config = t.RobertaConfig(
-            vocab_size=50,
-            hidden_size=WIDTH,
-            num_hidden_layers=LAYERS,
-            num_attention_heads=4,
-            intermediate_size=64,
-            max_position_embeddings=34,
-        )
-        return t.RobertaForSequenceClassification(config)
+        return t.RobertaForSequenceClassification(t.RobertaConfig(**_SIZES, max_position_embeddings=34))
     distilbert = t.DistilBertConfig(
         vocab_size=50, dim=WIDTH, n_layers=LAYERS, n_heads=4, hidden_dim=64, max_position_embeddings=32
     )

@@ -19,9 +19,8 @@ from urllib.parse import quote, urlsplit
 
 from tupate_hub import gate, refusals
 from tupate_hub.errors import WorkFailed
-from tupate_hub.location import MODEL, Location, endpoint, offline
+from tupate_hub.location import COMMIT, MODEL, Location, endpoint, offline
 
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 _PAUSES = (0.2, 0.5)
 _LONGEST_WAIT = 20.0
 _BLIND_WAIT = 10.0
@@ -88,7 +87,7 @@ def info(location: Location) -> Mapping[str, Any]:
     revision = f"/revision/{quote(location.revision, safe='')}" if location.revision else ""
     url = f"{endpoint()}/api/{location.kind}s/{location.id}{revision}?blobs=true"
     found = _document(location, _ask("GET", location, url, "", {}))
-    if not isinstance(found, dict) or not _COMMIT.fullmatch(str(found.get("sha"))):
+    if not isinstance(found, dict) or not COMMIT.fullmatch(str(found.get("sha"))):
         raise WorkFailed(f"The Hub's answer about {location} names no commit.", hint="try again")
     return found
 
@@ -253,6 +252,6 @@ def _digest(location: Location, response: Any) -> str:
 def _own(location: Location, response: Any) -> Any:
     """The headers of the Hub's own answer, which names the commit: the storage that it redirects to has others."""
     for one in (*response.history, response):
-        if _COMMIT.fullmatch(str(one.headers.get("X-Repo-Commit"))):
+        if COMMIT.fullmatch(str(one.headers.get("X-Repo-Commit"))):
             return one.headers
     raise WorkFailed(f"{endpoint()} answered for {location} as no Hub does: no commit.", hint="look at HF_ENDPOINT")

@@ -15,7 +15,8 @@ DATASET, MODEL = "dataset", "model"
 _SCHEME = "hf://"
 _PART = r"[A-Za-z0-9](?:[\w.-]{0,94}\w)?"
 _SHORT = re.compile(rf"({_PART}/{_PART})(?:@([\w./-]{{1,200}}))?", re.ASCII)
-_COMMIT = re.compile(r"[0-9a-f]{40}")
+#: The name of a commit.
+COMMIT = re.compile(r"[0-9a-f]{40}")
 _TRUE = ("1", "ON", "YES", "TRUE")
 
 
@@ -35,7 +36,7 @@ class Location:
     @property
     def pinned(self) -> bool:
         """Whether the revision is a commit, which always stands for the same files."""
-        return bool(self.revision and _COMMIT.fullmatch(self.revision))
+        return bool(self.revision and COMMIT.fullmatch(self.revision))
 
     def at(self, revision: str) -> Location:
         """The same repository at another revision."""

@@ -134,13 +134,13 @@ class Registry:
             Listing the spaces.
         """
         wanted = name or self.default_space
-        endings = [one for one in self.spaces if one.endswith(f"/{wanted}")]
-        if wanted not in self.spaces and len(endings) == 1:
-            (wanted,) = endings
-        if wanted not in self.spaces:
+        if wanted in self.spaces:
+            return self.spaces[wanted]
+        endings = [entry for name, entry in self.spaces.items() if name.endswith(f"/{wanted}")]
+        if len(endings) != 1:
             known = ", ".join(self.spaces) or "none, the registry is empty"
             raise UnknownName(f"Unknown space {wanted!r}.", hint=f"known: {known}")
-        return self.spaces[wanted]
+        return endings[0]
 
     def in_space(self, space: str) -> tuple[Entry, ...]:
         """The embeddings of a space, in order of their tasks."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from urllib.parse import quote
 
 from tupate_hub.atomicfile import write_bytes
 from tupate_hub.errors import FormatError, NotAvailableOffline, TupateHubError, WorkFailed
-from tupate_hub.location import Location
+from tupate_hub.location import COMMIT, Location
 from tupate_hub.registry import FILENAME
 
 if TYPE_CHECKING:
@@ -177,7 +176,7 @@ def _recorded(location: Location) -> tuple[str | None, float]:
         commit, age = path.read_text(encoding="ascii").strip(), max(0.0, time.time() - path.stat().st_mtime)
     except (OSError, ValueError):
         return None, 0.0
-    return (commit, age) if re.fullmatch("[0-9a-f]{40}", commit) else (None, 0.0)
+    return (commit, age) if COMMIT.fullmatch(commit) else (None, 0.0)
 
 
 def record(location: Location, commit: str) -> None:

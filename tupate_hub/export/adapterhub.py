@@ -34,17 +34,11 @@ from tupate_hub.export.places import (
     whole,
 )
 from tupate_hub.export.readme import as_json, readme_of_adapters
+from tupate_hub.readers.adapterhub import BOTTLENECK
 from tupate_hub.tensorfile import TensorFile
 
 _FORM = "adapters"
 _PEFT = "--as peft"
-#: The parts of a bottleneck by their names in a block.
-_BOTTLENECK = {
-    "down": "adapter_down.0.weight",
-    "down_bias": "adapter_down.0.bias",
-    "up": "adapter_up.weight",
-    "up_bias": "adapter_up.bias",
-}
 #: Where a bottleneck takes its residual and how the layer's norm stands to it, as `training/methods.py` has them: the
 #: library's SeqBnConfig (Pfeiffer et al. 2020), DoubleSeqBnConfig (Houlsby et al. 2019), ParBnConfig (He et al. 2022).
 _AFTER_NORM = {"original_ln_before": False, "original_ln_after": True, "residual_before_ln": True}
@@ -163,7 +157,7 @@ def _write_bottleneck(embedding: TaskEmbedding, blocks: Sequence[Block], name: s
     tensors: dict[str, Floats] = {}
     for block in blocks:
         module = f"{block.name}.adapters.{name}"
-        tensors |= {f"{module}.{key}": block.parts[part] for part, key in _BOTTLENECK.items()}
+        tensors |= {f"{module}.{key}": block.parts[part] for part, key in BOTTLENECK.items()}
         if learned:
             tensors[f"{module}.scaling"] = np.full(1, block.scale, dtype=np.float32)
     config = {

@@ -170,9 +170,9 @@ def _read_bottleneck(source: Source, config: Mapping[str, Any], keys: _Keys, fou
             raise source.refuse(f"holds adapters with layer norms of their own, which are not read: {module!r}.")
         scaling = floats(source, module, parts.get("scaling", np.full(1, fixed, dtype=np.float32))).ravel()
         arrays = {
-            name: floats(source, f"{module}.{part}", parts[part]) for name, part in _BOTTLENECK.items() if part in parts
+            name: floats(source, f"{module}.{part}", parts[part]) for name, part in BOTTLENECK.items() if part in parts
         }
-        missing = [part for name, part in _BOTTLENECK.items() if name not in arrays]
+        missing = [part for name, part in BOTTLENECK.items() if name not in arrays]
         if missing:
             raise source.refuse(f"holds a bottleneck adapter without its {missing[0]!r}: {module!r}.")
         if scaling.size != 1:
@@ -217,7 +217,8 @@ _PLACED: Mapping[str, bool] = MappingProxyType(
 )
 #: Activations that changed their names when configurations got a version (adapters 1.3, ACTIVATION_RENAME).
 _RENAMED: Mapping[str, str] = MappingProxyType({"gelu": "gelu_new", "gelu_orig": "gelu"})
-_BOTTLENECK: Mapping[str, str] = MappingProxyType(
+#: The parts of a bottleneck adapter by their names below its module.
+BOTTLENECK: Mapping[str, str] = MappingProxyType(
     {
         "down": "adapter_down.0.weight",
         "down_bias": "adapter_down.0.bias",

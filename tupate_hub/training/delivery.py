@@ -19,6 +19,7 @@ from tupate_hub.embedding import TaskEmbedding
 from tupate_hub.errors import FormatError, TargetExists
 from tupate_hub.export import export
 from tupate_hub.intake import add_embeddings, open_or_start
+from tupate_hub.query import find_space
 from tupate_hub.reading import plain_name
 from tupate_hub.registry import Entry, fold
 from tupate_hub.space import Space
@@ -102,11 +103,7 @@ def deliver(zoo: Zoo, result: Result, base: str, source: Mapping[str, Any]) -> D
         write_bytes(early[-1], one.to_bytes())
     adapter = _write_adapter(run, embedding, result)
     zoo, _ = add_embeddings(zoo, [(run, embedding)], force=True)
-    entry = next(
-        one
-        for one in zoo.registry.entries
-        if one.task == embedding.task and zoo.registry.spaces[one.space].space == embedding.space
-    )
+    entry = zoo.registry.entry(embedding.task, find_space(zoo.registry, embedding.space).name)
     return Delivery(zoo, entry, embedding, run, adapter, tuple(early))
 
 

@@ -147,27 +147,20 @@ def _through_library(config: Callable[[Settings, int], Any]) -> Callable[[Any, S
     return put
 
 
-def _put_prefix(model: Any, settings: Settings) -> None:
-    """A flat prefix starts nearer to zero than the library's, so that the task outweighs the start."""
-    import torch
+def _from_nearer_to_zero(config: Callable[[Settings, int], Any]) -> Callable[[Any, Settings], None]:
+    """Flat prefixes start nearer to zero than the library's, by `init`, so that the task outweighs the start."""
+    put_as_it_is = _through_library(config)
 
-    model.add_adapter(NAME, _prefix(settings, model.config.hidden_size))
-    with torch.no_grad():
-        for name, value in model.named_parameters():
-            if name.endswith(".control_trans"):
-                value.mul_(settings["init"])
-    model.train_adapter(NAME)
+    def put(model: Any, settings: Settings) -> None:
+        import torch
 
+        put_as_it_is(model, settings)
+        with torch.no_grad():
+            for name, value in model.named_parameters():
+                if name.endswith(".control_trans"):
+                    value.mul_(settings["init"])
 
-def _put_mam(model: Any, settings: Settings) -> None:
-    import torch
-
-    model.add_adapter(NAME, _mam(settings, model.config.hidden_size))
-    with torch.no_grad():
-        for name, value in model.named_parameters():
-            if name.endswith(".control_trans"):
-                value.mul_(settings["init"])
-    model.train_adapter(NAME)
+    return put
 
 
 def _put_prompt(model: Any, settings: Settings) -> None:
@@ -221,7 +214,9 @@ METHODS: Mapping[str, Method] = {
     method.name: method
     for method in (
         Method("lora", _through_library(_lora), {"r": 8, "alpha": 16, "targets": ["query", "value"]}),
-        Method("prefix", _put_prefix, {"tokens": 16, "reparametrise": False, "init": 0.5}, _rate(3e-2)),
+        Method(
+            "prefix", _from_nearer_to_zero(_prefix), {"tokens": 16, "reparametrise": False, "init": 0.5}, _rate(3e-2)
+        ),
         Method("bitfit", _put_biases, {}, _rate(2e-3), relative=True),
         Method("prompt", _put_prompt, {"tokens": 16}, _rate(1e-2)),
         Method("adapter", _through_library(_adapter), {"r": 16}, _SHORT),
@@ -229,7 +224,7 @@ METHODS: Mapping[str, Method] = {
         Method("parallel", _through_library(_parallel), {"r": 16, "on": "ffn"}, _SHORT),
         Method("scaled-parallel", _through_library(_parallel), {"r": 16, "on": "ffn", "scaling": 4.0}, _SHORT),
         Method("multihead-parallel", _put_multihead, {"tokens": 16}, _rate(2e-3)),
-        Method("mam", _put_mam, {"tokens": 8, "r": 8, "scaling": 4.0, "init": 0.1}, _rate(1e-3)),
+        Method("mam", _from_nearer_to_zero(_mam), {"tokens": 8, "r": 8, "scaling": 4.0, "init": 0.1}, _rate(1e-3)),
         Method("ia3", _through_library(_ia3), {}, _rate(5e-3)),
     )
 }

@@ -181,9 +181,12 @@ class _Run:
     def _start(self) -> None:
         """Replace what the seed has drawn by the values to start from."""
         fresh = {name: value for name, value in tuned_state(self.model).items() if name in self.setup.start}
-        given = {name: torch.from_numpy(np.array(self.setup.start[name])) for name in fresh}
-        moved = {name: value + self.origin[name] if name in self.origin else value for name, value in given.items()}
-        self.model.load_state_dict(moved, strict=False)
+        self._load({name: torch.from_numpy(np.array(self.setup.start[name])) for name in fresh})
+
+    def _load(self, kept: Mapping[str, torch.Tensor]) -> None:
+        """Put values into the model that are kept as their difference from where they started, where there is one."""
+        whole = {name: value + self.origin[name] if name in self.origin else value for name, value in kept.items()}
+        self.model.load_state_dict(whole, strict=False)
 
     def _fingerprint(self) -> str:
         settings = sorted(self.method.settings.items())
@@ -294,8 +297,7 @@ class _Run:
             raise WorkFailed(f"{self.data.name} has no training step to make.", hint="give it more steps or examples")
         data = self.data
         state = round_to_float16(self.best["state"], self.origin)
-        whole = {name: value + self.origin[name] if name in self.origin else value for name, value in state.items()}
-        self.model.load_state_dict(whole, strict=False)
+        self._load(state)
         scores = self._validate()
         tensors, head = _split(state)
         facts = self._facts(scores)

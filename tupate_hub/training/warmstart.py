@@ -7,7 +7,6 @@ places.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import numpy as np
 
 from tupate_hub.embedding import Block, TaskEmbedding, kind_of
 from tupate_hub.errors import FormatError, SpaceMismatch, UnknownName
+from tupate_hub.export.places import whole
 from tupate_hub.query import read_query
 from tupate_hub.training.dataset import TaskData
 from tupate_hub.training.methods import Method, get_method, saved_config
@@ -205,13 +205,9 @@ def _lora_sizes(source: TaskEmbedding) -> dict[str, Any]:
         raise FormatError(f"{source.task} adapts {odd!r}, where no run here can.", hint="tupate-hub recommend DATA")
     return {
         "r": rank,
-        "alpha": _whole(scale * rank),
+        "alpha": whole(scale * rank),
         "targets": [name for name in _TARGETS.values() if name in targets],
     }
-
-
-def _whole(number: float) -> int | float:
-    return round(number) if math.isclose(number, round(number), rel_tol=1e-9) else number
 
 
 def _bottleneck_sizes(source: TaskEmbedding) -> dict[str, Any]:
