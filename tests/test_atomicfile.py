@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from tupate_hub import atomicfile
-from tupate_hub.atomicfile import settle, told_in_one_sentence, write_bytes, write_folder
+from tupate_hub.atomicfile import alone, settle, told_in_one_sentence, write_bytes, write_folder
 from tupate_hub.errors import TargetExists, TupateHubError, WorkFailed
 
 FILES = {"a.bin": b"one", "b.bin": b"two"}
@@ -427,3 +427,41 @@ def test_settling_on_a_disk_that_fails(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_settling_nothing() -> None:
     settle([])
+
+
+# --- alone -----------------------------------------------------------------------------------------------------
+
+
+def test_one_at_a_time(tmp_path: Path) -> None:
+    inside, most = 0, 0
+
+    def enter(number: int) -> None:
+        nonlocal inside, most
+        with alone(tmp_path / "zoo"):
+            inside += 1
+            most = max(most, inside)
+            time.sleep(0.002)
+            inside -= 1
+            if number % 3 == 0:
+                write_bytes(tmp_path / "zoo" / str(number), b"")
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(enter, range(30)))
+    assert most == 1
+    assert len(list((tmp_path / "zoo").iterdir())) == 10
+
+
+def test_an_empty_folder_stays_if_it_was_there(tmp_path: Path) -> None:
+    with alone(tmp_path / "new" / "zoo"):
+        assert (tmp_path / "new" / "zoo").is_dir()
+    with alone(tmp_path):
+        pass
+    assert [path.name for path in tmp_path.rglob("*")] == ["new"]
+
+
+def test_a_killed_process_leaves_no_lock(tmp_path: Path) -> None:
+    lines = ["import os, pathlib", "from tupate_hub.atomicfile import alone"]
+    program = [*lines, f"with alone(pathlib.Path({str(tmp_path)!r})): os._exit(9)"]
+    assert subprocess.run([sys.executable, "-c", "\n".join(program)], check=False).returncode == 9
+    with alone(tmp_path):
+        pass

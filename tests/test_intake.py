@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -257,6 +258,34 @@ def test_notes_stay_with_the_file_and_out_of_the_registry(tmp_path: Path) -> Non
     zoo, _ = add_embeddings(open_or_start(tmp_path), located(on(BASE, lora("a", 0))))
     assert zoo.registry.entries[0].source == {"kind": "file"}
     assert sound(zoo).embedding("a").facts["source"]["notes"] == ["n"]
+
+
+# --- several at once --------------------------------------------------------------------------------------------
+
+
+def test_what_others_added_meanwhile_stays(tmp_path: Path) -> None:
+    mine, theirs = open_or_start(tmp_path), open_or_start(tmp_path)
+    add_embeddings(theirs, located(on(BASE, lora("a", 0))))
+    zoo, refused = add_embeddings(mine, located(on(BASE, lora("b", 1)), on(BASE, lora("a", 2))))
+    assert [entry.task for entry in sound(zoo).registry.entries] == ["a", "b"]
+    assert [one.path.name for one in refused] == ["1"]
+
+
+def test_an_index_knows_what_others_added_meanwhile(tmp_path: Path) -> None:
+    zoo, _ = add_embeddings(open_or_start(tmp_path), located(*(on(BASE, lora(name, 1)) for name in "abc")))
+    add_embeddings(zoo, located(on(BASE, lora("d", 2))))
+    indexed = keep_index(zoo, LORA.name)
+    assert len(sound(indexed).registry.entries) == 4
+    assert indexed.registry.space(LORA.name).index.keys() == {"update"}
+
+
+def test_additions_side_by_side_all_stay(tmp_path: Path) -> None:
+    def addition(name: str) -> None:
+        add_embeddings(open_or_start(tmp_path), located(on(BASE, lora(name, 1))))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(addition, "abcdefghijklmnop"))
+    assert [entry.task for entry in sound(open_or_start(tmp_path)).registry.entries] == list("abcdefghijklmnop")
 
 
 # --- accidents -------------------------------------------------------------------------------------------------

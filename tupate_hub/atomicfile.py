@@ -43,6 +43,44 @@ def told_in_one_sentence(target: Path) -> Iterator[None]:
         ) from error
 
 
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Keep out whoever else asks for the same folder on this machine, where the system has file locks.
+
+    A folder that is made for it goes again if it stays empty.
+    """
+    made = not folder.exists()
+    with told_in_one_sentence(folder):
+        handle = _lock(folder)
+    try:
+        yield
+    finally:
+        if made:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        if handle is not None:
+            os.close(handle)
+
+
+def _lock(folder: Path) -> int | None:
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            import fcntl
+
+            handle = os.open(folder, os.O_RDONLY)
+        except ImportError:  # Windows
+            return None
+        except FileNotFoundError:
+            continue
+        with contextlib.suppress(OSError):  # some network disks have no locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(handle), folder.stat()):
+                return handle
+        os.close(handle)  # the one before had nothing to write and took its folder away
+
+
 def write_bytes(target: Path, data: bytes, *, durable: bool = True) -> None:
     """Replace `target` by `data` in one step; parent folders are made.
 

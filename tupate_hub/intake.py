@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from tupate_hub.atomicfile import settle, write_bytes
+from tupate_hub.atomicfile import alone, settle, write_bytes
 from tupate_hub.embedding import TaskEmbedding
 from tupate_hub.errors import TargetExists, TupateHubError
 from tupate_hub.moments import Moments
@@ -52,12 +53,17 @@ def add_embeddings(
     """Write embeddings, each with where it was read, into a zoo's folder and then, at once, the registry of them.
 
     Where the work is interrupted, what was written until then is listed all the same: with `force` a file may have
-    replaced one that the old registry tells the digest of.
+    replaced one that the old registry tells the digest of. Other processes that add to the folder wait.
 
     Returns
     -------
     The new zoo, and the embeddings that were refused because their task is in the space already (without `force`).
     """
+    with _held(zoo) as zoo:
+        return _add(zoo, embeddings, force)
+
+
+def _add(zoo: Zoo, embeddings: Iterable[tuple[Path, TaskEmbedding]], force: bool) -> tuple[Zoo, list[Refusal]]:
     registry, refused = zoo.registry, []
     taken = {(entry.task, entry.space) for entry in registry.entries}
     known = {spelled: registry.tasks[name] for spelled, name in registry.spelled.items()}
@@ -142,28 +148,36 @@ def add_all(
 
 def keep_moments(zoo: Zoo, space: str, moments: Moments) -> Zoo:
     """Keep a base model's statistics with a space of a zoo; indexes made with other ones are no longer listed."""
-    entry = zoo.registry.space(space)
-    data = moments.to_bytes()
-    file = f"zoo/{entry.name}/moments.safetensors"
-    write_bytes(zoo.folder / file, data)
-    place = placed(file, data)
-    index = {name: at for name, at in entry.index.items() if not get_similarity(name).needs_moments}
-    spaces = {**zoo.registry.spaces, entry.name: replace(entry, index=index, moments=place)}
-    zoo = replace(zoo, registry=replace(zoo.registry, spaces=spaces))
-    write_bytes(zoo.folder / FILENAME, zoo.registry.to_json().encode())
-    return zoo
+    with _held(zoo) as zoo:
+        entry = zoo.registry.space(space)
+        data = moments.to_bytes()
+        file = f"zoo/{entry.name}/moments.safetensors"
+        write_bytes(zoo.folder / file, data)
+        index = {name: at for name, at in entry.index.items() if not get_similarity(name).needs_moments}
+        return _with_space(zoo, replace(entry, index=index, moments=placed(file, data)))
 
 
 def keep_index(zoo: Zoo, space: str, similarity: str = DEFAULT) -> Zoo:
     """Keep the kernel of a space of a zoo, so that a question about its tasks needs no embeddings."""
-    entry = zoo.registry.space(space)
-    data = zoo.index(space, similarity).to_bytes()
-    file = f"zoo/{entry.name}/index-{similarity}.safetensors"
-    write_bytes(zoo.folder / file, data)
-    spaces = {
-        **zoo.registry.spaces,
-        entry.name: replace(entry, index={**entry.index, similarity: placed(file, data)}),
-    }
+    with _held(zoo) as zoo:
+        entry = zoo.registry.space(space)
+        data = zoo.index(space, similarity).to_bytes()
+        file = f"zoo/{entry.name}/index-{similarity}.safetensors"
+        write_bytes(zoo.folder / file, data)
+        return _with_space(zoo, replace(entry, index={**entry.index, similarity: placed(file, data)}))
+
+
+@contextmanager
+def _held(zoo: Zoo) -> Iterator[Zoo]:
+    """The zoo as it is in its folder by now, which no other process adds to meanwhile."""
+    with alone(zoo.folder):
+        written = (zoo.folder / FILENAME).exists()
+        yield replace(zoo, registry=Zoo.open(zoo.folder).registry) if written else zoo
+
+
+def _with_space(zoo: Zoo, entry: SpaceEntry) -> Zoo:
+    """The zoo with a space's new entry, written to its folder."""
+    spaces = {**zoo.registry.spaces, entry.name: entry}
     zoo = replace(zoo, registry=replace(zoo.registry, spaces=spaces))
     write_bytes(zoo.folder / FILENAME, zoo.registry.to_json().encode())
     return zoo
