@@ -32,10 +32,10 @@ PAPER = "sst2 mrpc rte cola stsb snli mnli qnli qqp squad squad_v2 boolq scitail
 #: The paper's tasks first, then those of other forms and subjects that two cores had time for; any other task of a data
 #: folder is tuned with --tasks.
 TASKS = [*PAPER, *(
-    "ag_news atis_intent atis_slots banking77 cb clinc150 commonsense_qa copa customer_reviews emotion hate_offensive "
+    "ag_news atis_intent atis_slots banking77 cb clinc150 commonsense_qa conll2003_ner copa customer_reviews emotion hate_offensive "
     "imdb liar_binary mit_movie_ner mit_restaurant_ner movie_reviews mpqa piqa sick_entailment sick_relatedness "
     "snips_intent snips_slots sst5 subj trec tweet_emoji tweet_emotion tweet_hate tweet_irony tweet_offensive "
-    "tweet_sentiment tweet_stance wic wsc"
+    "tweet_sentiment tweet_stance wic wnut17_ner wsc"
 ).split()]  # fmt: skip
 REPEATED = "sst2 cola mrpc stsb snli".split()
 SMALL = "prompt adapter adapter-houlsby parallel scaled-parallel multihead-parallel mam ia3".split()
@@ -46,8 +46,8 @@ PLAN = (
     (["lora"], TASKS, [MAIN]),
     (["lora"], REPEATED, [(1, 1), (2, 2)]),
     (["lora"], ["sst2", "snli"], [(1, 0)]),
-    (["prefix", "bitfit"], [task for task in PAPER if task != "hotpotqa"], [MAIN]),
-    (["prefix"], REPEATED, [(1, 1)]),
+    (["prefix", "bitfit"], PAPER, [MAIN]),
+    (["prefix"], REPEATED, [(1, 1), (2, 0)]),
     (SMALL, ["sst2", "cola", "snli", "stsb"], [MAIN]),
 )
 METHODS = list(dict.fromkeys(method for methods, _, _ in PLAN for method in methods))
@@ -268,7 +268,7 @@ def main() -> int:
     if not missing:
         print("nothing to do", file=sys.stderr)
         return 0
-    threads = max(1, (os.cpu_count() or 1) // options.jobs)
+    threads = int(os.environ.get("OMP_NUM_THREADS") or max(1, (os.cpu_count() or 1) // options.jobs))
     show = options.jobs == 1 and not options.ray  # several bars would write over each other
     worker = partial(tune_run, threads=threads, device=options.device, show=show)
     if options.ray:
