@@ -70,7 +70,7 @@ def bare_loop(job: Job, fixed: bool = False) -> Iterator[None]:
         batch = collate(chosen, tokenizer.pad_token_id)
         if fixed:
             missing = regime.max_length - batch["input_ids"].shape[1]
-            for name in ("input_ids", "token_type_ids", "attention_mask"):
+            for name in [name for name in tokenizer.model_input_names if name in batch]:
                 fill = tokenizer.pad_token_id if name == "input_ids" else 0
                 batch[name] = torch.nn.functional.pad(batch[name], (0, missing), value=fill)
         with torch.autocast("cpu", dtype=torch.bfloat16):

@@ -48,8 +48,8 @@ BUDGETS = """
 ## Sizes for a budget
 
 `--budget 0.5%` takes the largest size whose parameters, without the head, stay within that share of the base model's
-(at least 1; a bottleneck grows no wider than the model). LoRA's scale α/r stays as it is. `mam` takes one number for
-prefix and bottleneck. `bitfit` and `ia3` have no size. On all-MiniLM-L6-v2:
+(one too small for size 1 is refused; a bottleneck grows no wider than the model). LoRA's scale α/r stays as it is.
+`mam` takes one number for prefix and bottleneck. `bitfit` and `ia3` have no size. On all-MiniLM-L6-v2:
 """
 
 EQUIVALENCES = """

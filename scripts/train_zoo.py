@@ -14,6 +14,8 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
@@ -32,10 +34,10 @@ PAPER = "sst2 mrpc rte cola stsb snli mnli qnli qqp squad squad_v2 boolq scitail
 #: The paper's tasks first, then those of other forms and subjects that two cores had time for; any other task of a data
 #: folder is tuned with --tasks.
 TASKS = [*PAPER, *(
-    "ag_news atis_intent atis_slots banking77 cb clinc150 commonsense_qa conll2003_ner copa customer_reviews emotion hate_offensive "
-    "imdb liar_binary mit_movie_ner mit_restaurant_ner movie_reviews mpqa piqa sick_entailment sick_relatedness "
-    "snips_intent snips_slots sst5 subj trec tweet_emoji tweet_emotion tweet_hate tweet_irony tweet_offensive "
-    "tweet_sentiment tweet_stance wic wnut17_ner wsc"
+    "ag_news atis_intent atis_slots banking77 cb clinc150 commonsense_qa conll2003_ner copa customer_reviews "
+    "emotion hate_offensive imdb liar_binary mit_movie_ner mit_restaurant_ner movie_reviews mpqa piqa "
+    "sick_entailment sick_relatedness snips_intent snips_slots sst5 subj trec tweet_emoji tweet_emotion "
+    "tweet_hate tweet_irony tweet_offensive tweet_sentiment tweet_stance wic wnut17_ner wsc"
 ).split()]  # fmt: skip
 REPEATED = "sst2 cola mrpc stsb snli".split()
 SMALL = "prompt adapter adapter-houlsby parallel scaled-parallel multihead-parallel mam ia3".split()
@@ -149,16 +151,31 @@ def keep(run: Run, made: Made, out: Path) -> None:
 
 # --- fan-out ---------------------------------------------------------------------------------------------------
 
+RETRIES = 3
+
 Worker = Callable[..., Made]
 Finished = Iterator[tuple[Run, Made | BaseException]]
 
 
 def over_processes(worker: Worker, runs: Sequence[Run], data: Path, out: Path, jobs: int) -> Finished:
-    """Runs side by side in processes of this machine, each with what came of it, in the order in which they end."""
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        pending = {pool.submit(worker, run, data, run.scratch(out) / "checkpoint.pt"): run for run in runs}
-        for one in as_completed(pending):
-            yield pending[one], one.exception() or one.result()
+    """Runs side by side in processes of this machine, each with what came of it, in the order in which they end.
+
+    A process that is killed takes the pool with it: what had no result yet goes on in a new one, up to three times.
+    """
+    for chance in range(1 + RETRIES):
+        pending, left = {}, list(runs)
+        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+            with suppress(BrokenProcessPool):
+                for run in runs:
+                    pending[pool.submit(worker, run, data, run.scratch(out) / "checkpoint.pt")] = run
+            for one in as_completed(pending):
+                error = one.exception()
+                if not isinstance(error, BrokenProcessPool) or chance == RETRIES:
+                    left.remove(pending[one])
+                    yield pending[one], error or one.result()
+        runs = left
+        if not runs:
+            return
 
 
 def over_ray(
@@ -175,7 +192,7 @@ def over_ray(
     here = {**room, "object_store_memory": 2**28, "include_dashboard": False}
     ray.init(**here if address == "local" else {"address": address})
     try:
-        remote = ray.remote(max_retries=3, **needs)(_far_away)
+        remote = ray.remote(max_retries=RETRIES, **needs)(_far_away)
         pending = {remote.remote(worker, run, _packed(data, run.task)): run for run in runs}
         while pending:
             (done,), _ = ray.wait(list(pending))

@@ -54,8 +54,13 @@ def test_unknown_task(verb: tuple[str, ...], refused: Refused) -> None:
 
 
 @pytest.mark.parametrize("verb", [("similar",), ("pull",), ("show",)])
-def test_a_task_like_no_other_points_to_the_list(verb: tuple[str, ...], refused: Refused) -> None:
-    assert "tupate-hub list" in refused(*verb, "qqqqqqqqqq")
+def test_a_task_like_no_other_points_to_the_list_of_the_same_registry(
+    verb: tuple[str, ...], refused: Refused, toy_zoo: Path, invoke: Any
+) -> None:
+    assert refused(*verb, "qqqqqqqqqq").endswith(f"\n  tupate-hub list --registry {toy_zoo}\n")
+    joined = invoke(*verb, "qqqqqqqqqq", f"--registry={toy_zoo}")
+    assert joined.err.endswith(f"\n  tupate-hub list --registry {toy_zoo}\n")
+    assert invoke(*verb, "qqqqqqqqqq").err.endswith("\n  tupate-hub list\n")
 
 
 @pytest.mark.parametrize(

@@ -153,6 +153,12 @@ def test_the_area_has_an_interval_around_it_that_depends_on_the_seed_alone(scrip
     assert area == pytest.approx(np.mean(same[:, None] > different[None, :]))
 
 
+def test_a_pair_counts_as_often_as_both_of_its_tasks_were_drawn(script):
+    tasks = np.array(["a", "a", "b"]), np.array(["a", "b", "c"])
+    pairs = script.Pairs(*tasks, np.zeros(3))
+    assert script.drawn_times(pairs, {"a": 2, "b": 3, "c": 0}).tolist() == [2, 6, 0]
+
+
 def test_perfect_separation_has_no_width(script, zoo):
     pairs = script.pairs_of(script.runs_of(zoo, SPACE, "update"), True)
     assert script.area_with_interval(pairs, ["snli", "sst2"]) == (1.0, 1.0, 1.0)

@@ -5,8 +5,10 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import numpy as np
@@ -282,6 +284,32 @@ def get_model_path():
         return %r
     os.kill(os.getpid(), signal.SIGKILL)
 """
+
+
+def dies_once(run, data, checkpoint):
+    """A worker that the system kills in one run, the first time; the file `data` remembers that."""
+    if run.task == "b" and not data.exists():
+        data.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return f"{run.task} made"
+
+
+def dies_always(run, data, checkpoint):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_process_that_is_killed_loses_no_run(script, monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(SCRIPTS)  # the processes look for the script by its name
+    runs = [script.Run("lora", task) for task in "abcd"]
+    finished = script.over_processes(dies_once, runs, tmp_path / "seen", tmp_path, 2)
+    assert sorted(made for _, made in finished) == ["a made", "b made", "c made", "d made"]
+
+
+def test_processes_that_are_killed_again_and_again_are_told(script, monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(SCRIPTS)
+    ((run, error),) = script.over_processes(dies_always, [script.Run("lora", "a")], tmp_path, tmp_path, 1)
+    assert run.task == "a"
+    assert isinstance(error, BrokenProcessPool)
 
 
 @pytest.mark.timeout(600)  # a cluster, and three processes that load torch

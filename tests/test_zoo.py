@@ -80,7 +80,7 @@ def test_embedding_that_a_space_has_not(toy_zoo: Path) -> None:
     change(toy_zoo, lambda data: data["embeddings"].remove(data["embeddings"][0]))
     with pytest.raises(UnknownName, match="'imdb' has no embedding in space 'tiny-bert/lora'") as caught:
         Zoo.open(toy_zoo).embedding("imdb")
-    assert caught.value.hint == "it is in: tiny-bert/prompt"
+    assert caught.value.hint == "it is elsewhere: --space tiny-bert/prompt"
 
 
 def test_a_missing_file(toy_zoo: Path) -> None:

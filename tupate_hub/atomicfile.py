@@ -34,9 +34,9 @@ def told_in_one_sentence(target: Path) -> Iterator[None]:
             raise TupateHubError(
                 f"{target} lies on a read-only disk.", hint="choose another place: --to DIR"
             ) from error
-        if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG):
+        if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ENOENT):
             raise TupateHubError(
-                f"{target} cannot be written: {error.strerror}.", hint="choose another place"
+                f"{target} cannot be written: {error.strerror}.", hint="choose another place: --to DIR"
             ) from error
         raise WorkFailed(
             f"{target} was not written: {error.strerror or error}.", hint="choose another place"
@@ -44,14 +44,21 @@ def told_in_one_sentence(target: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def alone(folder: Path, *, patient: bool = True) -> Iterator[None]:
     """Keep out whoever else asks for the same folder on this machine, where the system has file locks.
 
     A folder that is made for it goes again if it stays empty.
+
+    Raises
+    ------
+    WorkFailed
+        When another is in the folder and one is not `patient`.
+    TupateHubError
+        When the folder cannot be made.
     """
     made = not folder.exists()
     with told_in_one_sentence(folder):
-        handle = _lock(folder)
+        handle = _lock(folder, patient)
     try:
         yield
     finally:
@@ -62,7 +69,7 @@ def alone(folder: Path) -> Iterator[None]:
             os.close(handle)
 
 
-def _lock(folder: Path) -> int | None:
+def _lock(folder: Path, patient: bool) -> int | None:
     while True:
         folder.mkdir(parents=True, exist_ok=True)
         try:
@@ -73,8 +80,13 @@ def _lock(folder: Path) -> int | None:
             return None
         except FileNotFoundError:
             continue
-        with contextlib.suppress(OSError):  # some network disks have no locks
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX if patient else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            raise WorkFailed(f"Another process is at work in {folder}.", hint="wait until it has ended") from None
+        except OSError:  # some network disks have no locks
+            pass
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(handle), folder.stat()):
                 return handle

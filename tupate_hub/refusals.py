@@ -31,7 +31,8 @@ def unreachable(location: Location, file: str, endpoint: str, offline: bool) -> 
         )
     return NotAvailableOffline(
         f"{what} is not in the cache, and {endpoint} cannot be reached.",
-        hint="type the command again with a network, or leave out --registry for the bundled zoo",
+        hint="type the command again with a network"
+        + (", or leave out --registry for the bundled zoo" if location.kind == "dataset" else ""),
     )
 
 

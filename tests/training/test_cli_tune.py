@@ -20,6 +20,7 @@ from test_docs import fields, section
 from toys import BAD, GOOD, filler
 
 from tupate_hub import Zoo
+from tupate_hub.atomicfile import alone
 from tupate_hub.cli import tune as cli_tune
 from tupate_hub.embedding import read_embedding
 from tupate_hub.training.model import base_sha256
@@ -315,6 +316,12 @@ def test_without_torch_it_says_what_to_install(
         (("--to", "hf://datasets/acme/zoo"), "on the Hub"),
         (("--task", "moments"), "a file of the registry's own"),
         (("--lr", "1e30"), "The loss of reviews is"),
+        (("--lr", "nan"), "nan is no learning rate"),
+        (("--set", "r=100000"), "wider than the base model"),
+        (("--budget", "2%", "--set", "r=4"), "A budget chooses r itself"),
+        (("--budget", "0.00001%"), "lora has at least"),
+        (("--to", "reviews.csv/zoo"), "cannot be written"),
+        (("--start-from", "reviews.csv"), "is a placeholder of 11 bytes"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_a_way_out(
@@ -326,9 +333,11 @@ def test_a_mistake_is_one_sentence_and_a_way_out(
         arguments[-1] == "mps" and torch.backends.mps.is_available()
     ):
         pytest.skip("this machine has the device")
+    (here / "reviews.csv").write_text("text,label\n")
     result = train(*arguments)
     assert result.code in (1, 2) and result.out == ""
     assert says in result.err
+    assert "\n  " in result.err  # what to do instead
     assert "Traceback" not in result.err
     assert not (here / "tupate-zoo" / "registry.json").exists()
 
@@ -340,6 +349,17 @@ def test_bad_rows_are_told_before_anything_is_tuned(train: Any, here: Path) -> N
     assert (result.code, result.out) == (2, "")
     assert "line 3" in result.err
     assert not (here / "tupate-zoo").exists()
+
+
+def test_a_run_that_another_process_makes_is_refused(train: Any, here: Path) -> None:
+    first = train("--json")
+    assert first.code == 0, first.err
+    (folder,) = (here / "tupate-zoo" / "runs").glob("*/lora/reviews")
+    with alone(folder):
+        result = train("--force")
+    assert (result.code, result.out) == (1, "")
+    assert f"Another process is at work in {folder.relative_to(here)}" in result.err
+    assert train("--force").code == 0
 
 
 # --- killed ----------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 import pytest
 
 from tupate_hub.errors import FormatError
-from tupate_hub.training.columns import ROLES, choice_columns, guess_columns, parsed
+from tupate_hub.training.columns import ROLES, choice_columns, guess_columns, lacks_header
 from tupate_hub.training.dataset import KINDS
 from tupate_hub.training.table import Table
 
@@ -108,13 +108,15 @@ def test_a_named_label_is_no_text():
         (AMOUNTS, "regression"),
         ([0.5, 1, 2.25], "regression"),
         (["0.5", "nan", "", "1.5"], "regression"),
+        (["0", "1", "1.0"], "classification"),
+        ([0, 1, None], "classification"),
     ],
 )
 def test_labels_tell_the_kind(labels, kind):
     assert guessed(text=TEXTS, label=labels).kind == kind
 
 
-@pytest.mark.parametrize("labels", [["0", "1"], [1, 2, 3, 4, 5], ["1", ""], [1.0, 2.0]])
+@pytest.mark.parametrize("labels", [["0", "1", "2"], [1, 2, 3, 4, 5], ["1", ""], [1.0, 2.0]])
 def test_whole_numbers_may_be_either(labels):
     with pytest.raises(FormatError, match=r"'label' of a\.csv holds whole numbers") as caught:
         guessed(text=TEXTS, label=labels)
@@ -143,6 +145,11 @@ CONTEXTS = [f"in the year {n} it was so" for n in range(20)]
         [{"text": ["x"], "answer_start": [3]}],
         ['{"text": ["x"], "answer_start": [3]}'],
         [["it was", "so"]],
+        [[{"text": "x", "answer_start": 3}]],
+        [[{"text": "it was"}]],
+        ["{'text': ['x'], 'answer_start': [3]}"],
+        [[{"text": "x", "answer_start": 3}], [], []],  # SQuAD 2: most have none
+        ["in the year", "", ""],
     ],
 )
 def test_questions_on_a_context(answers):
@@ -268,18 +275,46 @@ def test_a_hostile_column_name_is_shown_without_its_escapes():
     assert len(caught.value.message) < 200
 
 
+@pytest.mark.parametrize(("where", "to"), [("a.tsv", "a.conll"), ("b.c.tsv.gz", "b.c.conll.gz")])
+def test_one_word_a_line_is_no_table(where, to):
+    rows = [{"Reminder": word, "O": tag} for word, tag in (("in", "O"), ("York", "B-place"))]
+    words = Table(where, "line", ("Reminder", "O"), rows, (2, 3), {})
+    with pytest.raises(FormatError, match="no header, but a word and its tag on each line") as caught:
+        guess_columns(words)
+    assert caught.value.hint == f"cp {where} {to}"
+
+
+def test_a_column_of_that_name_is_no_tag():
+    assert guessed(text=TEXTS, O=CLASSES).columns == {"text": "text", "label": "O"}
+
+
+# ---- files without a header ------------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize(
-    ("cell", "value"),
+    "columns",
     [
-        ('["a", 1]', ["a", 1]),
-        (' {"a": 1}', {"a": 1}),
-        ("[a]", "[a]"),
-        ("[" * 100_000, "[" * 100_000),
-        ("a", "a"),
-        (3, 3),
-        (["a"], ["a"]),
-        (None, None),
+        {"a text of far too many letters for the name of a column": TEXTS, "praise": CLASSES},
+        {"so good, it hurts": TEXTS, "praise": CLASSES},
+        {"bad film": TEXTS, "good": CLASSES},  # a label that others have too
+        {"bad film": TEXTS, "1": [" 1", "0"]},
     ],
 )
-def test_cells_that_hold_json(cell, value):
-    assert parsed(cell) == value
+def test_names_that_look_like_a_row(columns):
+    assert lacks_header(table(**columns))
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"text": TEXTS, "label": CLASSES},
+        {"Kundenkommentar": TEXTS, "Bewertung (1=gut)": CLASSES},
+        {"comment": TEXTS, "How satisfied are you with our service, all in all?": CLASSES},
+        {"id": TEXTS, "good": CLASSES},
+        {"0": TEXTS, "1": ["0", "1"]},  # as pandas names columns that have no names
+        {"": TEXTS, "what was said": TEXTS, "tone": ["", "x"]},
+        {"why it was so": TEXTS, "A": ["A"], "B": ["B"]},
+    ],
+)
+def test_names_that_look_like_names(columns):
+    assert not lacks_header(table(**columns))

@@ -104,7 +104,7 @@ def test_adapter_and_head_load_in_the_library_and_compute_the_same(zoo, runs, ba
     state = {key: torch.tensor(array) for key, array in {**result.tensors, **result.head}.items()}
     mine.load_state_dict(state, strict=False)
     batch = collate(encode(tokenizer, data.kind, data.validation[:4], 32), tokenizer.pad_token_id)
-    inputs = {key: batch[key] for key in ("input_ids", "token_type_ids", "attention_mask")}
+    inputs = {key: values for key, values in batch.items() if key in tokenizer.model_input_names}
     with torch.no_grad():
         ours, theirs = mine.eval()(**inputs), model.eval()(**inputs)
     for key in ("logits", "start_logits", "end_logits"):

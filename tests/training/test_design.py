@@ -21,6 +21,7 @@ from tupate_hub.training.design import (
     evaluate,
     for_budget,
     parse_budget,
+    require_modest,
     rows_of,
 )
 from tupate_hub.training.methods import METHODS, get_method
@@ -274,7 +275,7 @@ def test_half_a_percent_of_minilm(name, settings):
     assert budget.share == budget.parameters / MINILM_PARAMETERS <= 0.005
 
 
-@given(st.sampled_from(SIZED), st.floats(1e-7, 0.08))
+@given(st.sampled_from(SIZED), st.floats(0.002, 0.08))
 def test_a_budget_is_met_from_below_by_the_largest_size(name, share):
     budget = for_budget(name, share, MINILM_PARAMETERS, MINILM)
     (size,) = {value for key, value in budget.settings.items() if key in SIZES}
@@ -282,15 +283,32 @@ def test_a_budget_is_met_from_below_by_the_largest_size(name, share):
     allowed = share * MINILM_PARAMETERS
     assert budget.parameters == count(name, budget.settings, MINILM)
     assert size >= 1
-    assert budget.parameters <= allowed or size == 1
+    assert budget.parameters <= allowed
     assert count(name, larger, MINILM) > allowed or size == MINILM["hidden_size"]
 
 
 @pytest.mark.parametrize("name", SIZED)
-def test_a_budget_too_small_for_anything_says_what_it_came_to(name):
-    budget = for_budget(name, 1e-9, MINILM_PARAMETERS, MINILM)
-    assert {value for key, value in budget.settings.items() if key in SIZES} == {1}
-    assert budget.share > 1e-9
+def test_a_budget_too_small_for_anything_is_refused_with_one_that_is_not(name):
+    with pytest.raises(FormatError, match=f"{name} has at least") as caught:
+        for_budget(name, 1e-9, MINILM_PARAMETERS, MINILM)
+    enough = parse_budget(caught.value.hint.removeprefix("--budget "))
+    assert for_budget(name, enough, MINILM_PARAMETERS, MINILM).share <= enough
+
+
+def test_a_budget_and_a_size_exclude_each_other():
+    with pytest.raises(FormatError, match="chooses r itself"):
+        for_budget("lora", 0.005, MINILM_PARAMETERS, MINILM, {"r": 4})
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"), [("lora", {"r": 385}), ("prefix", {"tokens": 10**6}), ("mam", {"r": 385})]
+)
+def test_sizes_beyond_the_width_of_the_model_are_refused(name, settings):
+    with pytest.raises(FormatError, match="wider than the base model, which has 384") as caught:
+        require_modest(get_method(name, **settings), MINILM)
+    ((size, _),) = settings.items()
+    assert caught.value.hint == f"--set {size}={get_method(name).settings[size]}"
+    require_modest(get_method(name, **dict.fromkeys(settings, 384)), MINILM)
 
 
 def test_a_bottleneck_grows_no_wider_than_the_model():

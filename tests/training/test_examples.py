@@ -1,5 +1,6 @@
 """Examples: cells of every form that people write them in, and what is wrong with a row, kind by kind."""
 
+import dataclasses
 import math
 
 import pytest
@@ -14,6 +15,7 @@ from tupate_hub.training.examples import (
     part_of,
     read_examples,
 )
+from tupate_hub.training.faults import Fault
 from tupate_hub.training.table import Table
 
 
@@ -60,6 +62,19 @@ def test_names_of_classes(labels, names):
     examples, _, faults, found = read("classification", texts(*labels))
     assert (found, faults) == (names, [])
     assert {example["label"] for example in examples} == set(range(len(names)))
+
+
+@pytest.mark.parametrize(
+    "labels", [("True", "FALSE", "true", " False "), ("TRUE", False, True, "false"), ("True", "False", "True", "False")]
+)
+def test_truth_is_two_classes_however_it_is_written(labels):
+    examples, _, faults, names = read("classification", texts(*labels))
+    assert (names, faults) == (("false", "true"), [])
+    assert [example["label"] for example in examples] == [int(str(label).strip().lower() == "true") for label in labels]
+
+
+def test_truth_among_other_labels_is_a_label():
+    assert read("classification", texts("True", "true", "maybe"))[3] == ("True", "maybe", "true")
 
 
 def test_declared_names_keep_their_order():
@@ -140,6 +155,19 @@ def test_characters_that_were_lost_before_are_a_warning():
     assert faults == ["a.csv, line 3: has \ufffd where a character was lost"]
 
 
+def test_a_warning_on_the_file_hides_no_lost_character():
+    table = table_of([{"text": "caf\ufffd", "label": "a"}, {"text": "b", "label": "b"}])
+    guess = guess_columns(table, "classification")
+    for error in (True, False):
+        told = dataclasses.replace(table, faults=(Fault("looks odd", "a.csv", error=error),))
+        faults = read_examples(Reader(told, guess, ("a", "b")))[2]
+        assert (
+            [str(fault) for fault in faults] == []
+            if error
+            else ["a.csv, line 2: has \ufffd where a character was lost"]
+        )
+
+
 # ---- regression ------------------------------------------------------------------------------------------------------
 
 
@@ -188,6 +216,20 @@ def asked(**fields):
         ({"answer": None, "answer_start": -1}, [], []),
         ({"answers": {"text": [], "answer_start": []}}, [], []),
         ({"answers": []}, [], []),
+        (
+            {"answers": [{"text": "in May", "answer_start": 9}, {"text": "May", "answer_start": 12}]},
+            ["in May", "May"],
+            [9, 12],
+        ),
+        ({"answers": '[{"text": "May", "answer_start": 12}]'}, ["May"], [12]),
+        ({"answers": [{"text": "May"}]}, ["May"], [12]),
+        ({"answers": "{'text': ['May', 'June'], 'answer_start': [12, 29]}"}, ["May", "June"], [12, 29]),
+        (
+            {"answers": "{'text': array(['May'], dtype=object), 'answer_start': array([12], dtype=int32)}"},
+            ["May"],
+            [12],
+        ),
+        ({"answers": "{'text': [], 'answer_start': []}"}, [], []),
     ],
 )
 def test_answers(fields, texts_, starts):
@@ -209,6 +251,9 @@ def test_answers(fields, texts_, starts):
         ({"answer": "June.", "answer_start": -5}, "at its answer_start"),
         ({"answer": "rains", "answer_start": "soon"}, "at its answer_start"),
         ({"answers": {"text": ["May", "July"], "answer_start": [12, 29]}}, "at its answer_start"),
+        ({"answers": [{"text": "May", "answer_start": 13}]}, "at its answer_start"),
+        ({"answers": [{"text": "July"}]}, "in its context"),
+        ({"answers": "{'text': ['May'], 'answer_start': [12]"}, "in its context"),  # is not closed
     ],
 )
 def test_answers_that_do_not_stand_in_the_context(fields, where):
@@ -315,6 +360,8 @@ def test_neither_context_nor_question():
         (["in", "New", "York"], ["O", "B-place", "I-place"]),
         ("in New York", "O B-place I-place"),
         ('["in", "New", "York"]', '["O", "B-place", "I-place"]'),
+        ("['in', 'New', 'York']", "['O', 'B-place', 'I-place']"),
+        ("['in' 'New'\n 'York']", "['O' 'B-place' 'I-place']"),
     ],
 )
 def test_tagged_words(tokens, tags):
@@ -322,6 +369,13 @@ def test_tagged_words(tokens, tags):
     assert names == ("O", "B-place", "I-place")
     assert examples == [{"tokens": ["in", "New", "York"], "tags": [0, 1, 2]}]
     assert faults == []
+
+
+def test_numbers_for_tags_that_are_told_elsewhere():
+    table = table_of([{"tokens": ["a", "b"], "tags": [0, 3]}, {"tokens": ["a"], "tags": []}])
+    guess = guess_columns(table, "token_classification")
+    _, _, faults = read_examples(Reader(table, guess, label_names([table], guess), tags_are_numbers=True))
+    assert [str(fault) for fault in faults] == ["a.csv, line 3: has another number of tags than of tokens"]
 
 
 def test_there_is_always_an_o():

@@ -155,10 +155,12 @@ def test_what_has_no_classes_is_refused(base, load, name):
     assert "--head labels" in caught.value.hint
 
 
-@pytest.mark.parametrize("names", [("good", "GOOD"), ("good", "--"), ("a_b", "a b")])
+@pytest.mark.parametrize(
+    "names", [("good", "GOOD"), ("good", "--"), ("a_b", "a b"), ("0", "1"), ("\U0001f44d", "\U0001f44e")]
+)
 def test_names_that_do_not_differ_are_refused(base, data, tokenizer, names):
     model = build_model(base, data, get_method("lora"), 0)
-    with pytest.raises(FormatError, match="do not read differently"):
+    with pytest.raises(FormatError, match="no words that the model can tell apart"):
         LabelScorer(model, tokenizer, dataclasses.replace(data, label_names=names))
 
 

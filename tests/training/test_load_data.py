@@ -144,11 +144,11 @@ def test_regression(write):
 
 
 def test_whole_numbers_need_a_kind(write):
-    path = write("a.csv", [{"text": f"t {n}", "label": n % 2} for n in range(60)])
+    path = write("a.csv", [{"text": f"t {n}", "label": n % 3} for n in range(60)])
     with pytest.raises(FormatError, match="whole numbers") as caught:
         load_data(path)
     assert "--kind" in caught.value.hint
-    assert load_data(path, kind="classification").data.label_names == ("0", "1")
+    assert load_data(path, kind="classification").data.label_names == ("0", "1", "2")
     assert load_data(path, kind="regression").data.metric == "pearson_and_spearman"
 
 

@@ -219,6 +219,17 @@ def test_since_is_the_first_step_of_the_last_winner(rankings, since):
     assert Recommendation(looks, 2, 100).since == since
 
 
+@pytest.mark.parametrize(
+    ("notes", "start"),
+    [([(), ()], "a"), ([("same data",), ()], "b"), ([("weak",), ("tie",)], "b"), ([("weak",), ("same data",)], "a")],
+)
+def test_the_start_is_the_first_that_is_no_copy_and_has_learned(notes, start):
+    one = look(1, "a", "b")
+    neighbors = [dataclasses.replace(of, notes=said) for of, said in zip(one.ranking.neighbors, notes, strict=True)]
+    ranking = dataclasses.replace(one.ranking, neighbors=tuple(neighbors))
+    assert Recommendation((dataclasses.replace(one, ranking=ranking),), 2, 40).start.task == start
+
+
 def test_close_are_those_whose_interval_reaches_the_first_score():
     last = look(1, "a", "b", "c", "d", intervals=[(0.9, 1.1), (0.4, 1.0), (0.1, 0.99), None])
     assert Recommendation((last,), 4, 100).close == ("b",)

@@ -125,7 +125,7 @@ def test_the_header_has_the_run_s_figures(load, tuned, record):
     assert training["steps"] == REGIME.steps
     assert training["best_step"] in (10, 20, 30, 40)
     assert (training["train_examples"], training["validation_examples"]) == (len(data.train), len(data.validation))
-    assert training["examples_seen"] == REGIME.steps * REGIME.batch_size
+    assert 0 < REGIME.steps * REGIME.batch_size - training["examples_seen"] < REGIME.batch_size  # a pass ends in few
     for name in ("batch_size", "learning_rate", "seed", "init_seed", "precision", "max_length", "head_factor"):
         assert training[name] == getattr(REGIME, name)
     assert training["seconds"] > 0 and training["final_loss"] > 0

@@ -198,11 +198,11 @@ def labelled(*labels):
 @pytest.mark.parametrize(
     ("metric", "labels", "rule", "value"),
     [
-        ("accuracy", (0, 2, 2, 1), "always 2", 1 / 2),
-        ("matthews_correlation", (0, 0, 1), "always 0", 0),
-        ("f1_answer", (0, 0, 1), "always 1", 2 * 1 / (2 * 1 + 2)),
-        ("accuracy_and_f1", (0, 1, 1), "always 1", (2 / 3 + 4 / 5) / 2),
-        ("macro_recall", (0, 0, 1), "always 0", 1 / 2),
+        ("accuracy", (0, 2, 2, 1), "always c", 1 / 2),
+        ("matthews_correlation", (0, 0, 1), "always a", 0),
+        ("f1_answer", (0, 0, 1), "always b", 2 * 1 / (2 * 1 + 2)),
+        ("accuracy_and_f1", (0, 1, 1), "always b", (2 / 3 + 4 / 5) / 2),
+        ("macro_recall", (0, 0, 1), "always a", 1 / 2),
     ],
 )
 def test_the_baseline_of_classes_is_the_best_constant(metric, labels, rule, value):

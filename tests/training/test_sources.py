@@ -101,6 +101,50 @@ def test_a_dataset_of_the_hub_needs_the_extra(monkeypatch):
     assert caught.value.hint == "pip install 'tupate-hub[data]'"
 
 
+# ---- first lines that are rows ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv", '"a film of rare beauty, and long",good\nbad,bad\n'),
+        ("a.tsv", "a film\tgood\nfine\tgood\nso so\tbad\n"),
+    ],
+)
+def test_a_file_without_a_header_is_a_warning(tmp_path, name, content):
+    (tmp_path / name).write_text(content)
+    (fault,) = read_source(str(tmp_path / name)).tables["train"].faults
+    assert str(fault).startswith(
+        f"{name}: the first line was taken for the names of columns, but looks like a row: 'a film"
+    )
+    assert not fault.error
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("a.csv", ROWS), ("a.jsonl", '{"a film of rare beauty, and long": "x", "good": "good"}\n')]
+)
+def test_a_file_with_names_has_no_warning(tmp_path, name, content):
+    (tmp_path / name).write_text(content)
+    assert read_source(str(tmp_path / name)).tables["train"].faults == ()
+
+
+def test_each_split_s_header_is_looked_at(folder):
+    place = folder("train.csv", "dev.csv")
+    (place / "dev.csv").write_text('"a film of rare beauty, and long",good\nbad,bad\n')
+    found = read_source(str(place)).tables
+    assert (len(found["train"].faults), len(found["validation"].faults)) == (0, 1)
+
+
+def test_a_folder_of_a_corpus(tmp_path):
+    for name in ("train.conll", "dev.bio"):
+        (tmp_path / name).write_text("Paris B-place\n")
+    tables = read_source(str(tmp_path)).tables
+    assert [(split, table.columns) for split, table in tables.items()] == [
+        ("train", ("tokens", "tags")),
+        ("validation", ("tokens", "tags")),
+    ]
+
+
 # ---- with the `datasets` library, which takes a folder of the same relative name for the Hub's dataset ----------------
 
 

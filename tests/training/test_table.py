@@ -201,6 +201,56 @@ def test_a_list_that_is_no_json_is_refused(read, text):
     assert "one object a line" in caught.value.hint
 
 
+# ---- corpora ---------------------------------------------------------------------------------------------------------
+
+SQUAD = {
+    "version": "v2.0",
+    "data": [
+        {"title": "rain", "paragraphs": [{"context": "It rains in May.", "qas": [
+            {"id": "1", "question": "When?", "answers": [{"text": "May", "answer_start": 12}], "is_impossible": False},
+            {"id": "2", "question": "Why?", "answers": [], "is_impossible": True},
+        ]}]},
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+@pytest.mark.parametrize("name", ["train-v2.0.json", "a.jsonl", "a.json.gz"])
+def test_squad(read, name, indent):
+    content = json.dumps(SQUAD, indent=indent).encode("utf-8-sig")
+    table = read(name, gzip.compress(content) if name.endswith("gz") else content)
+    assert (table.where, table.unit, table.columns) == (name, "row", ("context", "question", "answers"))
+    assert [(row["question"], row["answers"]) for row in table.rows] == [
+        ("When?", [{"text": "May", "answer_start": 12}]),
+        ("Why?", []),
+    ]
+    assert (list(table.numbers), table.faults) == ([1, 2], ())
+
+
+def test_one_object_that_is_no_squad_is_one_row(read):
+    assert read("a.json", '{"data": "x"}').rows == [{"data": "x"}]
+
+
+def test_squad_without_questions_has_no_rows(read):
+    with pytest.raises(FormatError, match="has no rows"):
+        read("a.json", '{"data": [{"paragraphs": []}]}')
+
+
+@pytest.mark.parametrize("name", ["a.conll", "a.bio", "a.IOB", "a.conll.gz"])
+def test_conll(read, name):
+    content = b"\xef\xbb\xbfin O\nParis B-place\n\nyes O\n"
+    table = read(name, gzip.compress(content) if name.endswith("gz") else content)
+    assert (table.where, table.unit, table.columns) == (name, "line", ("tokens", "tags"))
+    assert [row["tokens"] for row in table.rows] == [["in", "Paris"], ["yes"]]
+    assert list(table.numbers) == [1, 4]
+
+
+def test_conll_that_is_no_utf_8(read):
+    assert sentences(read("a.conll", b"in O\ncaf\xe9 O\n")) == [
+        "a.conll, line 2: the encoding is broken: this is not UTF-8 text"
+    ]
+
+
 # ---- Parquet ---------------------------------------------------------------------------------------------------------
 
 
@@ -279,7 +329,14 @@ def test_other_suffixes_are_refused(read, name):
 
 @pytest.mark.parametrize(
     ("name", "content"),
-    [("a.csv", ""), ("a.csv.gz", ""), ("a.csv", "text,label\n"), ("a.jsonl", "\n"), ("a.json", "[]")],
+    [
+        ("a.csv", ""),
+        ("a.csv.gz", ""),
+        ("a.csv", "text,label\n"),
+        ("a.jsonl", "\n"),
+        ("a.json", "[]"),
+        ("a.conll", "\n"),
+    ],
 )
 def test_a_file_without_rows_is_refused(read, name, content):
     with pytest.raises(FormatError, match="has no rows"):
@@ -295,7 +352,7 @@ def test_a_file_that_is_gone_is_refused(tmp_path):
 
 
 @given(raw=st.binary(max_size=200) | st.text('",;\t\n\r\0ab[]{}: 1', max_size=200).map(str.encode))
-@pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "json", "csv.gz"])
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "json", "conll", "csv.gz"])
 def test_any_bytes_are_a_table_or_are_refused(tmp_path_factory, suffix, raw):
     path = tmp_path_factory.mktemp("fuzz") / f"a.{suffix}"
     path.write_bytes(raw)

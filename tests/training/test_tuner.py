@@ -1,8 +1,10 @@
 """Tuner: every kind of task is learned, a killed run goes on as if nothing had happened, and the score fits the file."""
 
 import dataclasses
+import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from toys import LAYERS, REGIME, TASKS, WIDTH
+from toys import LAYERS, REGIME, TASKS, VOCABULARY, WIDTH
 
-from tupate_hub.errors import TupateHubError, WorkFailed
+from tupate_hub.errors import FormatError, TupateHubError, WorkFailed
 from tupate_hub.training.dataset import TaskData, load_task
 from tupate_hub.training.features import encode
 from tupate_hub.training.methods import get_method
@@ -439,3 +441,131 @@ def test_the_real_base_model_gives_twelve_blocks():
         embedding.facts["architecture"].items()
         >= {"model_type": "bert", "hidden_size": 384, "num_hidden_layers": 6}.items()
     )
+
+
+# ---- targets of any size, base models of other types -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("factor", "shift"), [(1.0, 2000.0), (1000.0, 0.0), (0.001, -7.0)])
+def test_targets_are_learned_in_any_unit(run, load, factor, shift):
+    def moved(examples):
+        return [{**example, "label": example["label"] * factor + shift} for example in examples]
+
+    plain = load("toy_numbers")
+    parts = {part: moved(getattr(plain, part)) for part in ("train", "held_out", "validation")}
+    data = dataclasses.replace(plain, **parts)
+    assert (plain.center, plain.spread) == (0.0, 1.0)
+    assert data.spread == pytest.approx(np.std([example["label"] for example in data.train]))
+    result = run(data=data)
+    assert result.facts["scores"]["primary"] > 0.7
+    assert result.facts["final_loss"] < 1  # in units of the spread
+
+
+def test_the_head_predicts_the_targets_themselves(run, load, base, tokenizer):
+    plain = load("toy_numbers")
+    parts = {
+        part: [{**example, "label": example["label"] * 100 + 2000} for example in getattr(plain, part)]
+        for part in ("train", "held_out", "validation")
+    }
+    data = dataclasses.replace(plain, **parts)
+    result = run(data=data, base_model=base)
+    model = build_model(base, plain, LORA, 0)  # one that knows nothing of the unit
+    state = {name: torch.from_numpy(array) for name, array in {**result.tensors, **result.head}.items()}
+    model.load_state_dict(state, strict=False)
+    features = encode(tokenizer, "regression", data.validation, 32)
+    guesses = predict(model, plain, data.validation, features, tokenizer.pad_token_id)
+    assert score(data.metric, gold_labels(data, data.validation), guesses) == pytest.approx(
+        result.facts["scores"], abs=1e-4
+    )
+    assert 1900 < np.mean(guesses) < 2400
+
+
+@pytest.fixture(scope="module")
+def of_type(base, tmp_path_factory):
+    """`of_type(config)` is a base model of random weights with the toy tokenizer."""
+
+    def make(config):
+        from transformers import AutoModel
+
+        folder = tmp_path_factory.mktemp(config.model_type)
+        for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"):
+            (folder / name).write_bytes((base / name).read_bytes())
+        torch.manual_seed(1)
+        AutoModel.from_config(config).save_pretrained(str(folder))
+        return folder
+
+    return make
+
+
+def distilbert():
+    from transformers import DistilBertConfig
+
+    return DistilBertConfig(
+        vocab_size=len(VOCABULARY), dim=32, n_layers=2, n_heads=2, hidden_dim=48, max_position_embeddings=64
+    )
+
+
+@pytest.mark.parametrize("method", ["lora", "prefix", "bitfit", "prompt", "adapter", "mam", "ia3"])
+def test_a_base_model_that_names_its_dropout_otherwise(run, of_type, method):
+    result = run(method=get_method(method), base_model=of_type(distilbert()), steps=3, evaluations=1)
+    assert result.facts["architecture"]["model_type"] == "distilbert"
+    assert all(np.isfinite(array).all() for array in result.tensors.values())
+
+
+def test_no_dropout_is_left_whatever_the_configuration_calls_it(base, load, of_type):
+    from transformers import BertConfig
+
+    config = BertConfig.from_pretrained(str(base), classifier_dropout=0.3, hidden_dropout_prob=0.2)
+    for folder in (of_type(config), of_type(distilbert())):
+        model = build_model(folder, load("toy_classes"), LORA, 0)
+        assert {one.p for one in model.modules() if isinstance(one, torch.nn.Dropout)} == {0.0}
+
+
+def test_a_base_model_that_the_library_does_not_know_is_refused(run, of_type):
+    from transformers import MobileBertConfig
+
+    sizes = {"hidden_size": 32, "intermediate_size": 32, "embedding_size": 32, "true_hidden_size": 32}
+    config = MobileBertConfig(vocab_size=len(VOCABULARY), num_hidden_layers=1, num_attention_heads=2, **sizes)
+    with pytest.raises(FormatError, match="cannot be loaded to be tuned") as caught:
+        run(base_model=of_type(config), steps=1)
+    assert caught.value.hint == "take another --base"
+
+
+def test_a_base_model_without_a_padding_token_is_refused(run, base, tmp_path):
+    shutil.copytree(base, tmp_path / "base")
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        written = json.loads((tmp_path / "base" / name).read_text())
+        del written["pad_token"]
+        (tmp_path / "base" / name).write_text(json.dumps({**written, "tokenizer_class": "PreTrainedTokenizerFast"}))
+    with pytest.raises(FormatError, match="has no padding token"):
+        run(base_model=tmp_path / "base", steps=1)
+
+
+# ---- whose checkpoint it is ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("change", ["metric", "held_out"])
+def test_a_checkpoint_of_a_task_that_was_scored_or_cut_otherwise_is_none(base, load, tmp_path, change):
+    data, file = load("toy_classes"), tmp_path / "checkpoint.pt"
+    with pytest.raises(Killed):
+        tune(base, data, LORA, regime(), checkpoint=file, progress=Steps(25))
+    assert file.exists()
+    other = {"metric": "macro_f1"} if change == "metric" else {"held_out": data.held_out[:-1]}
+    for changed, first in (({}, 20), (other, 0)):
+        steps = Steps(0)
+        with pytest.raises(Killed):
+            tune(base, dataclasses.replace(data, **changed), LORA, regime(), checkpoint=file, progress=steps)
+        assert steps.given[0][0] == first
+
+
+def test_a_run_that_goes_on_says_so_and_counts_the_examples_before(base, load, tmp_path, tuned):
+    data, file, said = load("toy_classes"), tmp_path / "checkpoint.pt", []
+    with pytest.raises(Killed):
+        tune(base, data, LORA, regime(), checkpoint=file, progress=Steps(25))
+    result = tune(base, data, LORA, regime(), checkpoint=file, report=said.append)
+    assert said[0] == "toy_classes: going on after step 20/40"
+    whole, rest = divmod(len(data.train), REGIME.batch_size)
+    assert rest  # so that the last batch of each pass is smaller
+    passes = REGIME.steps // (whole + 1)
+    assert passes * len(data.train) <= result.facts["examples_seen"] < REGIME.steps * REGIME.batch_size
+    assert result.facts["examples_seen"] == tuned("toy_classes").facts["examples_seen"]

@@ -5,8 +5,11 @@ from __future__ import annotations
 import difflib
 import io
 import os
+import shlex
 import sys
+from collections.abc import Sequence
 from importlib import import_module
+from itertools import pairwise
 from typing import Any
 
 import click
@@ -97,7 +100,7 @@ def run(arguments: list[str] | None = None) -> int:
     try:
         result: Any = app.main(args=given or ["--help"], prog_name="tupate-hub", standalone_mode=False)
     except TupateHubError as error:
-        output.error(error.message, error.hint)
+        output.error(error.message, _about_the_same_registry(error.hint, given))
         return error.exit_code
     except click.ClickException as error:
         output.error(error.format_message(), _usage_hint(error))
@@ -109,6 +112,19 @@ def run(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return result if isinstance(result, int) else 0
+
+
+def _about_the_same_registry(hint: str, given: Sequence[str]) -> str:
+    """A hint that is a command gets the --registry of the command that failed, if it takes one."""
+    program, _, rest = hint.partition(" ")
+    verb = rest.partition(" ")[0]
+    named = [one.partition("=")[2] for one in given if one.startswith("--registry=")]
+    named += [value for name, value in pairwise(given) if name == "--registry"]
+    if program != "tupate-hub" or verb not in VERBS or "--registry" in rest or not named:
+        return hint
+    command = app.get_command(click.Context(app), verb)
+    takes = command is not None and any(option.name == "registry" for option in command.params)
+    return f"{hint} --registry {shlex.quote(named[-1])}" if takes else hint
 
 
 def _usage_hint(error: click.ClickException) -> str:

@@ -71,7 +71,7 @@ def recommend_command(data: str, **options: Any) -> None:
 
 def _command(data: str, loaded: Loaded, found: Recommendation, options: Mapping[str, Any]) -> str:
     """The command line that starts from the first of the recommended tasks."""
-    words = ["tupate-hub", "train", data, "--start-from", found.ranking.neighbors[0].task]
+    words = ["tupate-hub", "train", data, "--start-from", found.start.task]
     if not (Path(data) / "tasks.json").is_file():  # which says what they are
         words += ["--kind", loaded.data.kind]
         for role, name in loaded.columns.items():
@@ -141,6 +141,8 @@ def _print_recommendation(found: Recommendation, command: str) -> None:
         f"after {last.step} of {found.steps} steps and {last.seconds:.0f} s {state}: {best} is first since step "
         f"{found.since}, and {found.agreement:.0%} of the first {found.k} were there in the rankings before"
     )
+    if found.start.task != best:
+        output.note(f"{found.start.task} is the first to start from: look at the notes of those before it")
     if found.close:
         output.note(f"not told apart from {best}: {', '.join(found.close)}")
     output.note(f"  {command}")

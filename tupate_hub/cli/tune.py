@@ -8,6 +8,7 @@ from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
 from logging import ERROR, getLogger
+from math import isfinite
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -62,10 +63,12 @@ def data_options(function: F) -> F:
 @click.option("--reparametrise", is_flag=True, help="Tune a prefix through a small network.")
 @click.option("--set", "sizes", multiple=True, metavar="NAME=VALUE", help="Of the method: r=16.")
 @click.option("--budget", metavar="SHARE", help="The method's size as a share of the base model: 0.5%.")
-@click.option("--steps", type=click.IntRange(1), help="Optimizer steps. [default: 400, at most 10 passes]")
+@click.option("--steps", type=click.IntRange(1),
+              help="Optimizer steps. [default: 400 of LoRA, 200 of others; 10 passes at most]")  # fmt: skip
 @click.option("--epochs", type=click.IntRange(1), help="Passes over the data, instead of steps.")
 @click.option("--batch-size", type=click.IntRange(1), help="Examples a step. [default: by kind]")
-@click.option("--lr", type=click.FloatRange(0, min_open=True), help="Learning rate. [default: by kind and method]")
+@click.option("--lr", type=click.FloatRange(0, min_open=True),
+              help="Learning rate; the head's moves with it. [default: by kind and method]")  # fmt: skip
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the examples' order.")
 @click.option("--precision", type=click.Choice(["bfloat16", "float32"]), default="bfloat16", show_default=True,
               help="Of the computation; results are float32.")  # fmt: skip
@@ -77,8 +80,8 @@ def data_options(function: F) -> F:
 def train_command(data: str, **options: Any) -> None:
     """Tune a task of your own and add its embedding to a registry.
 
-    DATA is a CSV, TSV, JSON lines or Parquet file, a folder of tasks (docs/data.md), or a dataset's id on the Hub. A
-    run that was killed goes on where it stopped when the same command is given again. --registry is where
+    DATA is a CSV, TSV, JSON lines, Parquet, CoNLL or SQuAD file, a folder of tasks (docs/data.md), or a dataset's id
+    on the Hub. A run that was killed goes on where it stopped when the same command is given again. --registry is where
     --start-from looks; the embedding, its early checkpoints, the adapter and its head go to --to.
 
     \b
@@ -89,7 +92,7 @@ def train_command(data: str, **options: Any) -> None:
     require_training()
     from tupate_hub.intake import open_or_start
     from tupate_hub.space import Space
-    from tupate_hub.training.delivery import deliver, name_in, refuse_taken, run_folder
+    from tupate_hub.training.delivery import deliver, name_in, refuse_taken, reserved
     from tupate_hub.training.regime import Setup
     from tupate_hub.training.tuner import tune
 
@@ -107,22 +110,24 @@ def train_command(data: str, **options: Any) -> None:
 
         start = starting_tensors(base.folder, task, method, 0, source)
         output.note(f"starting from {options['start_from']}: {source.space.method}, {len(source.blocks)} blocks")
-    checkpoint = run_folder(target, space, task.name) / "checkpoint.pt"
-    meter = output.Meter(task.name, options["as_json"])
-    result = tune(
-        base.folder,
-        task,
-        method,
-        _regime(task.kind, method, options),
-        setup=Setup(options["device"], options["head"], start),
-        checkpoint=checkpoint,
-        progress=meter.over,
-        report=meter.say,
-        pulse=meter.pulse,
-    )
     by = {"by": "tupate-hub train", **({"start_from": options["start_from"]} if source is not None else {})}
-    delivery = deliver(target, result, base.id, by)
-    checkpoint.unlink(missing_ok=True)
+    regime, setup = _regime(task.kind, method, options), Setup(options["device"], options["head"], start)
+    meter = output.Meter(task.name, options["as_json"])
+    with reserved(target, space, task.name) as folder:
+        checkpoint = folder / "checkpoint.pt"
+        result = tune(
+            base.folder,
+            task,
+            method,
+            regime,
+            setup=setup,
+            checkpoint=checkpoint,
+            progress=meter.over,
+            report=meter.say,
+            pulse=meter.pulse,
+        )
+        delivery = deliver(target, result, base.id, by)
+        checkpoint.unlink(missing_ok=True)
     _print_run(delivery, loaded, zoo, options["as_json"])
 
 
@@ -198,7 +203,7 @@ def _what_to_tune(zoo: Zoo, options: Mapping[str, Any]) -> tuple[BaseModel, Meth
 
 
 def _method(name: str, base: BaseModel, options: Mapping[str, Any]) -> Method:
-    from tupate_hub.training.design import for_budget, parse_budget
+    from tupate_hub.training.design import for_budget, parse_budget, require_modest
     from tupate_hub.training.methods import get_method
 
     settings: dict[str, Any] = {}
@@ -211,6 +216,7 @@ def _method(name: str, base: BaseModel, options: Mapping[str, Any]) -> Method:
         settings[setting] = _setting(setting, value)
     method = get_method(name, **settings)
     if options["budget"] is None:
+        require_modest(method, base.architecture())
         return method
     share = parse_budget(options["budget"])
     budget = for_budget(name, share, base.parameters(), base.architecture(), settings)
@@ -245,6 +251,8 @@ def _regime(kind: str, method: Method, options: Mapping[str, Any]) -> Any:
     if options["batch_size"]:
         changes["batch_size"] = options["batch_size"]
     if options["lr"]:
+        if not isfinite(options["lr"]):
+            raise TupateHubError(f"{options['lr']} is no learning rate.", hint="--lr 5e-4")
         changes["learning_rate"] = options["lr"]
     return regime_for(kind, method, **changes)
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 from tupate_hub.errors import FormatError
+from tupate_hub.training.cells import answers_of, is_bio, number_of, parsed
 from tupate_hub.training.faults import shown
 from tupate_hub.training.table import Row, Table
 
@@ -50,11 +51,14 @@ _PAIRS = (
     ("question", "passage"), ("query", "passage"), ("query", "document"), ("title", "body"), ("title", "content"),
 )  # fmt: skip
 
+_USUAL = {name for names in (*_NAMES.values(), *_PAIRS) for name in names} | {"id", "idx", "index", "split"}
 _ONE_CHOICE = re.compile(r"(?:(?:choice|option|ending|answer|alternative|sol|solution)_?([0-9a-h])|([a-h]))")
 _SAMPLE = 1000
 _COLUMNS_SHOWN = 20
 _MOST_CLASSES = 200
 _LONGEST_LABEL = 60
+_LONGEST_NAME = 40
+_MANY_WORDS = 4
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,7 @@ def guess_columns(table: Table, kind: str | None = None, named: Mapping[str, str
         For a role or column that is not there, a role that no column seems to play, or a kind that is not certain.
     """
     named = dict(named or {})
+    _refuse_conll(table)
     _require_known(table, kind, named)
     rows = table.rows[:_SAMPLE]
     kind = kind or _kind_by_names(table, named) or _kind_by_label(table, named, rows)
@@ -108,14 +113,33 @@ def choice_columns(guess: Guess, table: Table) -> tuple[str, ...]:
     return (whole,) if whole in table.columns else tuple(whole.split(","))
 
 
-def parsed(cell: Any) -> Any:
-    """What a cell of text says where it holds a JSON list or object, the cell itself otherwise."""
-    if isinstance(cell, str) and cell.lstrip()[:1] in ("[", "{"):
-        try:
-            return json.loads(cell)
-        except (ValueError, RecursionError):
-            return cell
-    return cell
+def lacks_header(table: Table) -> bool:
+    """Whether the names of the columns look like a row: long, whole sentences, or values that their columns have."""
+    names = [_folded(column) for column in table.columns]
+    if set(names) & _USUAL or any(_ONE_CHOICE.fullmatch(name) for name in names):
+        return False
+    if names == [str(at) for at in range(len(names))]:  # as pandas names columns that have no names
+        return False
+    values = [{str(row.get(column)).strip() for row in table.rows[:_SAMPLE]} for column in table.columns]
+    return any(
+        len(column) > _LONGEST_NAME or _is_sentence(column) or (column and column in seen)
+        for column, seen in zip(table.columns, values, strict=True)
+    )
+
+
+def _is_sentence(name: str) -> bool:
+    return len(name.split()) >= _MANY_WORDS and re.search(r"[.,;:!?]", name) is not None
+
+
+def _refuse_conll(table: Table) -> None:
+    """One word a line, in a file whose suffix promises a header, is no table."""
+    last = table.columns[-1] if table.columns else ""
+    if is_bio(last) and all(is_bio(str(row.get(last))) for row in table.rows):
+        plain = table.where.removesuffix(".gz")
+        conll = f"{Path(plain).with_suffix('.conll')}{table.where[len(plain) :]}"
+        raise FormatError(
+            f"{table.where} has no header, but a word and its tag on each line.", hint=f"cp {table.where} {conll}"
+        )
 
 
 def _require_known(table: Table, kind: str | None, named: Mapping[str, str]) -> None:
@@ -173,20 +197,20 @@ def _kind_by_names(table: Table, named: Mapping[str, str]) -> str | None:
 
 
 def _answers_are_inside(rows: Sequence[Row], context: str, answer: str) -> bool:
-    """Whether most answers are objects with their places, or pieces of the context."""
-    inside = 0
-    for row in rows:
-        cell = parsed(row.get(answer))
-        if isinstance(cell, dict):
-            inside += "answer_start" in cell
-        else:
-            texts = cell if isinstance(cell, list) else [cell]
-            inside += any(isinstance(text, str) and text and text in str(row.get(context)) for text in texts)
-    return inside > len(rows) / 2
+    """Whether most answers that there are have their places beside them, or are pieces of the context."""
+    given = [(row, cell) for row in rows if (cell := parsed(row.get(answer))) not in (None, "", [])]
+    inside = sum(_is_inside(cell, str(row.get(context))) for row, cell in given)
+    return inside > len(given) / 2
+
+
+def _is_inside(cell: Any, context: str) -> bool:
+    if isinstance(cell, dict):
+        return "answer_start" in cell
+    return any(place is not None or (isinstance(text, str) and text in context) for text, place in answers_of(cell))
 
 
 def _kind_by_label(table: Table, named: Mapping[str, str], rows: Sequence[Row]) -> str:
-    """Classification or regression, by the values of the label; whole numbers may be either."""
+    """Classification or regression, by the values of the label; whole numbers other than 0 and 1 may be either."""
     column = named.get("label") or _fill(table, rows, "classification", named).get("label")
     if column is None:
         raise FormatError(
@@ -196,23 +220,17 @@ def _kind_by_label(table: Table, named: Mapping[str, str], rows: Sequence[Row]) 
     values = [row.get(column) for row in rows if row.get(column) not in (None, "")]
     if column in table.label_names or any(isinstance(value, bool) for value in values):
         return "classification"
-    numbers = [number for number in map(_number, values) if number is not None]
+    numbers = [number for number in map(number_of, values) if number is not None]
     if 2 * len(numbers) < len(values):
         return "classification"
     if any(number != int(number) for number in numbers):
         return "regression"
+    if set(numbers) == {0, 1}:
+        return "classification"
     raise FormatError(
         f"Column {shown(column)} of {table.where} holds whole numbers, which may be classes or amounts.",
         hint="--kind classification, or --kind regression",
     )
-
-
-def _number(value: Any) -> float | None:
-    try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return number if abs(number) < float("inf") else None
 
 
 # ---- roles -----------------------------------------------------------------------------------------------------------
@@ -266,7 +284,7 @@ def _only(columns: Iterable[str]) -> str | None:
 def _may_be_label(rows: Sequence[Row], column: str, kind: str) -> bool:
     values = [str(row.get(column)) for row in rows]
     if kind == "regression":
-        return sum(_number(value) is not None for value in values) > len(values) / 2 and not _counts_the_rows(values)
+        return sum(number_of(value) is not None for value in values) > len(values) / 2 and not _counts_the_rows(values)
     different = set(values)
     short = max(map(len, different), default=0) <= _LONGEST_LABEL
     return short and 2 <= len(different) <= min(_MOST_CLASSES, len(values) // 2)

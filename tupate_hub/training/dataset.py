@@ -14,7 +14,9 @@ import re
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
+from statistics import fmean, pstdev
 from typing import Any
 
 from tupate_hub.errors import FormatError, UnknownName
@@ -26,6 +28,8 @@ from tupate_hub.training.sources import Source, read_source
 from tupate_hub.training.table import read_table
 
 Example = Mapping[str, Any]
+
+_NEAR_ENOUGH = 5.0
 
 KINDS = ("classification", "regression", "extractive_qa", "multiple_choice", "token_classification")
 _KNOWN_KINDS = "known kinds: " + ", ".join(KINDS)
@@ -72,6 +76,29 @@ class TaskData:
         if self.kind == "multiple_choice":
             return len(self.train[0]["choices"])
         return 2 if self.kind == "extractive_qa" else 1
+
+    @cached_property
+    def center(self) -> float:
+        """What is taken from a regression's targets while they are learned."""
+        return self._scale[0]
+
+    @cached_property
+    def spread(self) -> float:
+        """What a regression's targets are divided by while they are learned."""
+        return self._scale[1]
+
+    @cached_property
+    def _scale(self) -> tuple[float, float]:
+        """Mean and standard deviation of the training targets; (0, 1) for targets such as STS-B's, from 0 to 5.
+
+        A head starts from 0 and its gradient is clipped: a large mean or unit would drown what there is to learn.
+        """
+        if self.kind != "regression":
+            return 0.0, 1.0
+        targets = [float(example["label"]) for example in self.train]
+        center, spread = fmean(targets), pstdev(targets)
+        near = abs(center) <= _NEAR_ENOUGH and 1 / _NEAR_ENOUGH <= spread <= _NEAR_ENOUGH
+        return (0.0, 1.0) if near or not spread else (center, spread)
 
 
 def task_facts(folder: Path) -> dict[str, dict[str, Any]]:
@@ -133,6 +160,8 @@ def _read_examples(path: Path, fewest: int, digest: Any) -> list[Example]:
     try:
         raw = path.read_bytes()
         examples = [json.loads(line) for line in gzip.decompress(raw).splitlines()]
+    except FileNotFoundError:
+        raise FormatError(f"{path} is missing.", hint="docs/data.md describes the data folder") from None
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise FormatError(
             f"{path} cannot be read as gzipped lines of JSON ({type(error).__name__}).",
@@ -166,7 +195,7 @@ def load_data(
     limit: int | None = None,
     seed: int = 0,
 ) -> Loaded:
-    """A task out of a CSV, TSV, JSON lines or Parquet file, a folder of such files, a data folder or a Hub dataset.
+    """A task out of a file (CSV, TSV, JSON, Parquet, CoNLL), a folder of such files, a data folder or a Hub dataset.
 
     A file is cut into 80 % to train on, 10 % to choose the checkpoint by and 10 % to be scored on, the latter two at
     most 1,000 examples each. Of a folder or dataset with splits, test (validation where there is none) is scored on;

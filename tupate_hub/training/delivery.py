@@ -9,12 +9,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
-from tupate_hub.atomicfile import write_bytes, write_folder
+from tupate_hub.atomicfile import alone, told_in_one_sentence, write_bytes, write_folder
 from tupate_hub.embedding import TaskEmbedding
 from tupate_hub.errors import FormatError, TargetExists
 from tupate_hub.export import export
@@ -26,7 +28,7 @@ from tupate_hub.space import Space
 from tupate_hub.tensorfile import TensorFile
 from tupate_hub.training.methods import NAME
 from tupate_hub.training.record import to_embedding
-from tupate_hub.training.tuner import Result
+from tupate_hub.training.result import Result
 from tupate_hub.zoo import Zoo
 
 
@@ -81,6 +83,24 @@ def refuse_taken(zoo: Zoo, space: Space, task: str) -> None:
                 f"Task {task!r} is in space {entry.space!r} of {zoo.root} already.",
                 hint="add --force to replace it, or give another --task",
             )
+
+
+@contextmanager
+def reserved(zoo: Zoo, space: Space, task: str) -> Iterator[Path]:
+    """The folder of a run, for one process at a time.
+
+    Raises
+    ------
+    WorkFailed
+        When another process is tuning the same.
+    TupateHubError
+        When nothing can be written there: before any work, not after it.
+    """
+    folder = run_folder(zoo, space, task)
+    with alone(folder, patient=False):
+        with told_in_one_sentence(folder), TemporaryFile(dir=folder):
+            pass
+        yield folder
 
 
 def deliver(zoo: Zoo, result: Result, base: str, source: Mapping[str, Any]) -> Delivery:

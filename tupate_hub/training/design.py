@@ -6,13 +6,14 @@ Torch-free: the command line and the documents read it. `docs/methods.md` is mad
 from __future__ import annotations
 
 import ast
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from tupate_hub.errors import FormatError, UnknownName
-from tupate_hub.training.methods import METHODS, get_method
+from tupate_hub.training.methods import METHODS, Method, get_method
 
 Settings = Mapping[str, Any]
 Architecture = Mapping[str, Any]
@@ -226,10 +227,27 @@ def parse_budget(written: str) -> float:
     return share
 
 
+def require_modest(method: Method, architecture: Architecture) -> None:
+    """Refuse sizes beyond the model's width, which hold nothing that smaller ones cannot and may not fit into memory.
+
+    Raises
+    ------
+    FormatError
+        Naming the size and the width.
+    """
+    width = _size(architecture, "hidden_size")
+    for name in SIZES:
+        if method.settings.get(name, 0) > width:
+            raise FormatError(
+                f"{method.name} with {name} {method.settings[name]} is wider than the base model, which has {width}.",
+                hint=f"--set {name}={get_method(method.name).settings[name]}",
+            )
+
+
 def for_budget(
     method: str, share: float, base_parameters: int, architecture: Architecture, settings: Settings | None = None
 ) -> Budget:
-    """The largest size of a method that stays within a share of the base model's parameters; at least 1.
+    """The largest size of a method that stays within a share of the base model's parameters.
 
     A bottleneck grows no wider than the model. LoRA keeps its scale alpha / r.
 
@@ -244,12 +262,12 @@ def for_budget(
     architecture : mapping
         As for `count`.
     settings : mapping, optional
-        Those that are not the method's defaults; the sizes among them are replaced.
+        Those that are not the method's defaults, without sizes.
 
     Raises
     ------
     FormatError
-        When the method has no size.
+        When the method has no size, one is among the settings, or the smallest is over the budget.
     TupateHubError
         As `count`.
     """
@@ -260,12 +278,23 @@ def for_budget(
         sized = ", ".join(name for name, one in METHODS.items() if set(SIZES) & set(one.settings))
         raise FormatError(f"{method} has no size that a budget could choose.", hint=f"methods with one: {sized}")
 
+    if set(knobs) & set(given):
+        raise FormatError(
+            f"A budget chooses {' and '.join(knobs)} itself.", hint="leave out --budget, or --set for what it chooses"
+        )
+
     def parameters(size: int) -> int:
         return count(method, {**given, **dict.fromkeys(knobs, size)}, architecture)
 
     fixed, each = parameters(0), parameters(1) - parameters(0)
     most = _size(architecture, "hidden_size") if "r" in knobs else base_parameters
-    size = max(1, min(most, (int(share * base_parameters) - fixed) // each))
+    size = min(most, (int(share * base_parameters) - fixed) // each)
+    if size < 1:
+        least = parameters(1) / base_parameters
+        raise FormatError(
+            f"{method} has at least {parameters(1):,} parameters on this base model, {least:.2g} of its own.",
+            hint=f"--budget {math.ceil(least * 1e4) / 100:g}%",
+        )
     chosen = dict.fromkeys(knobs, size)
     if "alpha" in complete:
         alpha = size * complete["alpha"] / complete["r"]

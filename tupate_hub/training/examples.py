@@ -10,7 +10,8 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from tupate_hub.training.columns import Guess, choice_columns, parsed
+from tupate_hub.training.cells import answers_of, is_bio, is_plain, label_text, parsed, whole_of, words_of
+from tupate_hub.training.columns import Guess, choice_columns
 from tupate_hub.training.faults import Fault, Part, shown
 from tupate_hub.training.table import Row, Table
 
@@ -18,6 +19,8 @@ Example = dict[str, Any]
 
 _NOTHING = ("", None)
 _MISSING = (None, "", -1, "-1")
+#: Two classes, however they are written.
+TRUTHS = frozenset({"true", "false"})
 _HALF_A_CHARACTER = re.compile("[\ud800-\udfff]")
 
 
@@ -31,13 +34,17 @@ class Problem(NamedTuple):
 
 @dataclass(frozen=True)
 class Reader:
-    """How the rows of one table are read: its columns, the names of labels, how many choices and the first's number."""
+    """How the rows of one table are read: its columns, the names of labels, how many choices and the first's number.
+
+    Where `tags_are_numbers` that nobody names, this is one fault of the table, and none of its rows.
+    """
 
     table: Table
     guess: Guess
     label_names: tuple[str, ...]
     choices: int = 0
     first_choice: int = 0
+    tags_are_numbers: bool = False
 
     def cell(self, row: Row, role: str) -> Any:
         """The row's value of a role, None where it has none."""
@@ -54,21 +61,14 @@ class Reader:
         if declared and isinstance(value, int) and not isinstance(value, bool):
             return value if 0 <= value < len(declared) else None
         name = label_text(value)
+        if set(self.label_names) <= TRUTHS:
+            name = name.lower()
         return self.label_names.index(name) if name in self.label_names else None
 
 
 def declared_names(table: Table, guess: Guess, role: str) -> tuple[str, ...]:
     """The names that the table itself gives to the numbers of a role's column."""
     return table.label_names.get(guess.get(role) or "", ())
-
-
-def label_text(value: Any) -> str:
-    """A label as text: `1`, `1.0` and `"1"` are one label."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value).strip()
 
 
 def label_names(tables: Sequence[Table], guess: Guess) -> tuple[str, ...]:
@@ -82,10 +82,12 @@ def label_names(tables: Sequence[Table], guess: Guess) -> tuple[str, ...]:
     column = guess.columns[role]
     cells = [row.get(column) for table in tables for row in table.rows]
     if role == "label":
-        labels = {label_text(cell) for cell in cells if _plain(cell) and label_text(cell)}
-        numbers = all(_whole(label) is not None for label in labels)
+        labels = {label_text(cell) for cell in cells if is_plain(cell) and label_text(cell)}
+        if {label.lower() for label in labels} <= TRUTHS:
+            labels = {label.lower() for label in labels}
+        numbers = all(whole_of(label) is not None for label in labels)
         return tuple(sorted(labels, key=lambda name: (int(name) if numbers else 0, name)))
-    tags = {label_text(tag) for cell in cells for tag in _words(cell) or () if _plain(tag)} - {""}
+    tags = {label_text(tag) for cell in cells for tag in words_of(cell) or () if is_plain(tag)} - {""}
     return ("O", *sorted(tags - {"O"}))
 
 
@@ -96,7 +98,7 @@ def count_choices(tables: Sequence[Table], guess: Guess) -> tuple[int, int]:
     rows = [(table, row) for table in tables for row in table.rows]
     listed = [_choices_of(table, guess, row) or () for table, row in rows]
     counts = Counter(len(choices) for choices in listed if len(choices) > 1)
-    labels = [_whole(row.get(guess.columns["label"])) for _, row in rows]
+    labels = [whole_of(row.get(guess.columns["label"])) for _, row in rows]
     numbers = [label for label in labels if label is not None]
     usual = counts.most_common(1)[0][0] if counts else 0
     return usual, int(bool(numbers) and min(numbers) == 1 and max(numbers) == usual)
@@ -125,7 +127,7 @@ def read_examples(reader: Reader) -> tuple[list[Example], list[int], list[Fault]
         value = found[0][1]
         said = sentence if value is None else f"{sentence}, such as {shown(value)}"
         faults.append(Fault(said, where, unit, tuple(number for number, _ in found), error))
-    if damaged and not reader.table.faults:
+    if damaged and not any(fault.error for fault in reader.table.faults):
         said = "has \N{REPLACEMENT CHARACTER} where a character was lost"
         faults.append(Fault(said, where, unit, tuple(damaged), error=False))
     return examples, numbers, faults
@@ -163,32 +165,13 @@ def _folded(text: str) -> str:
 # ---- cells -----------------------------------------------------------------------------------------------------------
 
 
-def _plain(cell: Any) -> bool:
-    return isinstance(cell, str | int | float) and not (isinstance(cell, float) and math.isnan(cell))
-
-
-def _whole(cell: Any) -> int | None:
-    if isinstance(cell, bool) or not _plain(cell):
-        return None
-    text = label_text(cell)
-    return int(text) if text.lstrip("-").isdecimal() and len(text) < 19 else None
-
-
-def _words(cell: Any) -> list[Any] | None:
-    """A list of words or tags, out of a list, a JSON list, or text with spaces between them."""
-    cell = parsed(cell)
-    if isinstance(cell, str):
-        return cell.split()
-    return cell if isinstance(cell, list) else None
-
-
 def _text(reader: Reader, row: Row, role: str, problems: list[Problem]) -> str:
     """A role's text, which must not be empty."""
     cell = reader.cell(row, role)
     if cell is None or (isinstance(cell, str) and not cell.strip()):
         problems.append(Problem(f"{reader.column(role)} is empty"))
         return ""
-    if not _plain(cell):
+    if not is_plain(cell):
         problems.append(Problem(f"{reader.column(role)} is no text", cell))
         return ""
     return str(cell)
@@ -215,7 +198,7 @@ def _class(reader: Reader, row: Row) -> tuple[Example, list[Problem]]:
     if cell in _NOTHING or (isinstance(cell, str) and not cell.strip()) or cell != cell:
         problems.append(Problem(f"{reader.column('label')} is empty"))
         return example, problems
-    label = reader.label_index(cell, "label") if _plain(cell) else None
+    label = reader.label_index(cell, "label") if is_plain(cell) else None
     if label is None:
         problems.append(Problem(f"{reader.column('label')} is no label", cell))
     return {**example, "label": label}, problems
@@ -240,18 +223,14 @@ def _question(reader: Reader, row: Row) -> tuple[Example, list[Problem]]:
     problems: list[Problem] = []
     context = _text(reader, row, "context", problems)
     question = _text(reader, row, "question", problems)
-    cell: Any = parsed(reader.cell(row, "answer"))
-    start = parsed(reader.cell(row, "answer_start"))
-    if isinstance(cell, dict):
-        cell, start = cell.get("text"), cell.get("answer_start", start)
-    texts = [str(text) for text in (cell if isinstance(cell, list) else [cell]) if text not in _NOTHING]
-    starts = start if isinstance(start, list) else [] if start in _MISSING else [start]
-    found = []
-    for at, text in enumerate(texts):
-        begin = _whole(starts[at]) if at < len(starts) else context.find(text)
+    texts, found = [], []
+    for answer, place in answers_of(reader.cell(row, "answer"), reader.cell(row, "answer_start")):
+        text = str(answer)
+        begin = context.find(text) if place is None else whole_of(place)
         if begin is None or begin < 0 or not text.strip() or context[begin : begin + len(text)] != text:
-            where = "at its answer_start" if at < len(starts) else "in its context"
+            where = "in its context" if place is None else "at its answer_start"
             problems.append(Problem(f"{reader.column('answer')} does not stand {where}", text))
+        texts.append(text)
         found.append(begin)
     return {"context": context, "question": question, "answers": {"text": texts, "answer_start": found}}, problems
 
@@ -276,7 +255,7 @@ def _choice(reader: Reader, row: Row) -> tuple[Example, list[Problem]]:
         problems.append(Problem(f"{reader.column('choices')} is no list of two or more choices"))
     elif len(choices) != reader.choices:
         problems.append(Problem(f"has another number of choices than most rows, {reader.choices}"))
-    elif any(choice is not None and not _plain(choice) for choice in choices):
+    elif any(choice is not None and not is_plain(choice) for choice in choices):
         problems.append(Problem(f"{reader.column('choices')} has a choice that is no text"))
     choices = ["" if choice is None else str(choice) for choice in choices or ()]
     if any(not choice.strip() for choice in choices):
@@ -295,7 +274,7 @@ def _chosen(reader: Reader, whole: Any, choices: Sequence[str], cell: Any) -> in
     text = label_text(cell)
     if isinstance(marks, list) and text in map(label_text, marks[: len(choices)]):
         return list(map(label_text, marks)).index(text)
-    number = _whole(cell)
+    number = whole_of(cell)
     if number is not None:
         at = number - reader.first_choice
         return at if 0 <= at < len(choices) else None
@@ -306,7 +285,7 @@ def _chosen(reader: Reader, whole: Any, choices: Sequence[str], cell: Any) -> in
 
 def _sentence(reader: Reader, row: Row) -> tuple[Example, list[Problem]]:
     problems: list[Problem] = []
-    words, tags = _words(reader.cell(row, "tokens")), _words(reader.cell(row, "tags"))
+    words, tags = words_of(reader.cell(row, "tokens")), words_of(reader.cell(row, "tags"))
     if not words:
         problems.append(Problem(f"{reader.column('tokens')} is empty or no list of words"))
     elif any(not isinstance(word, str) for word in words):
@@ -317,14 +296,12 @@ def _sentence(reader: Reader, row: Row) -> tuple[Example, list[Problem]]:
         problems.append(Problem("has another number of tags than of tokens"))
     names = [reader.label_index(tag, "tags") for tag in tags or ()]
     for tag, index in zip(tags or (), names, strict=True):
-        if index is None or not _is_bio(reader.label_names[index]):
+        if reader.tags_are_numbers:
+            break
+        if index is None or not is_bio(reader.label_names[index]):
             problems.append(Problem(f"{reader.column('tags')} has a tag that is neither O nor B-... nor I-...", tag))
             break
     return {"tokens": words, "tags": names}, problems
-
-
-def _is_bio(tag: str) -> bool:
-    return tag == "O" or (tag[:2] in ("B-", "I-") and len(tag) > 2)
 
 
 _READERS: Mapping[str, Callable[[Reader, Row], tuple[Example, list[Problem]]]] = {

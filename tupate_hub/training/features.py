@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -179,8 +179,13 @@ def thin_empty_windows(features: Sequence[Feature], examples: Sequence[Example])
     return kept
 
 
+def with_scaled_labels(features: Sequence[Feature], center: float, spread: float) -> list[Feature]:
+    """The features of a regression with its targets less `center`, in units of `spread`."""
+    return [replace(one, labels={"labels": (one.labels["labels"] - center) / spread}) for one in features]
+
+
 def collate(features: Sequence[Feature], pad_id: int) -> Batch:
-    """Pad features to their longest: `input_ids`, `token_type_ids`, `attention_mask` and label tensors.
+    """Pad features to their longest: `input_ids`, `attention_mask`, label tensors, and `token_type_ids` if not all 0.
 
     Ids have shape (batch, length), or (batch, choices, length) for multiple choice; labels (batch,), or (batch, length)
     for tags, with -100 where there is none.
@@ -195,7 +200,7 @@ def collate(features: Sequence[Feature], pad_id: int) -> Batch:
             ids[row, choice, : len(tokens)] = tokens
             types[row, choice, : len(tokens)] = feature.types[choice]
             mask[row, choice, : len(tokens)] = 1
-    arrays = {"input_ids": ids, "token_type_ids": types, "attention_mask": mask}
+    arrays = {"input_ids": ids, "attention_mask": mask} | ({"token_type_ids": types} if types.any() else {})
     if choices == 1:
         arrays = {name: array[:, 0] for name, array in arrays.items()}
     batch = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}

@@ -46,9 +46,11 @@ class LabelScorer:
                 f"{data.name} is {data.kind}: only the names of classes can be scored.", hint="leave out --head labels"
             )
         names = [readable(name) for name in data.label_names]
-        if len(set(names)) < len(names) or not all(names):
+        read = {tuple(ids) for ids in tokenizer(names, truncation=True, max_length=_AT_ONCE)["input_ids"]}
+        if len(read) < len(names) or not all(re.search(r"[^\W\d]", name) for name in names):
             raise FormatError(
-                f"The labels of {data.name} do not read differently: {', '.join(data.label_names)[:80]}.",
+                f"The labels of {data.name} are no words that the model can tell apart: "
+                f"{', '.join(data.label_names)[:80]}.",
                 hint="leave out --head labels, or name the classes",
             )
         if model.active_head:
@@ -74,7 +76,9 @@ class LabelScorer:
 
     def __call__(self, labels: torch.Tensor | None = None, **inputs: torch.Tensor) -> Scored:
         """Score a batch, as a model of transformers does."""
-        logits = SCALE * self._encode(inputs) @ self._names().T
+        texts, names = self._encode(inputs), self._names()
+        with torch.autocast(texts.device.type, enabled=False):  # near 20, bfloat16 has steps of an eighth
+            logits = SCALE * texts @ names.T
         return Scored(logits, None if labels is None else torch.nn.functional.cross_entropy(logits, labels))
 
     def _names(self) -> torch.Tensor:
@@ -86,7 +90,7 @@ class LabelScorer:
 
     def _encode(self, inputs: Any) -> torch.Tensor:
         """Unit vectors of shape (batch, width)."""
-        states = self.model(**inputs).last_hidden_state
+        states = self.model(**inputs).last_hidden_state.float()
         mask = inputs["attention_mask"].unsqueeze(-1).to(states.dtype)
         return torch.nn.functional.normalize((states * mask).sum(1) / mask.sum(1), dim=-1)
 

@@ -38,10 +38,19 @@ def base_sha256(base: Path) -> str:
 
 
 def load_tokenizer(base: Path) -> Any:
-    """The base model's tokenizer."""
+    """The base model's tokenizer.
+
+    Raises
+    ------
+    FormatError
+        When it has no padding token: texts of several lengths could not go into one batch.
+    """
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(str(base), local_files_only=True)
+    tokenizer = AutoTokenizer.from_pretrained(str(base), local_files_only=True)
+    if tokenizer.pad_token_id is None:
+        raise FormatError(f"The tokenizer of {base} has no padding token.", hint="take an encoder: another --base")
+    return tokenizer
 
 
 def build_model(base: Path, data: TaskData, method: Method, init_seed: int) -> Any:
@@ -49,12 +58,13 @@ def build_model(base: Path, data: TaskData, method: Method, init_seed: int) -> A
 
     Every task's parameters start from the same values (`init_seed`), so that embeddings of one space share their
     origin. Dropout is off: attention without it runs in one fused kernel, and short runs do not overfit.
-    """
-    from adapters import AutoAdapterModel
 
-    model = AutoAdapterModel.from_pretrained(
-        str(base), local_files_only=True, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0
-    )
+    Raises
+    ------
+    FormatError
+        When the `adapters` library does not know the model's type, or has no such method or head for it.
+    """
+    model = _load_base(base)
     torch.manual_seed(init_seed)
     method.put(model, method.settings)
     torch.manual_seed(init_seed)
@@ -70,6 +80,22 @@ def build_model(base: Path, data: TaskData, method: Method, init_seed: int) -> A
         model.set_active_adapters(NAME)
     model.active_head = NAME
     return model
+
+
+def _load_base(base: Path) -> Any:
+    """The base model without dropout, whatever its type calls its several kinds of it."""
+    from adapters import AutoAdapterModel
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(str(base), local_files_only=True)
+        for name, value in list(vars(config).items()):
+            if "drop" in name and isinstance(value, float):
+                setattr(config, name, 0.0)
+        return AutoAdapterModel.from_pretrained(str(base), config=config, local_files_only=True)
+    except (ValueError, KeyError, OSError) as error:
+        reason = str(error).partition("\n")[0][:200]
+        raise FormatError(f"{base} cannot be loaded to be tuned: {reason}", hint="take another --base") from error
 
 
 def architecture(model: Any) -> dict[str, Any]:
@@ -112,6 +138,12 @@ def round_to_float16(
     return {name: value.to(torch.float16).to(torch.float32) for name, value in moved.items()}
 
 
+def in_units_of_targets(head: Mapping[str, np.ndarray], data: TaskData) -> dict[str, np.ndarray]:
+    """A linear head that predicts a regression's targets themselves, from one that was tuned on the scaled ones."""
+    shift = {name: data.center if name.endswith("bias") else 0.0 for name in head}
+    return {name: (array * data.spread + shift[name]).astype(array.dtype) for name, array in head.items()}
+
+
 def predict(
     model: Any, data: TaskData, examples: Sequence[Example], features: Sequence[Feature], pad_id: int
 ) -> list[Any]:
@@ -124,7 +156,7 @@ def predict(
         for start in range(0, len(order), size):
             chosen = order[start : start + size]
             batch = put_on(model.device, collate([features[index] for index in chosen], pad_id))
-            output = model(**{name: batch[name] for name in _INPUTS})
+            output = model(**{name: batch[name] for name in _INPUTS if name in batch})
             outputs.update(zip(chosen, _values(output, data.kind), strict=True))
     model.train()
     values = [outputs[index] for index in range(len(features))]
@@ -133,7 +165,7 @@ def predict(
     if data.kind == "token_classification":
         return list(predict_tags(features, values, data.label_names))
     if data.kind == "regression":
-        return [float(row[0]) for row in values]
+        return [float(row[0]) * data.spread + data.center for row in values]
     return [int(np.argmax(row)) for row in values]
 
 

@@ -16,7 +16,8 @@ from tupate_hub.training.methods import Method, get_method
 from tupate_hub.training.model import base_sha256
 from tupate_hub.training.record import read_tensors
 from tupate_hub.training.regime import Setup, regime_for
-from tupate_hub.training.tuner import Moment, Progress, Pulse, trace
+from tupate_hub.training.result import Moment
+from tupate_hub.training.tuner import Progress, Pulse, trace
 from tupate_hub.zoo import Zoo
 
 #: Shares of the steps at which the zoo is ranked: close together where answers still change.
@@ -51,6 +52,12 @@ class Recommendation:
     looks: tuple[Look, ...]
     k: int
     steps: int
+
+    @property
+    def start(self) -> Neighbor:
+        """The first of the ranking that is neither the task itself nor a poor run; the very first if all are."""
+        poor = {"same data", "weak", "diverged"}
+        return next((one for one in self.ranking.neighbors if not poor & set(one.notes)), self.ranking.neighbors[0])
 
     @property
     def ranking(self) -> Ranking:

@@ -13,10 +13,6 @@ from tupate_hub.training.methods import Method
 
 Floats = NDArray[np.float32]
 
-HEADS = ("trained", "labels")
-DEVICES = ("cpu", "cuda", "mps")
-PRECISIONS = ("bfloat16", "float32")
-
 #: What suits a kind better than a regime's defaults: sequences a step cost about the same, and spans learn slowly.
 _BY_KIND: Mapping[str, Mapping[str, Any]] = {
     "extractive_qa": {"batch_size": 12, "max_length": 384, "learning_rate": 1e-3},
@@ -63,8 +59,8 @@ def regime_for(kind: str, method: Method, **changes: Any) -> Regime:
 class Setup:
     """Where a run computes and what it starts from; the defaults are those of the zoo.
 
-    `device` is one of `DEVICES`. `head` is `trained`, or `labels`: classes scored by the encoded label names. `start`
-    are the method's first values, by the names of `Result.tensors`, instead of those that the seed draws.
+    `device` is `cpu`, `cuda` or `mps`. `head` is `trained`, or `labels`: classes scored by the encoded label names.
+    `start` are the method's first values, by the names of `Result.tensors`, instead of those that the seed draws.
     """
 
     device: str = "cpu"

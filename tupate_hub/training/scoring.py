@@ -1,9 +1,9 @@
 """Task metrics, and the score of the best prediction that looks at no input.
 
 Conventions: GLUE (Wang et al. 2019) for accuracy, F1, Matthews and Pearson/Spearman correlation; TweetEval (Barbieri et
-al. 2020) for macro F1 and macro recall; the SQuAD scripts (Rajpurkar et al. 2016, 2018) for token F1 and exact match;
-conlleval (Tjong Kim Sang and De Meulder 2003) for tagged spans. The other formulas are scikit-learn's, scipy's and
-transformers'. All scores are in [0, 1], correlations in [-1, 1].
+al. 2020) for macro F1 and macro recall, but over all classes of every task; the SQuAD scripts (Rajpurkar et al. 2016,
+2018) for token F1 and exact match; conlleval (Tjong Kim Sang and De Meulder 2003) for tagged spans. The other formulas
+are scikit-learn's, scipy's and transformers'. All scores are in [0, 1], correlations in [-1, 1].
 """
 
 from __future__ import annotations
@@ -156,7 +156,8 @@ def trivial_baseline(data: TaskData) -> tuple[str, float]:
             "most frequent tag of each word": _tags_from_memory(data),
         }
     else:
-        rules = {f"always {label}": np.full(len(gold), label) for label in range(data.num_labels)}
+        names = data.label_names if data.kind == "classification" else range(data.num_labels)
+        rules = {f"always {name}": np.full(len(gold), label) for label, name in enumerate(names)}
     scores = {rule: score(data.metric, gold, predicted)["primary"] for rule, predicted in rules.items()}
     best = max(scores, key=lambda rule: scores[rule])
     return best, scores[best]

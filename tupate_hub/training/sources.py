@@ -5,14 +5,15 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tupate_hub.errors import FormatError, NotAvailableOffline, TupateHubError
 from tupate_hub.location import DATASET, Location, parse_location
-from tupate_hub.training.faults import Fault
-from tupate_hub.training.table import INSTALL, Table, read_table, reader_of
+from tupate_hub.training.columns import lacks_header
+from tupate_hub.training.faults import Fault, shown
+from tupate_hub.training.table import INSTALL, Table, has_header, read_table, reader_of
 
 #: A larger Hub split is sampled down to so many rows.
 MOST_ROWS = 200_000
@@ -51,13 +52,22 @@ def read_source(source: str, configuration: str | None = None) -> Source:
     if path.is_dir():
         return _read_folder(path)
     if path.is_file():
-        return Source({"train": read_table(path)}, _stem(path), path.name)
+        return Source({"train": _read_file(path)}, _stem(path), path.name)
     location = None if reader_of(path) else parse_location(source, DATASET)
     if location is None:
         raise FormatError(
             f"There is no file or folder {source!r}.", hint="give a file, a folder, or a Hub dataset as OWNER/NAME"
         )
     return _read_hub(location, configuration)
+
+
+def _read_file(path: Path) -> Table:
+    """The file's table, with a warning where its first line does not look like names of columns."""
+    table = read_table(path)
+    if has_header(path) and lacks_header(table):
+        said = f"the first line was taken for the names of columns, but looks like a row: {shown(table.columns[0])}"
+        table = replace(table, faults=(*table.faults, Fault(said, table.where, error=False)))
+    return table
 
 
 def _stem(path: Path) -> str:
@@ -76,10 +86,10 @@ def _read_folder(folder: Path) -> Source:
             found[split] = path
     if "train" not in found:
         raise FormatError(
-            f"{folder} has no tasks.json and no train.csv (or .tsv, .jsonl, .parquet).",
+            f"{folder} has no tasks.json and no train.csv (or .tsv, .jsonl, .conll, .parquet).",
             hint="name the files train, validation and test, or give one file",
         )
-    return Source({split: read_table(found[split]) for split in _SPLITS if split in found}, folder.name, folder.name)
+    return Source({split: _read_file(found[split]) for split in _SPLITS if split in found}, folder.name, folder.name)
 
 
 def split_of(name: str) -> str | None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tupate_hub.errors import FormatError
+from tupate_hub.training.corpus import Corpus, is_squad, read_conll, read_squad
 from tupate_hub.training.faults import Fault, shown
 
 Row = Mapping[str, Any]
@@ -43,7 +44,7 @@ class Table:
 
 
 def read_table(path: Path) -> Table:
-    """Read one CSV, TSV, JSON lines, JSON or Parquet file; text may be gzipped.
+    """Read one CSV, TSV, JSON lines, JSON, CoNLL or Parquet file; text may be gzipped.
 
     Raises
     ------
@@ -54,7 +55,7 @@ def read_table(path: Path) -> Table:
     if reader is None:
         raise FormatError(
             f"{shown(path.name)} is no table that can be read.",
-            hint="give .csv, .tsv, .jsonl, .json or .parquet; text may end in .gz",
+            hint="give .csv, .tsv, .jsonl, .json, .conll or .parquet; text may end in .gz",
         )
     try:
         raw = path.read_bytes()
@@ -73,6 +74,11 @@ def read_table(path: Path) -> Table:
 def reader_of(path: Path) -> Callable[[str, bytes], Table] | None:
     """What reads files of this suffix, None where nothing does."""
     return _READERS.get(Path(path.name.removesuffix(".gz")).suffix.lower())
+
+
+def has_header(path: Path) -> bool:
+    """Whether the first line of a file of this suffix names its columns."""
+    return reader_of(path) in (_read_csv, _read_tsv)
 
 
 # ---- text ------------------------------------------------------------------------------------------------------------
@@ -174,23 +180,26 @@ def _header(name: str, cells: Sequence[str]) -> tuple[str, ...]:
     return header
 
 
-# ---- JSON and Parquet ------------------------------------------------------------------------------------------------
+# ---- JSON, CoNLL and Parquet -----------------------------------------------------------------------------------------
 
 
 def _read_json(name: str, raw: bytes) -> Table:
-    """JSON lines, or one list of objects."""
-    if not raw.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"["):
-        return _read_json_lines(name, raw)
+    """JSON lines, one list of objects, or SQuAD's document."""
     text, faults = _decoded(name, raw)
     try:
-        values = json.loads(text)
+        document = json.loads(text)
     except (ValueError, RecursionError) as error:
+        if not text.lstrip().startswith("["):
+            return _read_json_lines(name, text, faults)
         raise FormatError(f"{name} is no JSON ({error}).", hint="give JSON lines: one object a line") from error
-    return _of_objects(name, "row", list(enumerate(values, 1)), faults)
+    if isinstance(document, list):
+        return _of_objects(name, "row", list(enumerate(document, 1)), faults)
+    if is_squad(document):
+        return _of_corpus(name, read_squad(name, document), faults)
+    return _read_json_lines(name, text, faults)
 
 
-def _read_json_lines(name: str, raw: bytes) -> Table:
-    text, faults = _decoded(name, raw)
+def _read_json_lines(name: str, text: str, faults: list[Fault]) -> Table:
     values: list[tuple[int, Any]] = []
     broken = []
     for number, line in enumerate(text.split("\n"), 1):
@@ -212,6 +221,16 @@ def _of_objects(name: str, unit: str, values: Sequence[tuple[int, Any]], faults:
     columns = tuple(dict.fromkeys(column for _, value in good for column in value))
     rows, numbers = [value for _, value in good], [number for number, _ in good]
     return Table(name, unit, columns, rows, numbers, {}, tuple(faults))
+
+
+def _of_corpus(name: str, corpus: Corpus, faults: Sequence[Fault]) -> Table:
+    told = (*faults, *corpus.faults)
+    return Table(name, corpus.unit, corpus.columns, corpus.rows, corpus.numbers, {}, told)
+
+
+def _read_conll(name: str, raw: bytes) -> Table:
+    text, faults = _decoded(name, raw)
+    return _of_corpus(name, read_conll(name, text), faults)
 
 
 def _read_parquet(name: str, raw: bytes) -> Table:
@@ -251,5 +270,8 @@ _READERS: Mapping[str, Callable[[str, bytes], Table]] = {
     ".jsonl": _read_json,
     ".ndjson": _read_json,
     ".json": _read_json,
+    ".conll": _read_conll,
+    ".bio": _read_conll,
+    ".iob": _read_conll,
     ".parquet": _read_parquet,
 }

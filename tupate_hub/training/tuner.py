@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-import platform
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
-from importlib.metadata import PackageNotFoundError, version
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,14 @@ import torch
 from tupate_hub.errors import TupateHubError, WorkFailed
 from tupate_hub.training.checkpoint import Checkpoint
 from tupate_hub.training.dataset import TaskData
-from tupate_hub.training.features import Feature, collate, encode, grouped_batches, thin_empty_windows
+from tupate_hub.training.features import (
+    Feature,
+    collate,
+    encode,
+    grouped_batches,
+    thin_empty_windows,
+    with_scaled_labels,
+)
 from tupate_hub.training.labels import LabelScorer
 from tupate_hub.training.methods import Method, saved_config
 from tupate_hub.training.model import (
@@ -26,6 +31,7 @@ from tupate_hub.training.model import (
     base_sha256,
     build_model,
     head_config,
+    in_units_of_targets,
     is_head,
     load_tokenizer,
     predict,
@@ -34,6 +40,7 @@ from tupate_hub.training.model import (
     tuned_state,
 )
 from tupate_hub.training.regime import Floats, Regime, Setup
+from tupate_hub.training.result import Moment, Result, versions
 from tupate_hub.training.scoring import gold_labels, score, trivial_baseline
 
 Tensors = dict[str, torch.Tensor]
@@ -42,31 +49,6 @@ Report = Callable[[str], None]
 Pulse = Callable[[int, float, float | None], None]
 
 _LOSSES_SHOWN = 50
-_PACKAGES = ("tupate-hub", "torch", "adapters", "transformers", "numpy")
-
-
-@dataclass(frozen=True)
-class Moment:
-    """A run after `step` of its `steps`: the method's tensors, the mean of the last losses, and facts of the run."""
-
-    step: int
-    steps: int
-    loss: float
-    tensors: dict[str, Floats]
-    facts: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Result:
-    """A finished run: the tuned tensors under the `adapters` library's names, and everything known about the run.
-
-    `early` maps shares of the steps to the tensors at that point.
-    """
-
-    tensors: dict[str, Floats]
-    head: dict[str, Floats]
-    early: dict[str, dict[str, Floats]]
-    facts: dict[str, Any] = field(default_factory=dict)
 
 
 def tune(
@@ -152,6 +134,8 @@ class _Run:
         self.train_features = encode(self.tokenizer, data.kind, data.train, regime.max_length)
         if data.kind == "extractive_qa":
             self.train_features = thin_empty_windows(self.train_features, data.train)
+        if data.kind == "regression":
+            self.train_features = with_scaled_labels(self.train_features, data.center, data.spread)
         self.held_features = encode(self.tokenizer, data.kind, data.held_out, regime.max_length)
         self.steps = min(regime.steps, regime.most_epochs * math.ceil(len(self.train_features) / regime.batch_size))
         self.model = build_model(base, data, method, regime.init_seed).to(self.device)
@@ -160,7 +144,7 @@ class _Run:
         self._start()
         self.parameters = [value for value in self.model.parameters() if value.requires_grad]
         self.optimizer = self._make_optimizer()
-        self.done = 0
+        self.done = self.seen = 0
         self.seconds_before = 0.0
         self.losses: list[float] = []
         self.early: dict[str, Tensors] = {}
@@ -190,7 +174,8 @@ class _Run:
 
     def _fingerprint(self) -> str:
         settings = sorted(self.method.settings.items())
-        task = (self.data.name, self.data.sha256)
+        data = self.data
+        task = (data.name, data.sha256, data.kind, data.metric, data.label_names, len(data.train), len(data.held_out))
         usual = (self.base_sha256, task, self.method.name, settings, asdict(self.regime))
         if not self.setup.start and self.setup.head == "trained":
             return repr(usual)
@@ -233,6 +218,8 @@ class _Run:
         early_at = {f"{share:g}": max(1, round(self.steps * share)) for share in regime.early}
         if self.setup.head == "labels" and self.zero_shot is None:
             self.zero_shot = self._validate()["primary"]
+        if self.done:
+            report(f"{self.data.name}: going on after step {self.done}/{self.steps}")
         self.model.train()
         for done in self.advance(progress, pulse):
             for share in (share for share, step in early_at.items() if step == done):
@@ -259,8 +246,7 @@ class _Run:
 
     def _remaining_batches(self) -> Iterator[list[Feature]]:
         batches = grouped_batches(self.train_features, self.regime.batch_size, self.regime.seed)
-        for _ in range(self.done):
-            next(batches)
+        self.seen = sum(len(next(batches)) for _ in range(self.done))
         return batches
 
     def _step(self, features: list[Feature]) -> None:
@@ -280,6 +266,7 @@ class _Run:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.losses.append(value)
+        self.seen += len(features)
         self.done += 1
 
     def _evaluate(self, report: Report) -> None:
@@ -300,6 +287,7 @@ class _Run:
         self._load(state)
         scores = self._validate()
         tensors, head = _split(state)
+        head = in_units_of_targets(head, data)
         facts = self._facts(scores)
         report(f"{data.name}: validation {scores['primary']:.4f}, baseline {facts['baseline']:.4f}")
         early = {share: _split(round_to_float16(part, self.origin))[0] for share, part in self.early.items()}
@@ -329,7 +317,7 @@ class _Run:
             "baseline_rule": rule,
             "train_examples": len(data.train),
             "validation_examples": len(data.validation),
-            "examples_seen": self.steps * regime.batch_size,
+            "examples_seen": self.seen,
             "data": dict(data.facts),
             "data_sha256": data.sha256,
             "seconds": round(self._seconds(), 1),
@@ -338,7 +326,7 @@ class _Run:
             "head": self.setup.head,
             "zero_shot": self.zero_shot,
             "head_config": head_config(self.model, data.label_names),
-            "versions": _versions(),
+            "versions": versions(),
         }
 
     def _identity(self) -> dict[str, Any]:
@@ -367,13 +355,3 @@ def _split(state: Tensors) -> tuple[dict[str, Floats], dict[str, Floats]]:
     arrays = {name: value.to(torch.float32).cpu().numpy() for name, value in state.items()}
     head = {name: array for name, array in arrays.items() if is_head(name)}
     return {name: array for name, array in arrays.items() if name not in head}, head
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found

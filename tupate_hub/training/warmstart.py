@@ -50,7 +50,11 @@ def find_source(zoo: Zoo, written: str, *, method: str | None, space: str | None
     except UnknownName:
         if not any(mark in written for mark in "/\\.") and not Path(written).exists():
             raise
-        return read_query(written, base)
+        try:
+            return read_query(written, base)
+        except FormatError as error:
+            hint = error.hint or "give a task (tupate-hub list), or the folder or file of an adapter or embedding"
+            raise FormatError(error.message, hint=hint) from error
     if space is None:
         wanted = [
             entry
