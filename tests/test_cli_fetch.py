@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -60,9 +61,9 @@ def test_pull_as_what_has_no_place_says_what_to_type(toy_zoo: Path, tmp_path: Pa
     assert (result.code, result.out) == (2, "")
     reason, hint = result.err.splitlines()
     assert "'sst2' (prompt) cannot be written in the form 'peft'" in reason
-    assert hint == "  tupate-hub pull sst2 --space tiny-bert/prompt --as embedding"
+    assert hint == f"  tupate-hub pull sst2 --space tiny-bert/prompt --as embedding --registry {toy_zoo}"
     assert not (tmp_path / "p").exists()
-    assert invoke(*hint.split()[1:], "--registry", toy_zoo, "--to", tmp_path / "p").code == 0
+    assert invoke(*shlex.split(hint)[1:], "--to", tmp_path / "p").code == 0
 
 
 def test_pull_as_weights_points_to_the_lines_that_load_them(toy_zoo: Path, tmp_path: Path, invoke: Any) -> None:
