@@ -103,24 +103,25 @@ def area_with_interval(pairs: Pairs, repeated: Sequence[str], seed: int = 0) -> 
     """
     same, different = pairs.of_one_task(True), pairs.of_one_task(False)
     names = np.unique([*pairs.first, *pairs.second])
+    at_same, at_different = (
+        [np.searchsorted(names, of) for of in (one.first, one.second)] for one in (same, different)
+    )
     groups = [group for inside in (True, False) if len(group := np.flatnonzero(np.isin(names, repeated) == inside))]
     generator = np.random.default_rng(seed)
     drawn, areas = np.zeros(len(names)), []
     for _ in range(RESAMPLES):
         for group in groups:
             drawn[group] = generator.multinomial(len(group), np.full(len(group), 1 / len(group)))
-        times = dict(zip(names, drawn, strict=True))
-        weights = drawn_times(same, times), drawn_times(different, times)
+        weights = drawn_times(*at_same, drawn), drawn_times(*at_different, drawn)
         if weights[0].any() and weights[1].any():
             areas.append(roc_area(same.scores, different.scores, *weights))
     low, high = np.quantile(areas, [0.025, 0.975])
     return roc_area(same.scores, different.scores), float(low), float(high)
 
 
-def drawn_times(pairs: Pairs, times: Mapping[str, float]) -> Doubles:
-    """How often each pair counts where its tasks were drawn so many `times`; one of one task as often as it."""
-    first, second = (np.array([times[task] for task in tasks]) for tasks in (pairs.first, pairs.second))
-    return np.where(pairs.first == pairs.second, first, first * second)
+def drawn_times(first: NDArray[np.intp], second: NDArray[np.intp], drawn: Doubles) -> Doubles:
+    """How often each pair of tasks counts, given how often each task was drawn; one of one task as often as it."""
+    return np.where(first == second, drawn[first], drawn[first] * drawn[second])
 
 
 def found_first(runs: Runs, shared: bool) -> tuple[int, int]:

@@ -154,9 +154,8 @@ def test_the_area_has_an_interval_around_it_that_depends_on_the_seed_alone(scrip
 
 
 def test_a_pair_counts_as_often_as_both_of_its_tasks_were_drawn(script):
-    tasks = np.array(["a", "a", "b"]), np.array(["a", "b", "c"])
-    pairs = script.Pairs(*tasks, np.zeros(3))
-    assert script.drawn_times(pairs, {"a": 2, "b": 3, "c": 0}).tolist() == [2, 6, 0]
+    pairs, drawn = (np.array([0, 0, 1]), np.array([0, 1, 2])), np.array([2.0, 3.0, 0.0])
+    assert script.drawn_times(*pairs, drawn).tolist() == [2, 6, 0]
 
 
 def test_perfect_separation_has_no_width(script, zoo):

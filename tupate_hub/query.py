@@ -86,7 +86,7 @@ def find_space(registry: Registry, space: Space) -> SpaceEntry:
 
 
 def _outside(embedding: TaskEmbedding, found: SpaceEntry, asked: str | None) -> Query:
-    if asked is not None and asked != found.name and not found.name.endswith(f"/{asked}"):
+    if asked is not None and not found.is_called(asked):
         raise SpaceMismatch(
             f"The query is {embedding.space.method} on {embedding.space.base}, which is space {found.name!r}, "
             f"not {asked!r}.",

@@ -53,6 +53,10 @@ class SpaceEntry:
         """The space itself."""
         return Space(self.base, self.method)
 
+    def is_called(self, name: str) -> bool:
+        """Whether a user may mean this space by a name: its own, or the end of it, such as `lora`."""
+        return name == self.name or self.name.endswith(f"/{name}")
+
 
 @dataclass(frozen=True)
 class Repeat:
@@ -136,7 +140,7 @@ class Registry:
         wanted = name or self.default_space
         if wanted in self.spaces:
             return self.spaces[wanted]
-        endings = [entry for name, entry in self.spaces.items() if name.endswith(f"/{wanted}")]
+        endings = [entry for entry in self.spaces.values() if entry.is_called(wanted)]
         if len(endings) != 1:
             known = ", ".join(self.spaces) or "none, the registry is empty"
             raise UnknownName(f"Unknown space {wanted!r}.", hint=f"known: {known}")

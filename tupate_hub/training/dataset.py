@@ -77,12 +77,12 @@ class TaskData:
             return len(self.train[0]["choices"])
         return 2 if self.kind == "extractive_qa" else 1
 
-    @cached_property
+    @property
     def center(self) -> float:
         """What is taken from a regression's targets while they are learned."""
         return self._scale[0]
 
-    @cached_property
+    @property
     def spread(self) -> float:
         """What a regression's targets are divided by while they are learned."""
         return self._scale[1]
