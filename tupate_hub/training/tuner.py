@@ -6,12 +6,14 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from tupate_hub.errors import TupateHubError, WorkFailed
 from tupate_hub.training.checkpoint import Checkpoint
@@ -120,6 +122,30 @@ def trace(
         yield run.moment()
 
 
+def score_on_the_way(
+    base: Path,
+    data: TaskData,
+    method: Method,
+    regime: Regime,
+    at: Collection[int],
+    *,
+    setup: Setup | None = None,
+    progress: Progress = lambda steps, total: steps,
+    pulse: Pulse = lambda step, loss, held_out: None,
+) -> Iterator[tuple[int, dict[str, float]]]:
+    """Tune as `tune` does, and yield (steps made, scores of the validation examples) after each of the steps `at`.
+
+    No checkpoint is chosen and nothing is kept: the scores are those of the parameters as they stand, in the regime's
+    own precision, so that a few hundred short runs can be compared at equal steps.
+    """
+    run = _Run(base, data, method, regime, setup or Setup(), None)
+    run.model.train()
+    for done in run.advance(progress, pulse):
+        if done in at:
+            with run.precision():
+                yield done, run.validate()
+
+
 class _Run:
     """A run in progress: the model, its optimizer and what has been kept so far."""
 
@@ -217,7 +243,7 @@ class _Run:
         check_at = {round(self.steps * (n + 1) / regime.evaluations) for n in range(regime.evaluations)}
         early_at = {f"{share:g}": max(1, round(self.steps * share)) for share in regime.early}
         if self.setup.head == "labels" and self.zero_shot is None:
-            self.zero_shot = self._validate()["primary"]
+            self.zero_shot = self.validate()["primary"]
         if self.done:
             report(f"{self.data.name}: going on after step {self.done}/{self.steps}")
         self.model.train()
@@ -253,21 +279,26 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = group["factor"] * self.regime.learning_rate_at(self.done, self.steps)
         batch = put_on(self.device, collate(features, self.tokenizer.pad_token_id))
-        half = self.regime.precision == "bfloat16"
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=half):
+        with self.precision(), _attention(self.device):
             loss = self.scorer(**batch).loss
         value = float(loss.detach())
         if not math.isfinite(value):
             raise WorkFailed(
                 f"The loss of {self.data.name} is {value} at step {self.done + 1}.", hint="lower the learning rate"
             )
-        loss.backward()
+        with _attention(self.device):
+            loss.backward()
         torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.losses.append(value)
         self.seen += len(features)
         self.done += 1
+
+    def precision(self) -> AbstractContextManager[Any]:
+        """The regime's precision, for whatever is computed inside it."""
+        half = self.regime.precision == "bfloat16"
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=half)
 
     def _evaluate(self, report: Report) -> None:
         data = self.data
@@ -285,7 +316,7 @@ class _Run:
         data = self.data
         state = round_to_float16(self.best["state"], self.origin)
         self._load(state)
-        scores = self._validate()
+        scores = self.validate()
         tensors, head = _split(state)
         head = in_units_of_targets(head, data)
         facts = self._facts(scores)
@@ -293,7 +324,7 @@ class _Run:
         early = {share: _split(round_to_float16(part, self.origin))[0] for share, part in self.early.items()}
         return Result(tensors, head, early, facts)
 
-    def _validate(self) -> dict[str, float]:
+    def validate(self) -> dict[str, float]:
         """The scores of the validation examples."""
         data = self.data
         features = encode(self.tokenizer, data.kind, data.validation, self.regime.max_length)
@@ -348,6 +379,11 @@ def _device(name: str) -> torch.device:
     if name == "mps" and not torch.backends.mps.is_available():
         raise TupateHubError("There is no MPS device here.", hint="--device cpu")
     return torch.device(name)
+
+
+def _attention(device: torch.device) -> AbstractContextManager[Any]:
+    """On a CPU, plain matrix products: the fused kernel's backward pass takes two fifths of a step of short texts."""
+    return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
 
 
 def _split(state: Tensors) -> tuple[dict[str, Floats], dict[str, Floats]]:
