@@ -25,33 +25,33 @@ lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python scripts/build_zoo.py --check
-	$(BIN)/python scripts/measure_runs.py --check
-	$(BIN)/python scripts/methods_page.py --check
+	$(BIN)/python scripts/zoo/build_zoo.py --check
+	$(BIN)/python scripts/evaluation/measure_runs.py --check
+	$(BIN)/python scripts/zoo/methods_page.py --check
 
 # Tunes what is missing from the zoo (DATA: a folder as in docs/data.md), then rebuilds the registry.
 DATA ?= ../shared/data
 zoo: $(VENV)/.test
-	$(BIN)/python scripts/train_zoo.py --data $(DATA)
-	$(BIN)/python scripts/build_zoo.py
+	$(BIN)/python scripts/zoo/train_zoo.py --data $(DATA)
+	$(BIN)/python scripts/zoo/build_zoo.py
 
 # How far apart two runs of a task lie, and how early a ranking is right: tables of docs/evaluation.md.
 runs: $(VENV)/.core
-	$(BIN)/python scripts/measure_runs.py
+	$(BIN)/python scripts/evaluation/measure_runs.py
 
 docs: $(VENV)/.core
-	$(BIN)/python scripts/build_zoo.py
-	$(BIN)/python scripts/methods_page.py
+	$(BIN)/python scripts/zoo/build_zoo.py
+	$(BIN)/python scripts/zoo/methods_page.py
 
 benchmark: $(VENV)/.test
-	$(BIN)/python scripts/benchmark.py
+	$(BIN)/python scripts/benchmarks/benchmark.py
 
 # The tuning loop against a bare PyTorch loop; a few minutes.
 benchmark-training: $(VENV)/.test
-	$(BIN)/python scripts/benchmark_training.py --data $(DATA)
+	$(BIN)/python scripts/benchmarks/benchmark_training.py --data $(DATA)
 
 fuzz: $(VENV)/.test
-	$(BIN)/python scripts/fuzz.py --count 100000
+	$(BIN)/python scripts/fuzz/fuzz.py --count 100000
 
 clean:
 	rm -rf $(VENV) $(LIGHT) build dist

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tupate_hub.compare.input_covariance import Moments
+from tupate_hub.compare.pair_index import build_index
 from tupate_hub.embedding import Block, TaskEmbedding, make_block, order_blocks, parse_embedding
-from tupate_hub.index import build_index
+from tupate_hub.export import export
 from tupate_hub.registry import FILENAME, Entry, Registry, SpaceEntry, Task
 from tupate_hub.space import Space
 from tupate_hub.zoo import Zoo
@@ -139,3 +142,33 @@ def zoo_of(root: Path, *embeddings: TaskEmbedding, index: bool = False, **tasks:
     root.mkdir(parents=True, exist_ok=True)
     (root / FILENAME).write_text(registry.to_json(), encoding="utf-8")
     return Zoo(root, registry)
+
+
+# --- statistics of a base model's inputs --------------------------------------------------------------------------
+
+INNER = 6
+NAMES = [f"layer.{number}.{place}" for number in range(2) for place in ("query", "value")]
+PLACE = {name: f"{name.rpartition('.')[0]}.query" for name in NAMES}
+
+
+def covariance(seed: int, width: int = INNER) -> np.ndarray:
+    x = normal(np.random.default_rng(seed), 20, width) * np.geomspace(0.1, 3, width).astype(np.float32)
+    return np.asarray(x.T @ x / 20, dtype=np.float32)
+
+
+def moments(**changed: Any) -> Moments:
+    inputs = {"layer.0.query": covariance(0), "layer.1.query": covariance(1)}
+    return Moments(
+        **{"base": BASE, "base_sha256": "ab" * 32, "tokens": 20, "inputs": inputs, "place": PLACE, **changed}
+    )
+
+
+def peft(folder: Path, scale: float = 2.0, **config: Any) -> Path:
+    """A LoRA folder as PEFT writes it; `config` changes its configuration, None takes a field away."""
+    folder.mkdir(parents=True)
+    for name, data in export(lora("exported", 7, scale=scale), "peft", bare=True).items():
+        (folder / name).write_bytes(data)
+    path = folder / "adapter_config.json"
+    changed = {**json.loads(path.read_text()), **config}
+    path.write_text(json.dumps({name: value for name, value in changed.items() if value is not None}))
+    return folder

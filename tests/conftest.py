@@ -158,6 +158,22 @@ def toy_zoo(_toy_zoo_built: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the toy tasks; not to be written to."""
+    from toys import make_data
+
+    return make_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="session")
+def load(data_folder: Path) -> Callable[[str], Any]:
+    """`load("toy_classes")` reads a toy task."""
+    from tupate_hub.data.dataset import load_task
+
+    return lambda name: load_task(data_folder, name)
+
+
+@pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of real data and adapters beside the checkout, where there is one."""
     folder = Path(__file__).parents[2] / "shared"
@@ -183,10 +199,11 @@ def invoke(capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
 
 @pytest.fixture
 def load_script(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
-    """`load_script("build_zoo")` is scripts/build_zoo.py as a module, until the test ends."""
+    """`load_script("build_zoo")` is scripts/zoo/build_zoo.py as a module, until the test ends."""
 
     def load(name: str) -> ModuleType:
-        spec = spec_from_file_location(name, Path(__file__).parents[1] / "scripts" / f"{name}.py")
+        (path,) = (Path(__file__).parents[1] / "scripts").glob(f"*/{name}.py")
+        spec = spec_from_file_location(name, path)
         assert spec is not None and spec.loader is not None
         module = module_from_spec(spec)
         monkeypatch.setitem(sys.modules, name, module)

@@ -11,7 +11,7 @@ from builders import BASE, lora
 from loopback import LoopbackHub
 
 from tupate_hub.export import export
-from tupate_hub.tensorfile import TensorFile
+from tupate_hub.storage.safetensors import TensorFile
 
 
 def peft_files(seed: int, task: str = "", base: str = BASE, scale: float = 2.0, **card: Any) -> dict[str, bytes]:

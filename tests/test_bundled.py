@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from tupate_hub import Zoo
+from tupate_hub.compare.similarity import kernel, pack
 from tupate_hub.embedding import TaskEmbedding
-from tupate_hub.registryfile import parse_registry
-from tupate_hub.report.tables import CLEARLY, margin
-from tupate_hub.similarity import kernel, pack
+from tupate_hub.publish.table import CLEARLY, margin
+from tupate_hub.storage.registry_json import parse_registry
 
-SCRIPTS = Path(__file__).parents[1] / "scripts"
+SCRIPTS = Path(__file__).parents[1] / "scripts" / "zoo"
 
 
 @pytest.fixture(scope="module")

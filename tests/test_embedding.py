@@ -30,7 +30,7 @@ from tupate_hub.embedding import (
 )
 from tupate_hub.errors import FormatError
 from tupate_hub.space import Space
-from tupate_hub.tensorfile import TensorFile, parse_tensorfile
+from tupate_hub.storage.safetensors import TensorFile, parse_tensorfile
 
 SHAPES: dict[str, dict[str, tuple[int, ...]]] = {
     "lowrank": {"A": (2, 4), "B": (3, 2)},

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from tupate_hub.errors import RegistryError, UnknownName
 from tupate_hub.registry import FILENAME, SCHEMA, Entry, Registry, Repeat, SpaceEntry, Task
-from tupate_hub.registryfile import parse_registry
+from tupate_hub.storage.registry_json import parse_registry
 
 DIGEST = "0123456789abcdef" * 4
 VALID: dict[str, Any] = {

@@ -25,7 +25,7 @@ swag trec ud_deprel ud_parsing ud_pos wic wikihop winogrande wnli wnut_17 yelp_p
 TUPATE = """
 boolq cola com_qa drop duorc_p duorc_s hotpot_qa mnli mrpc newsqa qnli qqp rte scitail snli squad squad_v2 sst2 stsb wnli
 """.split()
-OURS = json.loads((Path(__file__).parents[1] / "scripts" / "task_names.json").read_text(encoding="utf-8"))
+OURS = json.loads((Path(__file__).parents[1] / "scripts" / "zoo" / "task_names.json").read_text(encoding="utf-8"))
 EVERY = sorted({name for task in tasknames._ALIASES for name in (task, *aliases(task))})
 
 

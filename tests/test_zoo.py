@@ -13,11 +13,11 @@ from builders import BASE, LORA, TASKS, dense, lora, place, prompt
 from damage import change, put
 
 from tupate_hub import Zoo
+from tupate_hub.compare.pair_index import build_index, parse_index
 from tupate_hub.embedding import TaskEmbedding, read_embedding
 from tupate_hub.errors import FormatError, RegistryError, SpaceMismatch, UnknownName
-from tupate_hub.index import build_index, parse_index
 from tupate_hub.registry import Repeat
-from tupate_hub.search import explain_pair
+from tupate_hub.search.similar import explain_pair
 from tupate_hub.space import Space
 
 FIRST = f"zoo/{LORA.name}/imdb.safetensors"

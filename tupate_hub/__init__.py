@@ -10,12 +10,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tupate_hub.compare.ranking import Neighbor, Ranking
+    from tupate_hub.compare.similarity import Similarity
     from tupate_hub.embedding import Adapter, Block, TaskEmbedding, embed
     from tupate_hub.errors import TupateHubError
-    from tupate_hub.ranking import Neighbor, Ranking
     from tupate_hub.readers import read_adapter
     from tupate_hub.registry import Registry
-    from tupate_hub.similarity import Similarity
     from tupate_hub.space import Space
     from tupate_hub.zoo import Zoo
 
@@ -27,11 +27,11 @@ _HOMES = {
     "TaskEmbedding": "embedding",
     "embed": "embedding",
     "TupateHubError": "errors",
-    "Neighbor": "ranking",
-    "Ranking": "ranking",
+    "Neighbor": "compare.ranking",
+    "Ranking": "compare.ranking",
     "read_adapter": "readers",
     "Registry": "registry",
-    "Similarity": "similarity",
+    "Similarity": "compare.similarity",
     "Space": "space",
     "Zoo": "zoo",
 }

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from tupate_hub.errors import FormatError
 from tupate_hub.space import Space
-from tupate_hub.tensorfile import TensorFile, parse_tensorfile
+from tupate_hub.storage.safetensors import TensorFile, parse_tensorfile
 
 SCHEMA = "tupate-hub-embedding/1"
 

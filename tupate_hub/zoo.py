@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 from tupate_hub.errors import FormatError, RegistryError, SpaceMismatch, TupateHubError
 from tupate_hub.registry import FILENAME, Entry, Registry, SpaceEntry, Task
-from tupate_hub.registryfile import parse_registry
+from tupate_hub.storage.registry_json import parse_registry
 
 if TYPE_CHECKING:
+    from tupate_hub.compare.input_covariance import Moments
+    from tupate_hub.compare.pair_index import Index
+    from tupate_hub.compare.ranking import Ranking
     from tupate_hub.embedding import TaskEmbedding
-    from tupate_hub.index import Index
-    from tupate_hub.moments import Moments
-    from tupate_hub.ranking import Ranking
-    from tupate_hub.remote import Snapshot
+    from tupate_hub.hub.cache import Snapshot
 
 ENVIRONMENT = "TUPATE_HUB_REGISTRY"
 
@@ -53,8 +53,8 @@ class Zoo:
         """
         chosen = location or os.environ.get(ENVIRONMENT)
         if isinstance(chosen, str) and "/" in chosen and not os.path.exists(chosen):  # noqa: PTH110
-            from tupate_hub.location import DATASET, not_on_this_disk, parse_location
-            from tupate_hub.remote import open_snapshot
+            from tupate_hub.hub.cache import open_snapshot
+            from tupate_hub.hub.location import DATASET, not_on_this_disk, parse_location
 
             if (place := parse_location(chosen, DATASET)) is not None:
                 with not_on_this_disk(chosen):
@@ -172,7 +172,7 @@ class Zoo:
 
     def index(self, space: str, similarity: str) -> Index:
         """The kernel of a space: the stored one where it fits the registry, else computed from the embeddings."""
-        from tupate_hub.index import build_index, parse_index
+        from tupate_hub.compare.pair_index import build_index, parse_index
 
         place = self.registry.space(space).index.get(similarity)
         entries = self.registry.in_space(space)
@@ -186,7 +186,7 @@ class Zoo:
 
     def moments_for(self, space: str, similarity: str) -> Moments | None:
         """The base model's statistics where the similarity asks for them; errors as in `moments`."""
-        from tupate_hub.similarity import get_similarity
+        from tupate_hub.compare.similarity import get_similarity
 
         return self.moments(space) if get_similarity(similarity).needs_moments else None
 
@@ -198,7 +198,7 @@ class Zoo:
         FormatError
             When their file is damaged or another base model's.
         """
-        from tupate_hub.moments import parse_moments
+        from tupate_hub.compare.input_covariance import parse_moments
 
         entry = self.registry.space(space)
         if not entry.moments:
@@ -226,7 +226,7 @@ class Zoo:
         return problems
 
     def _verify_indexes(self, space: SpaceEntry) -> list[str]:
-        from tupate_hub.index import parse_index
+        from tupate_hub.compare.pair_index import parse_index
 
         problems = []
         digests = tuple(entry.sha256 for entry in self.registry.in_space(space.name))
@@ -289,8 +289,8 @@ class Zoo:
         FormatError
             When a file is damaged, or the query's update is all zero.
         """
-        from tupate_hub import search
-        from tupate_hub.view import View
+        from tupate_hub.compare.view import View
+        from tupate_hub.search import similar as search
 
         view = View(similarity, centre, balance, blocks)
         return search.similar(self, query, k, space=space, view=view, explain=explain, fuse=fuse, base=base)

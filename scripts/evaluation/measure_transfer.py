@@ -23,7 +23,7 @@ from pathlib import Path
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 BASE = "sentence-transformers/all-MiniLM-L6-v2"
 SCRATCH = "-"
 #: Twenty targets of all kinds; the cheap ones first, so that whole rows are there early.
@@ -74,12 +74,14 @@ def append(path: Path, row: Mapping[str, object]) -> None:
 
 @lru_cache(maxsize=2)
 def _target(data: Path, name: str):  # noqa: ANN202
-    from tupate_hub.training.dataset import load_task
+    from tupate_hub.data.dataset import load_task
 
     return load_task(data, name)
 
 
-def measure_run(run: Run, protocol: str, method: str, data: Path, zoo: Path, out: Path, threads: int, device: str) -> str:
+def measure_run(
+    run: Run, protocol: str, method: str, data: Path, zoo: Path, out: Path, threads: int, device: str
+) -> str:
     """Make a run and write its rows; returns a line about it."""
     import torch
     from transformers.utils import logging
@@ -94,7 +96,9 @@ def measure_run(run: Run, protocol: str, method: str, data: Path, zoo: Path, out
     logging.set_verbosity_error()
     torch.set_num_threads(threads)
     plan, target = PROTOCOLS[protocol], _target(data, run.target)
-    source = None if run.source == SCRATCH else Zoo.open(zoo).embedding(run.source, f"{BASE.rpartition('/')[2]}/{method}")
+    source = (
+        None if run.source == SCRATCH else Zoo.open(zoo).embedding(run.source, f"{BASE.rpartition('/')[2]}/{method}")
+    )
     tuned = get_method(method) if source is None else method_of(source)
     known = versions()
     told = []
@@ -170,7 +174,10 @@ def main() -> int:
     sources = sources_of(options.zoo, options.method) if options.sources is None else options.sources
     done = set.intersection(
         *(
-            {(row["source"], row["target"], int(row["seed"])) for row in rows_of(table(options.out, options.protocol, n))}
+            {
+                (row["source"], row["target"], int(row["seed"]))
+                for row in rows_of(table(options.out, options.protocol, n))
+            }
             for n in steps
         )
     )

@@ -1,4 +1,4 @@
-"""The toy base model and the toy tasks, made once a session."""
+"""The toy base model, and what is tuned on it, made once a session."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from toys import REGIME, make_base, make_data
+from toys import REGIME, make_base
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -26,24 +26,10 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the toy tasks; not to be written to."""
-    return make_data(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(scope="session")
 def tokenizer(base: Path) -> Any:
     from tupate_hub.training.model import load_tokenizer
 
     return load_tokenizer(base)
-
-
-@pytest.fixture(scope="session")
-def load(data_folder: Path) -> Callable[[str], Any]:
-    """`load("toy_classes")` reads a toy task."""
-    from tupate_hub.training.dataset import load_task
-
-    return lambda name: load_task(data_folder, name)
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from toys import LAYERS, WIDTH
 
 from tupate_hub.errors import FormatError, NotAvailableOffline
 from tupate_hub.registry import SpaceEntry
-from tupate_hub.tensorfile import TensorFile, read_tensorfile
+from tupate_hub.storage.safetensors import TensorFile, read_tensorfile
 from tupate_hub.training import basemodel
 from tupate_hub.training.basemodel import DEFAULT, BaseModel, find_base
 from tupate_hub.training.model import base_sha256

@@ -20,9 +20,9 @@ from test_docs import fields, section
 from toys import BAD, GOOD, filler
 
 from tupate_hub import Zoo
-from tupate_hub.atomicfile import alone
 from tupate_hub.cli import tune as cli_tune
 from tupate_hub.embedding import read_embedding
+from tupate_hub.storage.atomic import alone
 from tupate_hub.training.model import base_sha256
 
 QUICK = ("--steps", "10", "--lr", "0.01", "--batch-size", "16")

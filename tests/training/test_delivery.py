@@ -9,9 +9,9 @@ import torch
 from toys import LAYERS, REGIME, WIDTH
 
 from tupate_hub import Zoo
+from tupate_hub.collect.add import open_or_start
 from tupate_hub.embedding import read_embedding
 from tupate_hub.errors import FormatError, TargetExists
-from tupate_hub.intake import open_or_start
 from tupate_hub.space import Space
 from tupate_hub.training.delivery import deliver, name_in, refuse_taken, run_folder
 from tupate_hub.training.features import collate, encode

@@ -12,8 +12,8 @@ import pytest
 import torch
 from toys import FILLERS, LAYERS, WIDTH
 
+from tupate_hub.compare.input_covariance import Moments, parse_moments
 from tupate_hub.errors import FormatError
-from tupate_hub.moments import Moments, parse_moments
 from tupate_hub.training.measure import measure_moments, probe_text
 from tupate_hub.training.model import base_sha256
 

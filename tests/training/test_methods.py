@@ -8,10 +8,10 @@ import pytest
 import torch
 from toys import LAYERS, REGIME, WIDTH
 
+from tupate_hub.compare.similarity import available, kernel, pack
 from tupate_hub.embedding import parse_embedding
 from tupate_hub.errors import UnknownName
 from tupate_hub.readers import read_adapter
-from tupate_hub.similarity import available, kernel, pack
 from tupate_hub.training.features import collate, encode
 from tupate_hub.training.methods import METHODS, NAME, get_method
 from tupate_hub.training.model import build_model, is_head, tuned_state

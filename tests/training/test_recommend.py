@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from toys import REGIME, TASKS
 
+from tupate_hub.collect.add import add_embeddings, open_or_start
+from tupate_hub.compare.ranking import Neighbor, Ranking
 from tupate_hub.errors import FormatError, UnknownName, WorkFailed
-from tupate_hub.intake import add_embeddings, open_or_start
-from tupate_hub.ranking import Neighbor, Ranking
 from tupate_hub.registry import SpaceEntry
 from tupate_hub.training import recommend as module
 from tupate_hub.training.model import base_sha256
@@ -250,7 +250,7 @@ def test_reviews_of_films_are_told_to_start_from_reviews(shared, monkeypatch):
     from pathlib import Path
 
     from tupate_hub import Zoo
-    from tupate_hub.training.dataset import load_task
+    from tupate_hub.data.dataset import load_task
 
     monkeypatch.setattr(module, "regime_for", regime_for)
     zoo = Zoo.open()

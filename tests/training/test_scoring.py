@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tupate_hub.data.dataset import TaskData
 from tupate_hub.errors import UnknownName
-from tupate_hub.training.dataset import TaskData
 from tupate_hub.training.scoring import gold_labels, score, tagged_spans, trivial_baseline
 
 GOLD, GUESS = [1, 1, 1, 0, 0], [1, 1, 0, 0, 1]  # 2 true positives, 1 false positive, 1 false negative, 1 true negative

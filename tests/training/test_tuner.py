@@ -15,8 +15,8 @@ import pytest
 import torch
 from toys import LAYERS, REGIME, TASKS, VOCABULARY, WIDTH
 
+from tupate_hub.data.dataset import TaskData, load_task
 from tupate_hub.errors import FormatError, TupateHubError, WorkFailed
-from tupate_hub.training.dataset import TaskData, load_task
 from tupate_hub.training.features import encode
 from tupate_hub.training.methods import get_method
 from tupate_hub.training.model import build_model, predict
@@ -302,7 +302,7 @@ sys.path.insert(0, {str(here)!r})
 from pathlib import Path
 import torch
 from toys import REGIME
-from tupate_hub.training.dataset import load_task
+from tupate_hub.data.dataset import load_task
 from tupate_hub.training.methods import get_method
 from tupate_hub.training.tuner import tune
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from toys import LAYERS, REGIME, WIDTH
 
+from tupate_hub.collect.add import add_embeddings, open_or_start
 from tupate_hub.embedding import TaskEmbedding, make_block, order_blocks
 from tupate_hub.errors import FormatError, SpaceMismatch, TupateHubError, UnknownName
-from tupate_hub.intake import add_embeddings, open_or_start
 from tupate_hub.space import Space
 from tupate_hub.training.features import collate, encode
 from tupate_hub.training.methods import METHODS, NAME, get_method

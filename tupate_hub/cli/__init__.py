@@ -24,7 +24,7 @@ VERBS = {
     "explain": ("rank", "Show what each block adds to the similarity of two tasks."),
     "inspect": ("collect", "Say what a file or folder of tuned parameters holds."),
     "add": ("collect", "Read tuned parameters into a registry of your own."),
-    "import": ("harvest", "Read what the Hub lists for a base model into a registry of your own."),
+    "import": ("import_hub", "Read what the Hub lists for a base model into a registry of your own."),
     "stats": ("measure", "Measure a base model's inputs, for --similarity effect."),
     "evaluate": ("measure", "Judge rankings by measured transfer, beside the baselines."),
     "train": ("tune", "Tune a task of your own and add its embedding to a registry."),

@@ -34,8 +34,8 @@ def inspect_command(path: str, base: str | None, base_weights: Path | None, as_j
       tupate-hub inspect ./my-adapter
       tupate-hub inspect AdapterHub/bert-base-uncased-pf-squad
     """
+    from tupate_hub.collect.read_adapter import find_adapter, legacy_reader
     from tupate_hub.readers import detect, read_adapter
-    from tupate_hub.reading import find_adapter, legacy_reader
 
     found_at = find_adapter(path)
     place = found_at if isinstance(found_at, Path) else found_at.folder
@@ -113,7 +113,7 @@ def add_command(
       tupate-hub add ./my-lora --task reviews --registry ./my-zoo
       tupate-hub add --all ./downloads --registry ./my-zoo
     """
-    from tupate_hub.intake import add, open_or_start
+    from tupate_hub.collect.add import add, open_or_start
     from tupate_hub.zoo import ENVIRONMENT
 
     place = registry or os.environ.get(ENVIRONMENT)
@@ -137,7 +137,7 @@ def add_command(
 
 
 def _add_all(zoo: Zoo, folder: Path, base: str | None, base_weights: Path | None, force: bool, as_json: bool) -> None:
-    from tupate_hub.intake import add_all
+    from tupate_hub.collect.add import add_all
     from tupate_hub.readers import find_adapters
 
     paths = find_adapters(folder)

@@ -47,9 +47,9 @@ def pull_command(
       tupate-hub pull sst2
       tupate-hub pull sst2 --as peft --to ./sst2-lora
     """
-    from tupate_hub.atomicfile import write_folder
     from tupate_hub.export import export
-    from tupate_hub.remote import cache_root
+    from tupate_hub.hub.cache import cache_root
+    from tupate_hub.storage.atomic import write_folder
 
     embedding, where = _asked(output.opened(registry), task, space)
     files = export(embedding, form, bare=bare)
@@ -95,7 +95,7 @@ def verify_command(context: click.Context, registry: str | None, as_json: bool) 
 
 def _asked(zoo: Zoo, task: str, space: str | None) -> tuple[TaskEmbedding, str]:
     """A task of the zoo, or an adapter of a model repository of the Hub, and the name of its space."""
-    from tupate_hub.reading import read_from
+    from tupate_hub.collect.read_adapter import read_from
 
     try:
         zoo.registry.task(task)

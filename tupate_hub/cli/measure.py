@@ -10,12 +10,12 @@ from typing import Any
 import click
 
 from tupate_hub.cli import output
+from tupate_hub.compare.similarity import available
+from tupate_hub.compare.view import View
 from tupate_hub.errors import TupateHubError, UnknownName
-from tupate_hub.evaluation import Report
-from tupate_hub.search import pair_scores
-from tupate_hub.similarity import available
-from tupate_hub.truth import Truth, align, read_truth
-from tupate_hub.view import View
+from tupate_hub.evaluation.evaluate import Report
+from tupate_hub.evaluation.truth import Truth, align, read_truth
+from tupate_hub.search.similar import pair_scores
 from tupate_hub.zoo import ENVIRONMENT, Zoo
 
 _PATH = click.Path(path_type=Path)
@@ -36,7 +36,7 @@ def stats_command(base: Path, space: str | None, text: Path | None, registry: st
     \b
       tupate-hub stats ./all-MiniLM-L6-v2 --registry ./my-zoo
     """
-    from tupate_hub.intake import keep_moments
+    from tupate_hub.collect.add import keep_moments
 
     if not (registry or os.environ.get(ENVIRONMENT)):
         raise TupateHubError("The bundled zoo takes no additions.", hint=f"tupate-hub stats {base} --registry DIR")
@@ -93,7 +93,7 @@ def evaluate_command(
     \b
       tupate-hub evaluate --registry ./my-zoo --truth transfer.csv --similarity all
     """
-    from tupate_hub.baselines import judge
+    from tupate_hub.evaluation.predictors import judge
 
     zoo = output.opened(registry)
     where = zoo.registry.space(space)

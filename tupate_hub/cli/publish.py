@@ -13,9 +13,9 @@ from tupate_hub.errors import TargetExists, TupateHubError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from tupate_hub.location import Location
-    from tupate_hub.merge import Side
-    from tupate_hub.push import Change, Pushed
+    from tupate_hub.collect.merge import Side
+    from tupate_hub.hub.location import Location
+    from tupate_hub.publish.push import Change, Pushed
 
 _FOLDER = click.Path(path_type=Path)
 
@@ -30,8 +30,8 @@ def init_command(folder: Path, as_json: bool) -> None:
       tupate-hub init ./my-zoo
       tupate-hub add ./my-lora --task reviews --registry ./my-zoo
     """
-    from tupate_hub.atomicfile import told_in_one_sentence, write_bytes
     from tupate_hub.registry import FILENAME, Registry
+    from tupate_hub.storage.atomic import told_in_one_sentence, write_bytes
 
     path = folder / FILENAME
     with told_in_one_sentence(path):
@@ -61,7 +61,7 @@ def merge_command(ours: str, theirs: str, target: Path, take_ours: bool, take_th
     \b
       tupate-hub merge ./my-zoo ./your-zoo --to ./our-zoo
     """
-    from tupate_hub.merge import merge_zoos
+    from tupate_hub.collect.merge import merge_zoos
     from tupate_hub.zoo import Zoo
 
     prefer = _side(take_ours, take_theirs)
@@ -97,9 +97,9 @@ def card_command(
     \b
       tupate-hub card --registry ./my-zoo --location me/my-zoo
     """
-    from tupate_hub.atomicfile import told_in_one_sentence, write_bytes
-    from tupate_hub.report.card import BUNDLED, CARD, card_of
-    from tupate_hub.report.frontmatter import About
+    from tupate_hub.publish.card import BUNDLED, CARD, card_of
+    from tupate_hub.publish.frontmatter import About
+    from tupate_hub.storage.atomic import told_in_one_sentence, write_bytes
     from tupate_hub.zoo import Zoo, bundled_root
 
     zoo = Zoo.open(registry)
@@ -158,7 +158,7 @@ def push_command(
       tupate-hub push me/my-zoo --registry ./my-zoo --dry-run
       tupate-hub push me/my-zoo --registry ./my-zoo
     """
-    from tupate_hub.push import push
+    from tupate_hub.publish.push import push
 
     target = _branch(repository, revision)
     prefer = _side(take_ours, take_theirs)
@@ -171,7 +171,7 @@ def push_command(
 
 
 def _branch(repository: str, revision: str | None) -> Location:
-    from tupate_hub.location import DATASET, parse_location
+    from tupate_hub.hub.location import DATASET, parse_location
 
     found = parse_location(repository, DATASET)
     if found is None:

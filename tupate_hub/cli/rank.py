@@ -124,8 +124,8 @@ def explain_command(
       tupate-hub explain squad squad_v2
       tupate-hub explain squad ./my-lora --by-layer
     """
-    from tupate_hub.search import explain_pair
-    from tupate_hub.view import View
+    from tupate_hub.compare.view import View
+    from tupate_hub.search.similar import explain_pair
 
     view = View(similarity, False, balance, blocks)
     score, parts = explain_pair(output.opened(registry), first, second, space=space, view=view, base=base)

@@ -13,7 +13,7 @@ from tupate_hub.cli import output
 from tupate_hub.cli.tune import base_model, data_options, load, require_training
 
 if TYPE_CHECKING:
-    from tupate_hub.training.dataset import Loaded
+    from tupate_hub.data.dataset import Loaded
     from tupate_hub.training.recommend import Recommendation
 
 

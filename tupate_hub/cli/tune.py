@@ -17,8 +17,8 @@ from tupate_hub.cli import output
 from tupate_hub.errors import FormatError, SpaceMismatch, TupateHubError
 
 if TYPE_CHECKING:
+    from tupate_hub.data.dataset import Loaded
     from tupate_hub.training.basemodel import BaseModel
-    from tupate_hub.training.dataset import Loaded
     from tupate_hub.training.delivery import Delivery
     from tupate_hub.training.methods import Method
     from tupate_hub.zoo import Zoo
@@ -90,7 +90,7 @@ def train_command(data: str, **options: Any) -> None:
       tupate-hub train ./data --task sst2 --method prefix --budget 0.5%
     """
     require_training()
-    from tupate_hub.intake import open_or_start
+    from tupate_hub.collect.add import open_or_start
     from tupate_hub.space import Space
     from tupate_hub.training.delivery import deliver, name_in, refuse_taken, reserved
     from tupate_hub.training.regime import Setup
@@ -146,7 +146,7 @@ def require_training() -> None:
 
 def load(data: str, options: Mapping[str, Any]) -> Loaded:
     """The data, with what was guessed about it said on stderr."""
-    from tupate_hub.training.dataset import load_data
+    from tupate_hub.data.dataset import load_data
 
     columns = {}
     for written in options["columns"]:

@@ -35,7 +35,7 @@ from tupate_hub.export.places import (
 )
 from tupate_hub.export.readme import as_json, readme_of_adapters
 from tupate_hub.readers.adapterhub import BOTTLENECK
-from tupate_hub.tensorfile import TensorFile
+from tupate_hub.storage.safetensors import TensorFile
 
 _FORM = "adapters"
 _PEFT = "--as peft"

@@ -16,7 +16,7 @@ from tupate_hub.export.origin import depth, encoder, library, model_type, refusa
 from tupate_hub.export.places import ATTENTION, gather_prefix, sort_blocks, whole
 from tupate_hub.export.readme import as_json, readme_of_peft, readme_of_peft_prompt, task_type
 from tupate_hub.readers.names import is_head
-from tupate_hub.tensorfile import TensorFile
+from tupate_hub.storage.safetensors import TensorFile
 
 _FORM = "peft"
 _ADAPTERS = "--as adapters"

@@ -13,7 +13,7 @@ from tupate_hub.embedding import Adapter, Block, make_block
 from tupate_hub.errors import FormatError
 from tupate_hub.readers.names import block_name, is_head
 from tupate_hub.readers.source import Array, Findings, Source, check_weights, floats, read_weights
-from tupate_hub.tensorfile import parse_tensorfile, read_header
+from tupate_hub.storage.safetensors import parse_tensorfile, read_header
 
 _MOST_HEADER = 16_000_000
 _PROBE = 4096

@@ -16,7 +16,7 @@ from tupate_hub.embedding import Adapter, Block, order_blocks
 from tupate_hub.errors import FormatError
 from tupate_hub.readers.names import encoder_of
 from tupate_hub.space import normalise_base
-from tupate_hub.tensorfile import read_tensorfile
+from tupate_hub.storage.safetensors import read_tensorfile
 
 Array = NDArray[Any]
 Legacy = Callable[[Path], dict[str, Array] | Array]
@@ -200,11 +200,11 @@ def read_weights(path: Path, legacy: Legacy | None = None) -> Mapping[str, Array
     if suffix == ".safetensors":
         tensors: Mapping[str, Array] | Array = read_tensorfile(path).tensors
     elif suffix in (".npy", ".npz"):
-        from tupate_hub.readers.numpyfile import read_numpy_file
+        from tupate_hub.readers.formats.numpyfile import read_numpy_file
 
         tensors = read_numpy_file(path)
     else:
-        from tupate_hub.readers.torchfile import read_torch_file
+        from tupate_hub.readers.formats.torchfile import read_torch_file
 
         tensors = read_torch_file(path, legacy)
     named = tensors if isinstance(tensors, Mapping) else {BARE: tensors}

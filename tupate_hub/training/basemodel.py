@@ -14,7 +14,7 @@ from tupate_hub.errors import FormatError, NotAvailableOffline
 from tupate_hub.readers.names import is_head
 from tupate_hub.registry import SpaceEntry
 from tupate_hub.space import normalise_base
-from tupate_hub.tensorfile import read_tensorfile
+from tupate_hub.storage.safetensors import read_tensorfile
 from tupate_hub.training.model import base_sha256
 
 #: What the bundled zoo is tuned on.

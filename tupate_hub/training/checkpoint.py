@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from tupate_hub.atomicfile import write_bytes
 from tupate_hub.errors import FormatError
+from tupate_hub.storage.atomic import write_bytes
 
 
 class Checkpoint:

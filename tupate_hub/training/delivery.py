@@ -16,16 +16,16 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
-from tupate_hub.atomicfile import alone, told_in_one_sentence, write_bytes, write_folder
+from tupate_hub.collect.add import add_embeddings, open_or_start
+from tupate_hub.collect.read_adapter import plain_name
 from tupate_hub.embedding import TaskEmbedding
 from tupate_hub.errors import FormatError, TargetExists
 from tupate_hub.export import export
-from tupate_hub.intake import add_embeddings, open_or_start
-from tupate_hub.query import find_space
-from tupate_hub.reading import plain_name
 from tupate_hub.registry import Entry, fold
+from tupate_hub.search.resolve import find_space
 from tupate_hub.space import Space
-from tupate_hub.tensorfile import TensorFile
+from tupate_hub.storage.atomic import alone, told_in_one_sentence, write_bytes, write_folder
+from tupate_hub.storage.safetensors import TensorFile
 from tupate_hub.training.methods import NAME
 from tupate_hub.training.record import to_embedding
 from tupate_hub.training.result import Result

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from tupate_hub.data.dataset import Example
 from tupate_hub.errors import FormatError
-from tupate_hub.training.dataset import Example
 
 Batch = dict[str, torch.Tensor]
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
+from tupate_hub.data.dataset import TaskData
 from tupate_hub.errors import FormatError
-from tupate_hub.training.dataset import TaskData
 
 SCALE = 20.0
 _AT_ONCE = 64

@@ -18,8 +18,8 @@ Array = NDArray[Any]
 def load_legacy(path: Path) -> dict[str, Array] | Array:
     """Read a pre-zip file through torch's own allow-list (`torch.load(weights_only=True)`).
 
-    Shapes and names as `tupate_hub.readers.torchfile.parse_torch_file`: a dict of arrays or one array, bfloat16 as
-    float32. Give it to `read_torch_file` as `legacy`.
+    Shapes and names as `tupate_hub.readers.formats.torchfile.parse_torch_file`: a dict of arrays or one
+    array, bfloat16 as float32. Give it to `read_torch_file` as `legacy`.
 
     Raises
     ------

@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
+from tupate_hub.compare.input_covariance import Moments
 from tupate_hub.errors import FormatError
-from tupate_hub.moments import Moments
-from tupate_hub.tensorfile import read_tensorfile
+from tupate_hub.storage.safetensors import read_tensorfile
 from tupate_hub.training.model import base_sha256, load_tokenizer
 
 _BATCH, _MOST_TOKENS = 16, 128

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from tupate_hub.data.dataset import Example, TaskData
 from tupate_hub.errors import FormatError
-from tupate_hub.training.dataset import Example, TaskData
 from tupate_hub.training.features import Batch, Feature, collate, predict_spans, predict_tags
 from tupate_hub.training.methods import NAME, Method
 

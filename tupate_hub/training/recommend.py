@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tupate_hub.compare.ranking import Neighbor, Ranking
+from tupate_hub.data.dataset import TaskData
 from tupate_hub.embedding import TaskEmbedding
 from tupate_hub.errors import FormatError, WorkFailed
-from tupate_hub.ranking import Neighbor, Ranking
 from tupate_hub.registry import SpaceEntry
-from tupate_hub.training.dataset import TaskData
 from tupate_hub.training.methods import Method, get_method
 from tupate_hub.training.model import base_sha256
 from tupate_hub.training.record import read_tensors

@@ -54,7 +54,7 @@ def to_embedding(tensors: Mapping[str, Floats], facts: Mapping[str, Any], base: 
         },
         "licence": "Apache-2.0",
         "software": facts["versions"],
-        "source": {"kind": "trained", "by": "scripts/train_zoo.py"},
+        "source": {"kind": "trained", "by": "scripts/zoo/train_zoo.py"},
     }
     return TaskEmbedding(facts["task"], Space(base, facts["method"]), adapter.blocks, header)
 

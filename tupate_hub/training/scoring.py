@@ -19,8 +19,8 @@ from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef, recall_score
 from transformers.data.metrics.squad_metrics import compute_exact, compute_f1
 
+from tupate_hub.data.dataset import TaskData
 from tupate_hub.errors import UnknownName
-from tupate_hub.training.dataset import TaskData
 
 Scores = dict[str, float]
 Predictions = Sequence[Any] | NDArray[Any]

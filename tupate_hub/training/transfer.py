@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from tupate_hub.data.dataset import TaskData
+from tupate_hub.data.splits import limited
 from tupate_hub.embedding import TaskEmbedding
-from tupate_hub.training.cut import limited
-from tupate_hub.training.dataset import TaskData
 from tupate_hub.training.methods import Method
 from tupate_hub.training.regime import Regime, Setup, regime_for
 from tupate_hub.training.tuner import Progress, score_on_the_way
@@ -113,7 +113,5 @@ def measure(
     cut, regime = protocol.cut(data, seed), protocol.regime(data.kind, method, seed)
     start = {} if source is None else starting_tensors(base, cut, method, seed, source)
     setup = Setup(device=device, start=start)
-    for steps, scores in score_on_the_way(
-        base, cut, method, regime, protocol.score_at, setup=setup, progress=progress
-    ):
+    for steps, scores in score_on_the_way(base, cut, method, regime, protocol.score_at, setup=setup, progress=progress):
         yield Score(steps, scores["primary"], time.perf_counter() - began)

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from tupate_hub.data.dataset import TaskData
 from tupate_hub.errors import TupateHubError, WorkFailed
 from tupate_hub.training.checkpoint import Checkpoint
-from tupate_hub.training.dataset import TaskData
 from tupate_hub.training.features import (
     Feature,
     collate,
@@ -298,7 +298,8 @@ class _Run:
     def precision(self) -> AbstractContextManager[Any]:
         """The regime's precision, for whatever is computed inside it."""
         half = self.regime.precision == "bfloat16"
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=half)
+        precision: AbstractContextManager[Any] = torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=half)
+        return precision
 
     def _evaluate(self, report: Report) -> None:
         data = self.data
@@ -383,7 +384,8 @@ def _device(name: str) -> torch.device:
 
 def _attention(device: torch.device) -> AbstractContextManager[Any]:
     """On a CPU, plain matrix products: the fused kernel's backward pass takes two fifths of a step of short texts."""
-    return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
+    plain: AbstractContextManager[Any] = sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
+    return plain
 
 
 def _split(state: Tensors) -> tuple[dict[str, Floats], dict[str, Floats]]:

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from tupate_hub.data.dataset import TaskData
 from tupate_hub.embedding import Block, TaskEmbedding, kind_of
 from tupate_hub.errors import FormatError, SpaceMismatch, UnknownName
 from tupate_hub.export.places import whole
-from tupate_hub.query import read_query
-from tupate_hub.training.dataset import TaskData
+from tupate_hub.search.resolve import read_query
 from tupate_hub.training.methods import Method, get_method, saved_config
 from tupate_hub.training.model import architecture, build_model, is_head, tuned_state
 from tupate_hub.training.record import read_tensors

@@ -1,0 +1,230 @@
+"""Make registry.json, the packed indexes, docs/zoo.md and the dataset card from the embedding files below zoo/.
+
+Every figure comes from the files' own headers; a rerun writes the same bytes, and files that an earlier one made for a
+space that is gone are removed. `--check` writes nothing and fails where something would change, or where the zoo has
+outgrown its 30 MB.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tupate_hub.compare.input_covariance import Moments, parse_moments
+from tupate_hub.compare.pair_index import Index, build_index, parse_index
+from tupate_hub.compare.similarity import available
+from tupate_hub.embedding import TaskEmbedding, parse_embedding
+from tupate_hub.errors import FormatError, TupateHubError
+from tupate_hub.evaluation.metrics import standard_errors_above
+from tupate_hub.publish.card import BUNDLED, card_files
+from tupate_hub.publish.table import zoo_page
+from tupate_hub.registry import FILENAME, Entry, Registry, Repeat, SpaceEntry, Task, placed
+from tupate_hub.storage.atomic import write_bytes
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPTS = Path(__file__).resolve().parent
+DEFAULT_METHOD = "lora"
+MOST_BYTES = 30_000_000
+MOMENTS = "moments.safetensors"
+#: Files of a space that this script makes.
+GENERATED = ("index-*.safetensors", "heatmap.svg", "map.svg")
+RECORDED = (
+    "steps", "best_step", "batch_size", "learning_rate", "max_length", "precision", "seed", "seconds", "train_examples",
+    "validation_examples",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Held:
+    """An embedding of the zoo with the entry that lists it."""
+
+    embedding: TaskEmbedding
+    entry: Entry
+
+
+def is_weak(embedding: TaskEmbedding) -> bool:
+    """Whether the score does not beat the trivial baseline by more than one standard error."""
+    scores, count = embedding.facts["scores"], embedding.facts["training"]["validation_examples"]
+    above = standard_errors_above(scores["primary"], scores["baseline"], count, scores["metric"])
+    return not above > 1  # NaN is weak
+
+
+# --- rows of the registry --------------------------------------------------------------------------------------
+
+
+def task_of(embedding: TaskEmbedding, names: Mapping[str, Any]) -> Task:
+    if embedding.task not in names:
+        raise FormatError(
+            f"Task {embedding.task!r} of the zoo has no line in scripts/zoo/task_names.json.",
+            hint=f'add "{embedding.task}": {{"title": "...", "aliases": [], "dataset": "OWNER/NAME"}}',
+        )
+    data, known = embedding.facts["data"], names[embedding.task]
+    return Task(
+        name=embedding.task,
+        title=known["title"],
+        aliases=tuple(known["aliases"]),
+        kind=embedding.facts["task_kind"],
+        task_class=data["class"],
+        train_size=data["original_train_size"],
+        metric=embedding.facts["scores"]["metric"],
+        dataset=known["dataset"],
+        licence=data["licence"],
+    )
+
+
+def entry_of(embedding: TaskEmbedding, file: str, data: bytes) -> Entry:
+    facts = embedding.facts
+    training = facts["training"]
+    return Entry(
+        task=embedding.task,
+        space=embedding.space.name,
+        **placed(file, data),
+        source={
+            **facts["source"],
+            "licence": facts["licence"],
+            "data_sha256": facts["data"]["sha256"],
+            **{name: training[name] for name in RECORDED if name in training},
+        },
+        scores=scores_of(embedding),
+        flags=("weak",) if is_weak(embedding) else (),
+    )
+
+
+def repeat_of(embedding: TaskEmbedding, file: str, data: bytes) -> Repeat:
+    training = embedding.facts["training"]
+    return Repeat(
+        **placed(file, data),
+        seed=training["seed"],
+        init_seed=training["init_seed"],
+        scores=scores_of(embedding),
+    )
+
+
+def scores_of(embedding: TaskEmbedding) -> dict[str, Any]:
+    scores = embedding.facts["scores"]
+    return {name: round(v, 4) if isinstance(v, float) else v for name, v in scores.items()}
+
+
+def space_of(held: Sequence[Held], index: Mapping[str, Any], moments: bytes | None) -> SpaceEntry:
+    """A space as its embeddings describe it; of their settings those that all of them share."""
+    first = held[0].embedding
+    everyone = [one.embedding.facts["settings"] for one in held]
+    shared = {name: v for name, v in everyone[0].items() if all(name in one and one[name] == v for one in everyone)}
+    name = first.space.name
+    return SpaceEntry(
+        name,
+        first.space.base,
+        first.space.method,
+        first.facts["base_sha256"],
+        shared,
+        index,
+        placed(f"zoo/{name}/{MOMENTS}", moments) if moments else {},
+    )
+
+
+# --- files -----------------------------------------------------------------------------------------------------
+
+
+def read_folder(root: Path, pattern: str) -> Iterator[tuple[TaskEmbedding, str, bytes]]:
+    """The embeddings below zoo/ whose paths fit, each with its path from the root and its bytes."""
+    for path in sorted((root / "zoo").glob(pattern)):
+        if path.name != MOMENTS and not path.match("index-*"):
+            data = path.read_bytes()
+            yield parse_embedding(data, str(path)), path.relative_to(root).as_posix(), data
+
+
+def read_zoo(root: Path) -> dict[str, list[Held]]:
+    """The embeddings of each space in order of their tasks, their repeats in order of the seeds."""
+    repeats: dict[tuple[str, str], list[Repeat]] = {}
+    for embedding, file, data in read_folder(root, "*/*/repeats/*.safetensors"):
+        repeats.setdefault((embedding.space.name, embedding.task), []).append(repeat_of(embedding, file, data))
+    spaces: dict[str, list[Held]] = {}
+    for embedding, file, data in read_folder(root, "*/*/*.safetensors"):
+        mine = repeats.pop((embedding.space.name, embedding.task), [])
+        mine.sort(key=lambda one: (one.seed, one.init_seed))
+        entry = replace(entry_of(embedding, file, data), repeats=tuple(mine))
+        spaces.setdefault(entry.space, []).append(Held(embedding, entry))
+    for (space, task), alone in repeats.items():
+        raise FormatError(
+            f"{alone[0].file} repeats task {task!r}, which {space} does not have.",
+            hint=f"python scripts/zoo/train_zoo.py --method {space.rpartition('/')[2]} --tasks {task}",
+        )
+    return {space: sorted(held, key=lambda one: one.entry.task) for space, held in spaces.items()}
+
+
+def indexes_of(space: str, held: Sequence[Held], moments: Moments | None) -> dict[str, bytes]:
+    """The file of each similarity's index."""
+    embeddings, digests = [one.embedding for one in held], [one.entry.sha256 for one in held]
+    return {
+        name: build_index(space, name, embeddings, digests, moments).to_bytes()
+        for name in available(moments is not None)
+    }
+
+
+def build(root: Path) -> dict[str, bytes]:
+    """Every generated file, by its path relative to the root."""
+    names, reasons = (
+        json.loads((SCRIPTS / file).read_text(encoding="utf-8")) for file in ("task_names.json", "weak_runs.json")
+    )
+    registry = Registry()
+    files: dict[str, bytes] = {}
+    indexes: dict[str, dict[str, Index]] = {}
+    for space, held in read_zoo(root).items():
+        statistics = root / "zoo" / space / MOMENTS
+        moments = statistics.read_bytes() if statistics.exists() else None
+        made = indexes_of(space, held, parse_moments(moments, str(statistics)) if moments else None)
+        places = {name: f"zoo/{space}/index-{name}.safetensors" for name in made}
+        files.update({places[name]: data for name, data in made.items()})
+        indexes[space] = {name: parse_index(data, name) for name, data in made.items()}  # as readers of the files do
+        row = space_of(held, {name: placed(places[name], data) for name, data in made.items()}, moments)
+        for one in held:
+            registry = registry.with_entry(one.entry, task_of(one.embedding, names), row)
+    registry = replace(registry, default_space=default_space(registry))
+    files[FILENAME] = registry.to_json().encode()
+    files["docs/zoo.md"] = zoo_page(registry, reasons).encode()
+    files.update(card_files(registry, indexes, BUNDLED))
+    return files
+
+
+def default_space(registry: Registry) -> str:
+    """The space of the default method, else the first."""
+    named = [name for name, space in registry.spaces.items() if space.method == DEFAULT_METHOD]
+    return next(iter([*named, *registry.spaces]), "")
+
+
+def vanished(root: Path, files: Mapping[str, bytes]) -> list[str]:
+    """What an earlier run made and this one does not."""
+    there = (path for pattern in GENERATED for path in (root / "zoo").glob(f"*/*/{pattern}"))
+    return sorted({path.relative_to(root).as_posix() for path in there} - set(files))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where something would change")
+    check = parser.parse_args().check
+    try:
+        files = build(ROOT)
+    except TupateHubError as error:
+        print(f"{error.message}\n{error.hint}", file=sys.stderr)
+        return error.exit_code
+    gone = vanished(ROOT, files)
+    stale = [name for name, data in files.items() if not (ROOT / name).exists() or (ROOT / name).read_bytes() != data]
+    if not check:
+        for name in gone:
+            (ROOT / name).unlink()
+        for name in stale:
+            write_bytes(ROOT / name, files[name])
+    print("\n".join([*stale, *gone]) or "nothing to do", file=sys.stderr)
+    size = sum(path.stat().st_size for path in (ROOT / "zoo").rglob("*") if path.is_file())
+    if size > MOST_BYTES:
+        print(f"zoo/ has {size / 1e6:.1f} MB, more than {MOST_BYTES / 1e6:.0f}", file=sys.stderr)
+    return 1 if size > MOST_BYTES or (check and (stale or gone)) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

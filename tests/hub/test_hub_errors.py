@@ -1,0 +1,84 @@
+"""What the Hub's refusals mean: a sentence, the next command, an exit code, and never the token."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from tupate_hub.errors import (
+    BranchMoved,
+    FormatError,
+    NoRepository,
+    NoRevision,
+    TupateHubError,
+    WorkFailed,
+)
+from tupate_hub.hub.errors import not_stored, refusal, retry_after, unreachable
+from tupate_hub.hub.location import DATASET, Location
+
+PLACE = Location(DATASET, "acme/zoo", "next")
+
+
+@dataclass
+class Answer:
+    status_code: int
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind", "said"),
+    [
+        (403, "GatedRepo", TupateHubError, "is gated"),
+        (404, "RevisionNotFound", NoRevision, "no revision 'next'"),
+        (404, "EntryNotFound", FormatError, "has no registry.json"),
+        (401, "RepoNotFound", NoRepository, "or it is private"),
+        (401, "", TupateHubError, "does not know the token"),
+        (403, "", TupateHubError, "forbids to read"),
+        (429, "", WorkFailed, "fewer requests"),
+        (412, "", WorkFailed, "status 412"),
+        (503, "", WorkFailed, "status 503"),
+    ],
+)
+@pytest.mark.parametrize("known", [True, False])
+def test_reading(known: bool, status: int, code: str, kind: type[TupateHubError], said: str) -> None:
+    error = refusal(PLACE, "registry.json", Answer(status, {"X-Error-Code": code}), known)
+    assert isinstance(error, kind)
+    assert said in error.message
+    assert error.hint
+    assert error.exit_code == (1 if issubclass(kind, WorkFailed) else 2)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "said", "hint"),
+    [
+        (403, TupateHubError, "may not write to hf://datasets/acme/zoo@next", "hf auth login"),
+        (409, BranchMoved, "was changed by someone else", "type the command again"),
+        (412, BranchMoved, "was changed by someone else", "type the command again"),
+        (401, TupateHubError, "does not know the token", "unset HF_TOKEN"),
+        (500, WorkFailed, "status 500", "in a minute"),
+    ],
+)
+def test_writing(status: int, kind: type[TupateHubError], said: str, hint: str) -> None:
+    error = refusal(PLACE, "", Answer(status), True, writing=True)
+    assert type(error) is kind
+    assert said in error.message
+    assert hint in error.hint
+
+
+def test_the_storage() -> None:
+    error = not_stored(Answer(403))
+    assert (error.message, error.exit_code) == ("The Hub's storage failed with status 403.", 1)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("7", 7.0), ("", None), ("soon", None), ("-1", None), ("9" * 9, None)])
+def test_how_long_to_wait(text: str, seconds: float | None) -> None:
+    assert retry_after(Answer(429, {"Retry-After": text})) == seconds
+
+
+@pytest.mark.parametrize("offline", [True, False])
+def test_no_network(offline: bool) -> None:
+    error = unreachable(PLACE, "registry.json", "https://hub.example", offline)
+    assert error.exit_code == 3
+    assert ("HF_HUB_OFFLINE" if offline else "https://hub.example") in error.message
+    assert error.message.startswith("registry.json of hf://datasets/acme/zoo@next is not in the cache")

@@ -1,0 +1,107 @@
+"""The verb that takes in many adapters of the Hub: import."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import click
+
+from tupate_hub.cli import output
+from tupate_hub.errors import TupateHubError
+
+if TYPE_CHECKING:
+    from tupate_hub.collect.import_hub import Harvest, Waiting
+    from tupate_hub.zoo import Zoo
+
+
+@click.command("import")
+@click.option("--base", required=True, metavar="MODEL", help="The base model whose adapters are wanted.")
+@click.option("--author", metavar="NAME", help="Only those of a user or organisation of the Hub.")
+@click.option("--library", type=click.Choice(["adapters", "peft"]), help="Only those of a library. [default: both]")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the N most downloaded ones.")
+@click.option("--jobs", type=click.IntRange(1, 64), default=8, show_default=True, help="How many are fetched at once.")
+@output.registry_option
+@output.json_option
+@click.pass_context
+def import_command(
+    context: click.Context,
+    base: str,
+    author: str | None,
+    library: str | None,
+    limit: int | None,
+    jobs: int,
+    registry: str | None,
+    as_json: bool,
+) -> None:
+    """Read what the Hub lists for a base model into a registry of your own.
+
+    The registry's folder is made if it is not there. An adapter is named by its task, as its configuration, its card's
+    tags or its name say, the most downloaded first; a further one for the same task is called OWNER--NAME. What cannot
+    be read is counted with the reason. The command may be interrupted and typed again: what the registry has is not
+    fetched again.
+
+    \b
+      tupate-hub import --author AdapterHub --base bert-base-uncased --registry ./my-zoo
+      tupate-hub import --library peft --base roberta-base --limit 50 --registry ./my-zoo
+    """
+    from tupate_hub.collect.add import open_or_start
+    from tupate_hub.collect.import_hub import harvest
+    from tupate_hub.space import require_base
+    from tupate_hub.zoo import ENVIRONMENT
+
+    again = f"tupate-hub import --base {base}"
+    if author is None and library is None:
+        raise TupateHubError("Say whose adapters, or of which library.", hint=f"{again} --library peft --registry DIR")
+    place = registry or os.environ.get(ENVIRONMENT)
+    if not place:
+        raise TupateHubError(
+            "The bundled zoo takes no additions.", hint=f"{again} ... --registry DIR (it is made if need be)"
+        )
+
+    def watched(fetched: Iterator[Waiting], count: int) -> Iterator[Waiting]:
+        with output.progress(fetched, "import", count) as bar:
+            yield from bar
+
+    def tell(seconds: float) -> None:
+        output.note(f"The Hub asks for fewer requests: waiting {seconds:.0f} s")
+
+    zoo, model = open_or_start(place), require_base(base, "--base")
+    found = harvest(zoo, model, author=author, library=library, limit=limit, jobs=jobs, each=watched, tell=tell)
+    _summary(found, as_json)
+    if found.stopped is not None:
+        raise found.stopped
+    _pack(found.zoo, model)
+    context.exit(0 if found.added or found.kept else 1)
+
+
+def _pack(zoo: Zoo, base: str) -> None:
+    from tupate_hub.collect.add import keep_index
+    from tupate_hub.collect.import_hub import unpacked
+
+    for space in unpacked(zoo, base):
+        output.note(f"packing the index of {space}")
+        zoo = keep_index(zoo, space)
+
+
+def _summary(found: Harvest, as_json: bool) -> None:
+    if as_json:
+        added = [
+            {"task": entry.task, "space": entry.space, "repository": entry.source["repo"]} for entry in found.added
+        ]
+        refused = [{"repository": one.repository, "reason": one.reason, "hint": one.hint} for one in found.refused]
+        stopped = found.stopped.message if found.stopped else None
+        output.document(
+            {"listed": found.listed, "added": added, "kept": found.kept, "refused": refused, "stopped": stopped}
+        )
+        return
+    kinds = Counter(one.kind for one in found.refused)
+    first = {one.kind: one.repository for one in reversed(found.refused)}
+    rows: list[list[output.Cell]] = [[count, kind, first[kind]] for kind, count in kinds.most_common()]
+    output.table(["refused", "reason", "for example"], rows, right=["refused"])
+    done = f"{len(found.added)} added to {found.zoo.root}, {found.kept} there already, {len(found.refused)} refused"
+    output.note(f"{found.listed} listed: {done}")
+    for space, count in sorted(Counter(entry.space for entry in found.added).items()):
+        output.note(f"  {count} in {space}: tupate-hub list --space {space} --registry {found.zoo.root}")

@@ -1,0 +1,256 @@
+"""Intake: tuned parameters from outside into a registry of the user's own."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from tupate_hub.collect.read_adapter import plain_name, read_for_registry, read_from
+from tupate_hub.compare.input_covariance import Moments
+from tupate_hub.compare.similarity import DEFAULT, get_similarity
+from tupate_hub.embedding import TaskEmbedding
+from tupate_hub.errors import TargetExists, TupateHubError
+from tupate_hub.registry import FILENAME, Entry, Registry, SpaceEntry, Task, fold, placed
+from tupate_hub.space import Space
+from tupate_hub.storage.atomic import alone, settle, write_bytes
+from tupate_hub.tasknames import aliases, single
+from tupate_hub.zoo import Zoo
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An adapter that was not taken in, and the sentence that says why."""
+
+    path: Path
+    reason: str
+    hint: str = ""
+
+
+def open_or_start(written: str | Path) -> Zoo:
+    """The registry in a folder, or an empty one that its first addition will write.
+
+    Raises
+    ------
+    TupateHubError
+        For `hf://...`: a registry on the Hub takes no additions.
+    """
+    if str(written).startswith("hf://"):
+        raise TupateHubError(
+            f"{written} is on the Hub; only a folder can be written to.", hint="name a folder: --registry DIR"
+        )
+    root = Path(written)
+    return Zoo.open(root) if (root / FILENAME).exists() else Zoo(root, Registry())
+
+
+def add_embeddings(
+    zoo: Zoo, embeddings: Iterable[tuple[Path, TaskEmbedding]], *, force: bool = False
+) -> tuple[Zoo, list[Refusal]]:
+    """Write embeddings, each with where it was read, into a zoo's folder and then, at once, the registry of them.
+
+    Where the work is interrupted, what was written until then is listed all the same: with `force` a file may have
+    replaced one that the old registry tells the digest of. Other processes that add to the folder wait.
+
+    Returns
+    -------
+    The new zoo, and the embeddings that were refused because their task is in the space already (without `force`).
+    """
+    with _held(zoo) as zoo:
+        return _add(zoo, embeddings, force)
+
+
+def _add(zoo: Zoo, embeddings: Iterable[tuple[Path, TaskEmbedding]], force: bool) -> tuple[Zoo, list[Refusal]]:
+    registry, refused = zoo.registry, []
+    taken = {(entry.task, entry.space) for entry in registry.entries}
+    known = {spelled: registry.tasks[name] for spelled, name in registry.spelled.items()}
+    spaces = dict(registry.spaces)
+    new: dict[tuple[str, str], tuple[Entry, Task, SpaceEntry]] = {}
+    try:
+        for path, embedding in embeddings:
+            task = known.setdefault(fold(embedding.task), _task(embedding, known))
+            space = _described(_space(spaces, embedding.space), embedding)
+            spaces[space.name] = space
+            key = (task.name, space.name)
+            if (key in taken and not force) or key in new:
+                hint = "give another --task" if key in new else "add --force to replace it, or give another --task"
+                refused.append(Refusal(path, f"Task {task.name!r} is in space {space.name!r} already.", hint))
+                continue
+            new[key] = (_write(zoo.folder, replace(embedding, task=task.name), space), task, space)
+    finally:
+        if new:
+            settle(zoo.folder / entry.file for entry, _, _ in new.values())
+            registry = _with_entries(registry, list(new.values()))
+            write_bytes(zoo.folder / FILENAME, registry.to_json().encode())
+    return replace(zoo, registry=registry), refused
+
+
+def add(
+    zoo: Zoo,
+    path: str | Path,
+    *,
+    base: str | None = None,
+    task: str | None = None,
+    base_weights: Path | None = None,
+    force: bool = False,
+) -> tuple[Zoo, TaskEmbedding]:
+    """Read one adapter, on disk or on the Hub, into a zoo; its task is then called as the registry calls it.
+
+    Raises
+    ------
+    TargetExists
+        When its task is in its space already, without `force`.
+    FormatError
+        As `read_from`.
+    """
+    embedding = read_from(path, base=base, task=task, base_weights=base_weights)
+    zoo, refused = add_embeddings(zoo, [(Path(path), embedding)], force=force)
+    if refused:
+        raise TargetExists(refused[0].reason, hint=refused[0].hint)
+    return zoo, replace(embedding, task=zoo.registry.task(embedding.task).name)
+
+
+def add_all(
+    zoo: Zoo,
+    paths: Iterable[Path],
+    names: Sequence[str],
+    *,
+    base: str | None = None,
+    base_weights: Path | None = None,
+    force: bool = False,
+) -> tuple[Zoo, list[Refusal]]:
+    """Read many adapters into a zoo; what cannot be read is refused, with its sentence, and left out.
+
+    `names` are for those that do not say their task, or say the same as one before them in their space; `base` is for
+    those that name no base model of the Hub.
+    """
+    refused: list[Refusal] = []
+    seen: set[tuple[str, Space]] = set()
+
+    def readable() -> Iterable[tuple[Path, TaskEmbedding]]:
+        for path, name in zip(paths, names, strict=True):
+            try:
+                one = read_for_registry(path, fallback_base=base, fallback_task=name, base_weights=base_weights)
+                if (fold(one.task), one.space) in seen:
+                    one = replace(one, task=plain_name(name))
+            except TupateHubError as error:
+                refused.append(Refusal(path, error.message, error.hint))
+            else:
+                seen.add((fold(one.task), one.space))
+                yield path, one
+
+    zoo, taken = add_embeddings(zoo, readable(), force=force)
+    return zoo, sorted([*refused, *taken], key=lambda one: one.path)
+
+
+def keep_moments(zoo: Zoo, space: str, moments: Moments) -> Zoo:
+    """Keep a base model's statistics with a space of a zoo; indexes made with other ones are no longer listed."""
+    with _held(zoo) as zoo:
+        entry = zoo.registry.space(space)
+        data = moments.to_bytes()
+        file = f"zoo/{entry.name}/moments.safetensors"
+        write_bytes(zoo.folder / file, data)
+        index = {name: at for name, at in entry.index.items() if not get_similarity(name).needs_moments}
+        return _with_space(zoo, replace(entry, index=index, moments=placed(file, data)))
+
+
+def keep_index(zoo: Zoo, space: str, similarity: str = DEFAULT) -> Zoo:
+    """Keep the kernel of a space of a zoo, so that a question about its tasks needs no embeddings."""
+    with _held(zoo) as zoo:
+        entry = zoo.registry.space(space)
+        data = zoo.index(space, similarity).to_bytes()
+        file = f"zoo/{entry.name}/index-{similarity}.safetensors"
+        write_bytes(zoo.folder / file, data)
+        return _with_space(zoo, replace(entry, index={**entry.index, similarity: placed(file, data)}))
+
+
+@contextmanager
+def _held(zoo: Zoo) -> Iterator[Zoo]:
+    """The zoo as it is in its folder by now, which no other process adds to meanwhile."""
+    with alone(zoo.folder):
+        written = (zoo.folder / FILENAME).exists()
+        yield replace(zoo, registry=Zoo.open(zoo.folder).registry) if written else zoo
+
+
+def _with_space(zoo: Zoo, entry: SpaceEntry) -> Zoo:
+    """The zoo with a space's new entry, written to its folder."""
+    spaces = {**zoo.registry.spaces, entry.name: entry}
+    zoo = replace(zoo, registry=replace(zoo.registry, spaces=spaces))
+    write_bytes(zoo.folder / FILENAME, zoo.registry.to_json().encode())
+    return zoo
+
+
+def _space(spaces: Mapping[str, SpaceEntry], space: Space) -> SpaceEntry:
+    """The space's entry; two bases whose last names agree get spaces of different names."""
+    for entry in spaces.values():
+        if entry.space == space:
+            return replace(entry, index={})
+    name, base = space.name, space.base.replace("/", "--")
+    while name in spaces:
+        name, base = f"{base}/{space.method}", f"{base}-"
+    return SpaceEntry(name, space.base, space.method)
+
+
+def _described(space: SpaceEntry, embedding: TaskEmbedding) -> SpaceEntry:
+    """The space with the base model's digest and the method's settings, as its first run of this project has them."""
+    if space.base_sha256 or not _is_run(embedding):
+        return space
+    facts = embedding.facts
+    return replace(space, base_sha256=facts["base_sha256"], settings=facts["settings"])
+
+
+def _task(embedding: TaskEmbedding, known: Container[str]) -> Task:
+    """What an embedding says of its task: a run of this project a lot, a stranger's a little, a file nothing.
+
+    Of the aliases of a task that everybody tunes on those are left out that are `known` as something else.
+    """
+    facts = embedding.facts
+    if facts["source"].get("kind") == "hub":
+        source = facts["source"]
+        names = tuple(name for name in aliases(embedding.task) if fold(name) not in known)
+        title = f"{source['task']} by {source['repo']}" if "task" in source else embedding.task
+        dataset, licence = single(source.get("dataset", "")), source.get("licence", "")
+        return Task(embedding.task, title=title, aliases=names, dataset=dataset, licence=licence)
+    if not _is_run(embedding):
+        return Task(embedding.task, title=embedding.task)
+    return Task(
+        embedding.task,
+        title=embedding.task,
+        kind=facts["task_kind"],
+        task_class=facts["data"]["class"],
+        train_size=facts["data"]["original_train_size"],
+        metric=facts["scores"]["metric"],
+        licence=facts["data"]["licence"],
+    )
+
+
+def _is_run(embedding: TaskEmbedding) -> bool:
+    return bool(embedding.facts["source"].get("kind") == "trained")
+
+
+def _write(root: Path, embedding: TaskEmbedding, space: SpaceEntry) -> Entry:
+    file = f"zoo/{space.name}/{embedding.task}.safetensors"
+    data = embedding.to_bytes("float32")
+    write_bytes(root / file, data, durable=False)
+    source = {name: value for name, value in embedding.facts["source"].items() if name != "notes"}
+    found = embedding.facts["scores"] if _is_run(embedding) else {}
+    scores = {name: round(value, 4) if isinstance(value, float) else value for name, value in found.items()}
+    return Entry(embedding.task, space.name, file, len(data), hashlib.sha256(data).hexdigest(), source, scores)
+
+
+def _with_entries(registry: Registry, new: Sequence[tuple[Entry, Task, SpaceEntry]]) -> Registry:
+    replaced = {(entry.task, entry.space) for entry, _, _ in new}
+    kept = [entry for entry in registry.entries if (entry.task, entry.space) not in replaced]
+    tasks = {**registry.tasks, **{task.name: task for _, task, _ in new}}
+    spaces = {**registry.spaces, **{space.name: space for _, _, space in new}}
+    entries = sorted([*kept, *(entry for entry, _, _ in new)], key=lambda entry: (entry.space, entry.task))
+    default = registry.default_space or _largest(entries)
+    return Registry(dict(sorted(tasks.items())), dict(sorted(spaces.items())), tuple(entries), default)
+
+
+def _largest(entries: Sequence[Entry]) -> str:
+    names, counts = np.unique([entry.space for entry in entries], return_counts=True)
+    return str(names[int(counts.argmax())])

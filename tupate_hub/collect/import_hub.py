@@ -1,0 +1,259 @@
+"""Harvest: the adapters that the Hub lists for a base model, read into a registry of the user's own.
+
+Repositories are fetched several at once and taken in one after another in the order of the list, the most downloaded
+first, so that names and files do not depend on who answers first. Every few seconds the registry is written: whatever
+ends the work, the next run goes on behind what is there.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import re
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import closing, suppress
+from dataclasses import dataclass, replace
+from itertools import chain, islice
+from pathlib import Path
+from typing import TypeVar
+
+from tupate_hub.collect.add import add_embeddings
+from tupate_hub.collect.read_adapter import plain_name, read_fetched
+from tupate_hub.compare.similarity import DEFAULT, get_similarity
+from tupate_hub.embedding import Block, TaskEmbedding
+from tupate_hub.errors import FormatError, NotAvailableOffline, RateLimited, SpaceMismatch, TupateHubError
+from tupate_hub.hub.download import Fetched, cached_folder, fetch_adapter
+from tupate_hub.hub.list_adapters import Listed, list_adapters
+from tupate_hub.hub.location import endpoint
+from tupate_hub.hub.rate_limit import patient
+from tupate_hub.registry import Entry, fold
+from tupate_hub.search.similar import MOST_PAIRED
+from tupate_hub.space import Space
+from tupate_hub.zoo import Zoo
+
+JOBS = 8
+#: So long one request waits in all where the Hub asks for fewer: it counts them in windows of five minutes.
+PATIENCE = 900.0
+#: The registry is written every so many seconds: what is lost where the process is killed.
+_SECONDS = 2.0
+_AHEAD = 4
+
+T = TypeVar("T")
+Waiting = tuple[Listed, "Future[Fetched]"]
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A repository that was not taken in, and the sentence that says why; both can be shown on a terminal."""
+
+    repository: str
+    reason: str
+    hint: str = ""
+
+    @property
+    def kind(self) -> str:
+        """The reason without names and large numbers, the same for all that were refused for it."""
+        name, last = self.repository, self.repository.rpartition("/")[2]
+        said = self.reason.replace(f"hf://{name}", "it").replace(name, "...").replace(f"{last!r}", "...")
+        return re.sub(r"\d{3,}", "N", said)
+
+
+@dataclass(frozen=True)
+class Harvest:
+    """What an import did.
+
+    `listed` is the number of repositories, `kept` of those that the registry had already at the listed commit; `added`
+    are its new or renewed entries, and `stopped` is what ended the work before its time.
+    """
+
+    zoo: Zoo
+    listed: int
+    added: tuple[Entry, ...]
+    kept: int
+    refused: tuple[Refused, ...]
+    stopped: TupateHubError | None = None
+
+
+def harvest(
+    zoo: Zoo,
+    base: str,
+    *,
+    author: str | None = None,
+    library: str | None = None,
+    limit: int | None = None,
+    jobs: int = JOBS,
+    each: Callable[[Iterator[Waiting], int], Iterator[Waiting]] = lambda waiting, count: waiting,
+    tell: Callable[[float], object] = lambda seconds: None,
+) -> Harvest:
+    """Take in what the Hub lists for a base model and the registry has not yet at the same commit.
+
+    An adapter is named by its task. Where that name is taken in its space, it is called `OWNER--NAME`. A name once
+    given stays: a newer commit of a repository replaces the older one under the same name.
+
+    Parameters
+    ----------
+    zoo : Zoo
+        The registry, in a folder; as `intake.open_or_start` gives it.
+    base : str
+        The base model, normalised; adapters of another one are refused before their weights are fetched.
+    author, library, limit
+        What is listed; see `list_adapters`.
+    jobs : int
+        How many repositories are fetched at once.
+    each : callable, optional
+        Wraps the iteration over so many repositories, for a progress bar.
+    tell : callable, optional
+        Hears for how many seconds all requests wait, each time that the Hub asks for fewer.
+
+    Raises
+    ------
+    FormatError
+        When nothing is listed, or a file of the registry is damaged.
+    NotAvailableOffline, RateLimited
+        When not even the list can be had; later this ends the work and is in `stopped`.
+    TupateHubError
+        When the registry cannot be written to, and as `list_adapters`.
+    """
+    with patient(PATIENCE, tell):
+        listed = list_adapters(base, author, library, limit)
+        if not listed:
+            of = f" of {author}" if author else ""
+            raise FormatError(f"The Hub lists no adapter{of} for {base}.", hint=f"look at {endpoint()}/models")
+        there = {(entry.source.get("repo"), entry.source.get("revision")) for entry in zoo.registry.entries}
+        wanted = [one for one in listed if (one.id, one.commit) not in there]
+        crop = _Crop(zoo, base)
+        with closing(_fetched(wanted, base, jobs)) as fetched:
+            stream = crop.readable(each(fetched, len(wanted)))
+            for first in stream:
+                batch = chain([first], _for_a_while(stream))
+                zoo, _ = add_embeddings(zoo, batch, force=True)  # the names are free, or the repository's own
+    before = {(entry.task, entry.space): entry for entry in crop.zoo.registry.entries}
+    added = tuple(entry for entry in zoo.registry.entries if before.get((entry.task, entry.space)) != entry)
+    return Harvest(zoo, len(listed), added, len(listed) - len(wanted), tuple(crop.refused), crop.stopped)
+
+
+def unpacked(zoo: Zoo, base: str) -> list[str]:
+    """The spaces of a base model that have no index, and not so many embeddings that it would take minutes."""
+    spaces = (space for space in zoo.registry.spaces.values() if space.base == base and DEFAULT not in space.index)
+    return [space.name for space in spaces if len(zoo.registry.in_space(space.name)) <= MOST_PAIRED]
+
+
+def _for_a_while(stream: Iterator[T]) -> Iterator[T]:
+    until = time.monotonic() + _SECONDS
+    while time.monotonic() < until and (one := next(stream, None)) is not None:
+        yield one
+
+
+class _Crop:
+    """What has been read so far: the names that are taken, the shapes that a space compares, what was refused."""
+
+    def __init__(self, zoo: Zoo, base: str) -> None:
+        self.refused: list[Refused] = []
+        self.stopped: TupateHubError | None = None
+        self.zoo = zoo
+        self._base = base
+        spaces = {name: entry.space for name, entry in zoo.registry.spaces.items()}
+        entries = [(entry, spaces[entry.space]) for entry in zoo.registry.entries]
+        self._taken = {(fold(entry.task), space) for entry, space in entries}
+        self._named = {(entry.source.get("repo"), space): entry.task for entry, space in entries}
+        self._shapes: dict[Space, dict[str, tuple[int, int]]] = {}
+
+    def readable(self, fetched: Iterable[Waiting]) -> Iterator[tuple[Path, TaskEmbedding]]:
+        """The embeddings of what was fetched, under their names; ends early where no more can be fetched."""
+        for listed, future in fetched:
+            try:
+                one = self._read(listed, future)
+            except (NotAvailableOffline, RateLimited) as error:
+                self.stopped = error
+                return
+            except TupateHubError as error:
+                self.refused.append(_refused(listed, error))
+            else:
+                yield Path(listed.id), one
+
+    def _read(self, listed: Listed, future: Future[Fetched]) -> TaskEmbedding:
+        try:
+            found = future.result()
+        except NotAvailableOffline:  # once may be an accident
+            found = fetch_adapter(listed.location(), self._base)
+        one = read_fetched(found)
+        if one.space.base != self._base:
+            raise SpaceMismatch(f"It is an adapter of {one.space.base}, not of {self._base}.")
+        self._require_fitting(one)
+        name = self._name(listed, one)
+        said = {} if name == one.task else {"task": one.task}
+        return replace(one, task=name, facts={**one.facts, "source": {**one.facts["source"], **said}})
+
+    def _name(self, listed: Listed, one: TaskEmbedding) -> str:
+        registry = self.zoo.registry
+        name = self._named.get((listed.id, one.space))
+        if name is None:
+            name = registry.spelled.get(fold(one.task), one.task)
+            if (fold(name), one.space) in self._taken:
+                name = plain_name(listed.id.replace("/", "--"))
+            if (fold(name), one.space) in self._taken:
+                raise TupateHubError(f"Its names, {one.task!r} and {name!r}, are taken by others.")
+            self._taken.add((fold(name), one.space))
+        return name
+
+    def _require_fitting(self, one: TaskEmbedding) -> None:
+        """Refuse what names this base model and has other shapes: with it in its space nothing there would compare."""
+        known = self._shapes.get(one.space)
+        if known is None:
+            known = self._shapes[one.space] = _shapes_of(self.zoo, one.space)
+        found = {block.name: _shape(block) for block in one.blocks}
+        for name, shape in found.items():
+            if known.get(name, shape) != shape:
+                raise SpaceMismatch(f"Its block {name!r} has shape {shape}, that of others is {known[name]}.")
+        known.update(found)
+
+
+def _shapes_of(zoo: Zoo, space: Space) -> dict[str, tuple[int, int]]:
+    names = [name for name, entry in zoo.registry.spaces.items() if entry.space == space]
+    entries = [entry for name in names for entry in zoo.registry.in_space(name)]
+    return {block.name: _shape(block) for entry in entries for block in zoo.load(entry).blocks}
+
+
+def _shape(block: Block) -> tuple[int, int]:
+    factors = get_similarity(DEFAULT).features(block, None)
+    return factors.a.shape[1], factors.bt.shape[1]
+
+
+def _fetched(wanted: Sequence[Listed], base: str, jobs: int) -> Generator[Waiting, None, None]:
+    """Each repository when it has been fetched, or has failed to be, in order; at most so many times `jobs` ahead."""
+    rest, ahead = iter(wanted), deque[Waiting]()
+    pool = ThreadPoolExecutor(jobs, thread_name_prefix="fetch")
+    try:
+        while True:
+            for one in islice(rest, _AHEAD * jobs - len(ahead)):
+                context = contextvars.copy_context()  # with the patience of this thread
+                ahead.append((one, pool.submit(context.run, _fetch, one, base)))
+            if not ahead:
+                return
+            wait([ahead[0][1]])
+            yield ahead.popleft()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _fetch(listed: Listed, base: str) -> Fetched:
+    location = listed.location()
+    if listed.bases and base not in listed.bases:
+        raise SpaceMismatch(f"{location} is an adapter of {listed.bases[0]}, not of {base}.")
+    return fetch_adapter(location, base)
+
+
+def _refused(listed: Listed, error: TupateHubError) -> Refused:
+    """The error's sentence without the commit and the cache's folders."""
+    said = error.message
+    with suppress(FormatError):  # one without a location is not named in the sentence
+        at = listed.location()
+        for place in (str(cached_folder(at)), str(at)):
+            said = said.replace(f"{place}/", "").replace(place, f"hf://{at.id}")
+    return Refused(_shown(listed.id)[:200], _shown(said), _shown(error.hint))
+
+
+def _shown(text: str) -> str:
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)

@@ -1,0 +1,156 @@
+"""Reading: an adapter on disk or on the Hub as a task's embedding, fit to be compared."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from dataclasses import replace
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tupate_hub.compare.similarity import pack
+from tupate_hub.embedding import TaskEmbedding, embed
+from tupate_hub.errors import FormatError
+from tupate_hub.hub.location import MODEL, not_on_this_disk, parse_location
+from tupate_hub.readers import detect, read_adapter
+from tupate_hub.readers.source import Legacy
+from tupate_hub.space import require_base
+from tupate_hub.tasknames import canonical
+
+if TYPE_CHECKING:
+    from tupate_hub.hub.download import Fetched
+
+_NOT_PLAIN = re.compile(r"[^\w.+@-]+")
+_MOST_BYTES = 200
+#: Files that stand beside the embeddings of a space: `moments.safetensors`, `index-<similarity>.safetensors`.
+_TAKEN = re.compile(r"moments|index-.*", re.IGNORECASE)
+
+
+def read_from(
+    written: str | Path, *, base: str | None = None, task: str | None = None, base_weights: Path | None = None
+) -> TaskEmbedding:
+    """Read an adapter from a path, or from a model repository of the Hub where there is no such path.
+
+    Of a repository its configuration and weights are fetched, and nothing else. Task and base model are what the user
+    says, else what the configuration does, else the card's tags, else, for the task, the repository's name, spelled as
+    `tasknames` does. The embedding's facts name repository, commit and licence.
+
+    Raises
+    ------
+    FormatError
+        When there is no such path, repository or adapter, and as `read_for_registry`.
+    NotAvailableOffline
+        When it is not cached and there is no network.
+    TupateHubError
+        When the Hub refuses, each time with its own sentence.
+    """
+    found = find_adapter(written)
+    if isinstance(found, Path):
+        return read_for_registry(found, base=base, task=task, base_weights=base_weights)
+    return read_fetched(found, base=base, task=task, base_weights=base_weights)
+
+
+def read_fetched(
+    found: Fetched, *, base: str | None = None, task: str | None = None, base_weights: Path | None = None
+) -> TaskEmbedding:
+    """Read what was fetched of a model repository; errors as `read_from`.
+
+    A task that the user does not name gets the name that `tasknames` has for it.
+    """
+    one = read_for_registry(
+        found.folder,
+        base=base,
+        fallback_base=found.base,
+        task=task,
+        fallback_task=found.task,
+        base_weights=base_weights,
+    )
+    licence = {"licence": found.licence} if found.licence else {}
+    facts = {**one.facts, **licence, "source": {**one.facts["source"], **found.source}}
+    return replace(one, task=one.task if task else canonical(one.task), facts=facts)
+
+
+def find_adapter(written: str | Path) -> Path | Fetched:
+    """The path, where there is one, else what was fetched of the model repository of that name.
+
+    Errors as `read_from`.
+    """
+    if os.path.exists(written):  # noqa: PTH110 - Path.exists raises on a name that is too long
+        return Path(written)
+    location = parse_location(str(written), MODEL)
+    if location is None:
+        hint = "give a task (tupate-hub list), or the path or Hub id of an adapter"
+        raise FormatError(f"{written} does not exist.", hint=hint)
+    from tupate_hub.hub.download import fetch_adapter
+
+    with not_on_this_disk(str(written)):
+        return fetch_adapter(location)
+
+
+def read_for_registry(
+    path: Path,
+    *,
+    base: str | None = None,
+    fallback_base: str | None = None,
+    task: str | None = None,
+    fallback_task: str | None = None,
+    base_weights: Path | None = None,
+) -> TaskEmbedding:
+    """Read an adapter as an embedding, with where it came from; refuses one that has no direction.
+
+    `base` overrides the base model that the file names, `fallback_base` stands in where it names none. Its task is
+    `task`, else what the file says, else `fallback_task`, else the name of its folder or file.
+
+    Raises
+    ------
+    FormatError
+        When it cannot be read, names no base model, or its update is all zero or not finite.
+    """
+    detection = detect(path)
+    adapter = read_adapter(path, base=base, task=task, base_weights=base_weights, legacy=legacy_reader())
+    digest = hashlib.sha256(detection.weights.read_bytes()).hexdigest()
+    called = path.resolve().stem if path.is_file() else path.resolve().name
+    name = plain_name(task or adapter.task or fallback_task or called)
+    adapter = replace(adapter, base=require_base(adapter.base or fallback_base, str(path)))
+    source: dict[str, Any] = {
+        "kind": "file",
+        "file": detection.weights.name,
+        "layout": detection.layout,
+        "sha256": digest,
+        "left_out": dict(adapter.left_out),
+        "notes": list(adapter.notes),
+    }
+    embedding = embed(adapter, name, {"source": source})
+    pack([embedding])  # refuses an update that is all zero or too large to measure
+    return embedding
+
+
+def legacy_reader() -> Legacy | None:
+    """What reads files that torch wrote before 1.6, which only torch can: None where torch is not installed.
+
+    The one door from here up to `training`. It opens when such a file is met, not before.
+    """
+    if find_spec("torch") is None:
+        return None
+    return lambda path: import_module("tupate_hub.training.legacy").load_legacy(path)
+
+
+def plain_name(written: str) -> str:
+    """A task's name with what a registry does not allow replaced by `-`.
+
+    Raises
+    ------
+    FormatError
+        When nothing is left, it is too long for a file's name, or a file of the registry's own has it.
+    """
+    name = _NOT_PLAIN.sub("-", written).strip("-.")
+    if not name:
+        raise FormatError(f"{written!r} makes no task name.", hint="name it: --task NAME")
+    if len(name.encode()) > _MOST_BYTES:
+        raise FormatError(f"{name[:40]!r}... is too long for a task's name.", hint="name it: --task NAME")
+    if _TAKEN.fullmatch(name):
+        raise FormatError(f"{name!r} is the name of a file of the registry's own.", hint="name it: --task NAME")
+    return name

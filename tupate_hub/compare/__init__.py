@@ -1,0 +1,1 @@
+"""Compare: kernels, similarities and rankings, on arrays alone."""

@@ -1,0 +1,108 @@
+"""Moments: what the base model's own inputs look like at each place, so that an update can be weighed by its effect."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tupate_hub.errors import FormatError
+from tupate_hub.storage.safetensors import TensorFile, parse_tensorfile
+
+SCHEMA = "tupate-hub-moments/1"
+Floats = NDArray[np.float32]
+
+#: Added to each second moment, as a share of its mean eigenvalue: what a small text never visits counts a little.
+_SHRINKAGE = 0.01
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Second moments C = E[x xᵀ] of the inputs of a base model's weights, over the tokens of a probe text.
+
+    `inputs` maps an input's name to C, of shape (in, in); `place` maps a block's name to the input that it reads
+    (query, key and value of a layer read one input). `tokens` is how many were averaged.
+    """
+
+    base: str
+    base_sha256: str
+    tokens: int
+    inputs: Mapping[str, Floats]
+    place: Mapping[str, str]
+
+    def root(self, block: str) -> Floats:
+        """A matrix R with R Rᵀ = C + shrinkage for a block's input, of shape (in, in).
+
+        Raises
+        ------
+        FormatError
+            When nothing is known of the block's input, or what is known is no second moment.
+        """
+        if block not in self.place:
+            raise FormatError(
+                f"Nothing is known of the inputs of {block!r} in {self.base}.", hint="--similarity update"
+            )
+        return self._roots[self.place[block]]
+
+    @cached_property
+    def _roots(self) -> dict[str, Floats]:
+        roots = {}
+        for name, moment in self.inputs.items():
+            full = moment.astype(np.float64)
+            full += np.eye(len(full)) * (_SHRINKAGE * np.trace(full) / len(full))
+            try:
+                roots[name] = np.linalg.cholesky(full).astype(np.float32)
+            except np.linalg.LinAlgError as error:
+                raise FormatError(
+                    f"What {self.base!r} reads at {name!r} has no second moment: it is not positive.",
+                    hint="measure it again: tupate-hub stats BASE_FOLDER --registry DIR",
+                ) from error
+        return roots
+
+    def to_bytes(self) -> bytes:
+        """The safetensors file: the upper triangle of each C in float32."""
+        tensors = {name: moment[np.triu_indices(len(moment))] for name, moment in self.inputs.items()}
+        metadata = {
+            "schema": SCHEMA,
+            "base": self.base,
+            "base_sha256": self.base_sha256,
+            "tokens": str(self.tokens),
+            "place": json.dumps(self.place, sort_keys=True),
+        }
+        return TensorFile(tensors, metadata).to_bytes()
+
+
+def parse_moments(data: bytes, where: str) -> Moments:
+    """Read moments from the bytes of their file.
+
+    Raises
+    ------
+    FormatError
+        When the file holds no moments, or none that could be second moments.
+    """
+    file = parse_tensorfile(data, where)
+    meta = file.metadata
+    try:
+        place = dict(json.loads(meta["place"]))
+        tokens = int(meta["tokens"])
+        known = meta["schema"] == SCHEMA and set(place.values()) <= set(file.tensors)
+        inputs = {name: _square(array) for name, array in file.tensors.items()}
+        moments = Moments(meta["base"], meta["base_sha256"], tokens, inputs, place)
+    except (KeyError, ValueError, TypeError, RecursionError) as error:
+        raise FormatError(f"{where} is no file of moments.") from error
+    if not known or not all(np.isfinite(moment).all() for moment in inputs.values()):
+        raise FormatError(f"{where} is no {SCHEMA} file, or is damaged.")
+    return moments
+
+
+def _square(triangle: NDArray[np.float32]) -> Floats:
+    width = int((np.sqrt(8 * triangle.size + 1) - 1) / 2)
+    if triangle.ndim != 1 or not width or width * (width + 1) // 2 != triangle.size:
+        raise ValueError("no triangle")
+    full = np.zeros((width, width), dtype=np.float32)
+    full[np.triu_indices(width)] = triangle
+    return np.asarray(full + np.triu(full, 1).T)

@@ -1,0 +1,162 @@
+"""Index: how all embeddings of a space compare, computed once, so that a question needs no parameters."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tupate_hub.compare.input_covariance import Moments
+from tupate_hub.compare.similarity import kernel, off_diagonal, pack
+from tupate_hub.embedding import TaskEmbedding
+from tupate_hub.errors import FormatError
+from tupate_hub.storage.safetensors import Array, TensorFile, parse_tensorfile
+
+SCHEMA = "tupate-hub-index/2"
+_ONE = 2**23 - 1
+
+Doubles = NDArray[np.float64]
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Index:
+    """Lengths and cosines of all embeddings of a space under one similarity.
+
+    `norms` are the lengths of their updates, of shape (tasks,); `pairs` the cosines of all pairs, each once, row by row
+    above the diagonal, of shape (tasks (tasks - 1) / 2,). `digests` are the sha256 of the embeddings' files, in order,
+    so that an index that no longer fits its registry is known as such.
+    """
+
+    space: str
+    similarity: str
+    tasks: tuple[str, ...]
+    digests: tuple[str, ...]
+    norms: Doubles
+    pairs: Floats
+
+    def row(self, at: int) -> Doubles:
+        """Cosines between one task and all, of shape (tasks,)."""
+        count = len(self.tasks)
+        before = np.arange(at)
+        found = np.ones(count)
+        found[:at] = self.pairs[_start(before, count) + at - before - 1]
+        found[at + 1 :] = self.pairs[_start(at, count) : _start(at + 1, count)]
+        return found
+
+    def scores(self) -> Doubles:
+        """Cosines between all tasks, of shape (tasks, tasks)."""
+        count = len(self.tasks)
+        full = np.zeros((count, count))
+        for at in range(count):
+            full[at, at + 1 :] = self.pairs[_start(at, count) : _start(at + 1, count)]
+        full += full.T
+        np.fill_diagonal(full, 1)
+        return full
+
+    @cached_property
+    def kernel(self) -> Doubles:
+        """Inner products between all tasks, of shape (tasks, tasks)."""
+        return self.scores() * np.outer(self.norms, self.norms)
+
+    def to_bytes(self) -> bytes:
+        """The index's safetensors file.
+
+        A cosine c is the whole number nearest to c (2^23 - 1), in two tensors: 256 `high` + `low`. That is as exact as
+        float32 in three quarters of the bytes, which are most of what a question to a registry on the Hub fetches.
+        """
+        fixed = np.rint(self.pairs.astype(np.float64).clip(-1, 1) * _ONE).astype(np.int32)
+        tensors = {"norms": self.norms, "high": (fixed >> 8).astype(np.int16), "low": (fixed & 255).astype(np.uint8)}
+        metadata = {
+            "schema": SCHEMA,
+            "space": self.space,
+            "similarity": self.similarity,
+            "tasks": json.dumps(self.tasks),
+            "digests": json.dumps(self.digests),
+        }
+        return TensorFile(tensors, metadata).to_bytes()
+
+
+def build_index(
+    space: str,
+    similarity: str,
+    embeddings: Sequence[TaskEmbedding],
+    digests: Sequence[str],
+    moments: Moments | None = None,
+) -> Index:
+    """Compare the embeddings of a space with each other, in their order."""
+    packed = pack(embeddings, similarity, moments)
+    total = kernel(packed, packed).cross.sum(axis=0)
+    return Index(space, similarity, packed.tasks, tuple(digests), *_normalised((total + total.T) / 2))
+
+
+def parse_index(data: bytes, where: str) -> Index:
+    """Read an index from the bytes of its file, of schema 1 or 2.
+
+    Raises
+    ------
+    FormatError
+        When it is no index, or its numbers do not fit its tasks.
+    """
+    file = parse_tensorfile(data, where)
+    try:
+        meta = file.metadata
+        tasks, digests = tuple(json.loads(meta["tasks"])), tuple(json.loads(meta["digests"]))
+        if len(tasks) != len(digests) or not all(isinstance(one, str) for one in (*tasks, *digests)):
+            raise ValueError("tasks and digests that are none")
+        norms, pairs = _READERS[meta["schema"]](file.tensors, len(tasks))
+        return Index(meta["space"], meta["similarity"], tasks, digests, norms, pairs)
+    except (KeyError, ValueError, TypeError, RecursionError) as error:
+        raise FormatError(
+            f"{where} is no index of a space, is damaged, or is of a later version.", hint="tupate-hub verify"
+        ) from error
+
+
+def _in_three_bytes(tensors: Mapping[str, Array], count: int) -> tuple[Doubles, Floats]:
+    """Norms and cosines as `Index.to_bytes` writes them."""
+    norms, high, low = (tensors[name] for name in ("norms", "high", "low"))
+    if [one.str for one in (norms.dtype, high.dtype, low.dtype)] != ["<f8", "<i2", "|u1"]:
+        raise ValueError("numbers of other kinds")
+    if norms.shape != (count,) or not high.shape == low.shape == (_start(count, count),):
+        raise ValueError("numbers for other tasks")
+    if not (np.isfinite(norms).all() and (norms > 0).all()):
+        raise ValueError("norms that are none")
+    pairs = high.astype(np.float32)  # whole numbers below 2^24 are exact in it
+    pairs *= 256
+    pairs += low
+    pairs /= _ONE
+    return norms, pairs
+
+
+def _triangle(tensors: Mapping[str, Array], count: int) -> tuple[Doubles, Floats]:
+    """Norms and cosines of schema 1: the upper triangle of the kernel with its diagonal, row by row."""
+    triangle = tensors["kernel"].astype(np.float64)
+    if triangle.shape != (count * (count + 1) // 2,) or not np.isfinite(triangle).all():
+        raise ValueError("numbers for other tasks")
+    full = np.zeros((count, count))
+    full[np.triu_indices(count)] = triangle
+    if not (np.diag(full) > 0).all():
+        raise ValueError("norms that are none")
+    return _normalised(full)
+
+
+_READERS: Mapping[str, Callable[[Mapping[str, Array], int], tuple[Doubles, Floats]]] = {
+    SCHEMA: _in_three_bytes,
+    "tupate-hub-index/1": _triangle,
+}
+
+
+def _normalised(full: Doubles) -> tuple[Doubles, Floats]:
+    """Norms and the cosines of all pairs, from the upper triangle of a kernel of shape (tasks, tasks)."""
+    norms = np.sqrt(np.diag(full))
+    return norms, off_diagonal(full / norms[:, None] / norms[None, :]).astype(np.float32)
+
+
+def _start(row: Any, count: int) -> Any:
+    """Where the pairs of a row, or of each row of an array, begin."""
+    return row * (2 * count - row - 1) // 2

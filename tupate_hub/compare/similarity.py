@@ -1,0 +1,282 @@
+"""Similarity: the catalogue of inner products between blocks.
+
+For two embeddings x, y of one space and blocks b,
+
+    k(x, y) = sum_b k_b(x_b, y_b)          score = k(x, y) / sqrt(k(x, x) k(y, y))
+
+A block that one side lacks was not changed by it and contributes nothing. Every similarity is a feature map: it turns a
+block into the factors of a low-rank update, and k_b is the Frobenius inner product of the updates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tupate_hub.compare.input_covariance import Moments
+from tupate_hub.compare.lowrank import Factors, Stack, stack, stacked_inner, stacked_squares
+from tupate_hub.embedding import Block, TaskEmbedding, shared_names
+from tupate_hub.errors import FormatError, SpaceMismatch, UnknownName
+from tupate_hub.space import Space
+
+Doubles = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """A named inner product: `features` maps a block to the factors whose update it compares.
+
+    `needs_moments` says whether it asks for the base model's statistics as well.
+    """
+
+    name: str
+    features: Callable[[Block, Moments | None], Factors]
+    summary: str
+    needs_moments: bool = False
+
+
+def _flattened(block: Block, moments: Moments | None) -> Factors:
+    if block.form == "rows":
+        return Factors.of_vector(block.parts["rows"].mean(axis=0))
+    return Factors.of_vector(np.concatenate([array.ravel() for array in block.parts.values()]))
+
+
+def _update(block: Block, moments: Moments | None) -> Factors:
+    parts = block.parts
+    if block.form == "lowrank":
+        return Factors(parts["A"], block.scale * parts["B"].T)
+    if block.form == "bottleneck":
+        return _affine(block)
+    if block.form == "scaling":
+        return Factors.of_vector(parts["scaling"] - np.float32(1))
+    if block.form == "rows":
+        return Factors.of_vector(parts["rows"].mean(axis=0))
+    (vector,) = parts.values()
+    return Factors.of_vector(block.scale * vector)
+
+
+def _affine(block: Block) -> Factors:
+    """X -> s (up (down x + down_bias) + up_bias) as factors over [x; 1]: hidden units may be permuted and rescaled."""
+    parts = block.parts
+    hidden, width = parts["down"].shape
+    a = np.zeros((hidden + 1, width + 1), dtype=np.float32)
+    a[:hidden, :width] = parts["down"]
+    a[:hidden, width] = parts["down_bias"]
+    a[hidden, width] = 1
+    return Factors(a, np.float32(block.scale) * np.concatenate([parts["up"].T, parts["up_bias"][None, :]]))
+
+
+def _effect(block: Block, moments: Moments | None) -> Factors:
+    """Updates of weights as what they do to the base model's own inputs: tr(W C W'ᵀ) = <W R, W' R>, C = R Rᵀ."""
+    factors = _update(block, moments)
+    if moments is None or block.form != "lowrank":
+        return factors
+    root = moments.root(block.name)
+    if factors.a.shape[1] != len(root):
+        raise SpaceMismatch(f"Block {block.name!r} has {factors.a.shape[1]} inputs, the base model's has {len(root)}.")
+    return Factors(factors.a @ root, factors.bt)
+
+
+SIMILARITIES: Mapping[str, Similarity] = {
+    one.name: one
+    for one in (
+        Similarity("update", _update, "cosine of the changes that the parameters make, whatever their coordinates"),
+        Similarity("tupate", _flattened, "cosine of the flattened parameters (Zhou et al., EMNLP 2022)"),
+        Similarity("effect", _effect, "update, weighed by the base model's own activations", needs_moments=True),
+    )
+}
+DEFAULT = "update"
+
+
+def get_similarity(name: str) -> Similarity:
+    """The similarity of that name.
+
+    Raises
+    ------
+    UnknownName
+        Listing the known similarities.
+    """
+    if name not in SIMILARITIES:
+        raise UnknownName(f"Unknown similarity {name!r}.", hint="known: " + ", ".join(SIMILARITIES))
+    return SIMILARITIES[name]
+
+
+def available(has_moments: bool) -> tuple[str, ...]:
+    """The names of the similarities that a space allows, with or without statistics of its base model."""
+    return tuple(one.name for one in SIMILARITIES.values() if has_moments or not one.needs_moments)
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """Inner products per block: `blocks` their names, `cross` of shape (blocks, x, y), and both sides' squared norms.
+
+    `x_squares` has shape (blocks, x), `y_squares` (blocks, y). Scores and contributions derive from these three.
+    """
+
+    blocks: tuple[str, ...]
+    cross: Doubles
+    x_squares: Doubles
+    y_squares: Doubles
+
+    def select(self, chosen: Sequence[str]) -> Kernel:
+        """The kernel over some of the blocks."""
+        rows = [self.blocks.index(name) for name in chosen]
+        return Kernel(tuple(chosen), self.cross[rows], self.x_squares[rows], self.y_squares[rows])
+
+    def balanced(self) -> Kernel:
+        """Every block normalised on its own, so that blocks with large updates do not speak for all."""
+        sides = [np.sqrt(squares) for squares in (self.x_squares, self.y_squares)]
+        norms = sides[0][:, :, None] * sides[1][:, None, :]
+        cross = np.divide(self.cross, norms, out=np.zeros_like(self.cross), where=norms > 0)
+        return Kernel(self.blocks, cross, (self.x_squares > 0).astype(float), (self.y_squares > 0).astype(float))
+
+    def coverage(self) -> tuple[Doubles, Doubles]:
+        """How much of each side's squared norm lies in blocks that both have: two shares of shape (x, y)."""
+        has_x, has_y = (self.x_squares > 0).astype(float), (self.y_squares > 0).astype(float)
+        of_x = (self.x_squares.T @ has_y) / self.x_squares.sum(axis=0)[:, None]
+        of_y = (has_x.T @ self.y_squares) / self.y_squares.sum(axis=0)[None, :]
+        return of_x, of_y
+
+    def scores(self) -> Doubles:
+        """Cosines, of shape (x, y), in [-1, 1]."""
+        return np.asarray(self.contributions().sum(axis=0))
+
+    def contributions(self) -> Doubles:
+        """What each block adds to the score, of shape (blocks, x, y); 0 where a side has none of the blocks."""
+        norms = np.sqrt(np.outer(self.x_squares.sum(axis=0), self.y_squares.sum(axis=0)))
+        return np.divide(self.cross, norms, out=np.zeros_like(self.cross), where=norms > 0)
+
+
+@dataclass(frozen=True)
+class Pack:
+    """Embeddings of one space with the factors of a similarity stacked block by block, ready to be ranked against."""
+
+    similarity: str
+    tasks: tuple[str, ...]
+    stacks: Mapping[str, Stack]
+    squares: Doubles
+    space: Space | None = None
+
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        """The names of the blocks, in the order of the rows of `squares`, whose shape is (blocks, tasks)."""
+        return tuple(self.stacks)
+
+
+def pack(embeddings: Sequence[TaskEmbedding], similarity: str = DEFAULT, moments: Moments | None = None) -> Pack:
+    """Stack the factors of embeddings of one space. `moments` are those of its base model, where the similarity asks.
+
+    Raises
+    ------
+    SpaceMismatch
+        For embeddings of two spaces, or coordinates of different shapes (`tupate` needs equal ranks).
+    FormatError
+        For an embedding whose update is all zero, or too large for float32: it has no direction.
+    """
+    chosen = get_similarity(similarity)
+    if chosen.needs_moments and moments is None:
+        raise UnknownName(
+            f"{similarity!r} needs statistics of the base model, which this registry does not have.",
+            hint="--similarity update, or compute them: tupate-hub stats BASE_FOLDER --registry DIR",
+        )
+    space = _one_space([one.space for one in embeddings])
+    names = shared_names(embeddings)
+    stacks, squares = {}, np.zeros((len(names), len(embeddings)))
+    for row, name in enumerate(names):
+        owners = [index for index, one in enumerate(embeddings) if name in one.by_name]
+        with np.errstate(over="ignore", invalid="ignore"):  # refused below, by the task's name
+            updates = [chosen.features(embeddings[index].by_name[name], moments) for index in owners]
+        _require_one_shape(updates, [embeddings[index].task for index in owners], name, similarity)
+        stacks[name] = stack(updates, owners)
+        with np.errstate(over="ignore", invalid="ignore"):
+            squares[row, owners] = stacked_squares(stacks[name])
+    for index, total in enumerate(squares.sum(axis=0)):
+        if not np.isfinite(total):
+            raise FormatError(f"The update of {embeddings[index].task!r} is too large to measure: it diverged.")
+        if not total > 0:
+            raise FormatError(f"The update of {embeddings[index].task!r} is all zero: it was never trained.")
+    return Pack(similarity, tuple(one.task for one in embeddings), stacks, squares, space)
+
+
+def kernel(x: Pack, y: Pack) -> Kernel:
+    """Inner products between all embeddings of two packs of one similarity.
+
+    Raises
+    ------
+    SpaceMismatch
+        For packs of two spaces, or blocks of different shapes.
+    """
+    _one_space([side.space for side in (x, y) if side.space is not None])
+    names = tuple(dict.fromkeys((*x.blocks, *y.blocks)))
+    cross = np.zeros((len(names), len(x.tasks), len(y.tasks)))
+    x_squares, y_squares = (np.zeros((len(names), len(side.tasks))) for side in (x, y))
+    for row, name in enumerate(names):
+        for side, squares in ((x, x_squares), (y, y_squares)):
+            if name in side.stacks:
+                squares[row] = side.squares[side.blocks.index(name)]
+        if name in x.stacks and name in y.stacks:
+            first, second = x.stacks[name], y.stacks[name]
+            if first.a.shape[1] != second.a.shape[1] or first.bt.shape[1] != second.bt.shape[1]:
+                raise SpaceMismatch(
+                    f"Block {name!r} has another shape in {x.tasks[0]!r} than in the zoo"
+                    + (": tupate compares coordinates, which needs equal ranks." if x.similarity == "tupate" else "."),
+                    hint="try: --similarity update" if x.similarity == "tupate" else "",
+                )
+            cross[row][np.ix_(first.owners, second.owners)] = stacked_inner(first, second)
+    return Kernel(names, cross, x_squares, y_squares)
+
+
+def centred(zoo: Doubles, query: Doubles | None = None, query_square: float = 0.0) -> Doubles:
+    """Scores after centring the feature space over the zoo, from uncentred kernels alone.
+
+    With `zoo` the (n, n) kernel of the zoo, the doubly centred kernel is H K H, H = I - 1/n; a query q with k(q, zoo)
+    = `query`, of shape (n,), and k(q, q) = `query_square` is moved by the same mean (Schölkopf et al. 1998, appendix).
+
+    Returns
+    -------
+    The (n, n) centred cosines, or those of the query, of shape (n,).
+    """
+    means, total = zoo.mean(axis=0), zoo.mean()
+    moved = zoo - means[None, :] - means[:, None] + total
+    squares = np.diag(moved)
+    if query is None:
+        return _cosine(moved, squares, squares)
+    cross = query - query.mean() - means + total
+    square = query_square - 2 * query.mean() + total
+    return np.asarray(_cosine(cross[None, :], np.array([square]), squares)[0])
+
+
+def off_diagonal(matrix: Doubles) -> Doubles:
+    """The entries above the diagonal of an (n, n) matrix, row by row: each pair once."""
+    return np.asarray(matrix[np.triu(np.ones(matrix.shape, dtype=bool), k=1)])
+
+
+def _cosine(cross: Doubles, x_squares: Doubles, y_squares: Doubles) -> Doubles:
+    norms = np.sqrt(np.maximum(np.outer(x_squares, y_squares), 0))
+    return np.divide(cross, norms, out=np.zeros_like(cross), where=norms > 0)
+
+
+def _one_space(spaces: Sequence[Space]) -> Space | None:
+    if len(set(spaces)) > 1:
+        first, second = sorted(set(spaces))[:2]
+        raise SpaceMismatch(f"Embeddings of two spaces do not compare: {describe(first)} and {describe(second)}.")
+    return spaces[0] if spaces else None
+
+
+def describe(space: object) -> str:
+    """A space in words, for messages."""
+    return f"{getattr(space, 'method', '?')} on {getattr(space, 'base', '?')}"
+
+
+def _require_one_shape(updates: Sequence[Factors], tasks: Sequence[str], name: str, similarity: str) -> None:
+    shapes = [(update.a.shape[1], update.bt.shape[1]) for update in updates]
+    for shape, task in zip(shapes, tasks, strict=True):
+        if shape != shapes[0]:
+            why = ": tupate compares coordinates, which needs equal ranks" if similarity == "tupate" else ""
+            raise SpaceMismatch(
+                f"Block {name!r} has shape {shape} in {task!r} and {shapes[0]} in {tasks[0]!r}{why}.",
+                hint="try: --similarity update" if similarity == "tupate" else "",
+            )

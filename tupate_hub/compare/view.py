@@ -1,0 +1,114 @@
+"""View: how embeddings are looked at before they are ranked: similarity, blocks, balancing, centring."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tupate_hub.compare.similarity import DEFAULT, Kernel
+from tupate_hub.embedding import kind_of, layer_of
+from tupate_hub.errors import UnknownName
+
+Doubles = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class View:
+    """A way to compare. `blocks` is a part of the names of the blocks to keep, `*` and `?` allowed; all by default."""
+
+    similarity: str = DEFAULT
+    centre: bool = False
+    balance: bool = False
+    blocks: str | None = None
+
+    @property
+    def plain(self) -> bool:
+        """Whether the totals over all blocks are enough."""
+        return not (self.balance or self.blocks)
+
+    def of(self, kernel: Kernel) -> Kernel:
+        """The kernel of the chosen blocks, balanced if asked for.
+
+        Raises
+        ------
+        UnknownName
+            When no block has such a name.
+        """
+        if self.blocks is not None:
+            chosen = [name for name in kernel.blocks if fnmatchcase(name, f"*{self.blocks}*")]
+            if not chosen:
+                kinds = dict.fromkeys(kind_of(name) for name in kernel.blocks)
+                raise UnknownName(f"No block's name has {self.blocks!r} in it.", hint=f"known: {', '.join(kinds)}")
+            kernel = kernel.select(chosen)
+        return kernel.balanced() if self.balance else kernel
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One query against a zoo, block by block, after a view.
+
+    `cross` has shape (blocks, tasks), `square`, the query's squared norms, (blocks,), `squares`, the tasks',
+    (blocks, tasks).
+    """
+
+    blocks: tuple[str, ...]
+    cross: Doubles
+    square: Doubles
+    squares: Doubles
+
+    @staticmethod
+    def plainly(across: Kernel) -> Compared:
+        """From the kernel between one query and the zoo."""
+        return Compared(across.blocks, across.cross[:, 0], across.x_squares[:, 0], across.y_squares)
+
+    @staticmethod
+    def centred(across: Kernel, inside: Kernel) -> Compared:
+        """The same after moving the origin of each block's feature space to the zoo's mean.
+
+        With K the zoo's kernel of a block and q the query's row, the moved inner products are q - mean(q) - mean(K) +
+        mean(mean(K)) (Schölkopf, Smola and Müller 1998, appendix A).
+        """
+        zoo = np.stack([_block(inside, name) for name in across.blocks])
+        means, total = zoo.mean(axis=1), zoo.mean(axis=(1, 2))
+        cross = across.cross[:, 0]
+        own = cross.mean(axis=1)
+        moved = cross - own[:, None] - means + total[:, None]
+        square = across.x_squares[:, 0] - 2 * own + total
+        squares = np.diagonal(zoo, axis1=1, axis2=2) - 2 * means + total[:, None]
+        return Compared(across.blocks, moved, np.maximum(square, 0), np.maximum(squares, 0))
+
+    def scores(self) -> Doubles:
+        """Cosines, of shape (tasks,); 0 where a side has no norm left."""
+        return _ratio(self.cross.sum(axis=0), self.square.sum() * self.squares.sum(axis=0))
+
+    def contributions(self) -> Doubles:
+        """What each block adds to each score, of shape (blocks, tasks)."""
+        return _ratio(self.cross, np.broadcast_to(self.square.sum() * self.squares.sum(axis=0), self.cross.shape))
+
+    def by_layer(self) -> Doubles:
+        """Cosines within each layer, of shape (layers, tasks), for fusion."""
+        layers = list(dict.fromkeys(map(layer_of, self.blocks)))
+        member = np.array([[layer_of(name) == layer for name in self.blocks] for layer in layers], dtype=float)
+        return _ratio(member @ self.cross, (member @ self.square)[:, None] * (member @ self.squares))
+
+    def intervals(self, draws: int = 200, level: float = 0.9, seed: int = 0) -> Doubles:
+        """Bootstrap intervals of the scores over blocks, of shape (2, tasks): blocks drawn with replacement."""
+        weights = np.random.default_rng(seed).multinomial(
+            len(self.blocks), np.full(len(self.blocks), 1 / len(self.blocks)), size=draws
+        )
+        scores = _ratio(weights @ self.cross, (weights @ self.square)[:, None] * (weights @ self.squares))
+        return np.asarray(np.quantile(scores, [(1 - level) / 2, (1 + level) / 2], axis=0))
+
+
+def _block(kernel: Kernel, name: str) -> Doubles:
+    if name not in kernel.blocks:
+        return np.zeros(kernel.cross.shape[1:])
+    return np.asarray(kernel.cross[kernel.blocks.index(name)])
+
+
+def _ratio(cross: Doubles, product_of_squares: Doubles) -> Doubles:
+    norms = np.sqrt(product_of_squares)
+    return np.divide(cross, norms, out=np.zeros_like(cross), where=norms > 0)

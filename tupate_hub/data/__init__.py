@@ -1,0 +1,1 @@
+"""Data: a user's examples in, checked, without torch."""

@@ -1,0 +1,158 @@
+"""Sources: what a user may name as data: a file, a folder with a file for each split, a dataset of the Hub."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tupate_hub.data.columns import lacks_header
+from tupate_hub.data.faults import Fault, shown
+from tupate_hub.data.table import INSTALL, Table, has_header, read_table, reader_of
+from tupate_hub.errors import FormatError, NotAvailableOffline, TupateHubError
+from tupate_hub.hub.location import DATASET, Location, parse_location
+
+#: A larger Hub split is sampled down to so many rows.
+MOST_ROWS = 200_000
+
+_SPLITS = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev", "eval"),
+    "test": ("test", "testing"),
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """What the user named: its tables by split, the one to train on first, and where they are from.
+
+    `licence` is as its author states it.
+    """
+
+    tables: Mapping[str, Table]
+    name: str
+    origin: str
+    licence: str = "unknown"
+
+
+def read_source(source: str, configuration: str | None = None) -> Source:
+    """Read a file, a folder with a file for each split, or a dataset of the Hub (of a configuration, if it has some).
+
+    Raises
+    ------
+    FormatError
+        When it is none of these, or cannot be read at all. Rows that cannot be read are the tables' faults.
+    NotAvailableOffline
+        When the Hub cannot be asked.
+    """
+    path = Path(source)
+    if path.is_dir():
+        return _read_folder(path)
+    if path.is_file():
+        return Source({"train": _read_file(path)}, _stem(path), path.name)
+    location = None if reader_of(path) else parse_location(source, DATASET)
+    if location is None:
+        raise FormatError(
+            f"There is no file or folder {source!r}.", hint="give a file, a folder, or a Hub dataset as OWNER/NAME"
+        )
+    return _read_hub(location, configuration)
+
+
+def _read_file(path: Path) -> Table:
+    """The file's table, with a warning where its first line does not look like names of columns."""
+    table = read_table(path)
+    if has_header(path) and lacks_header(table):
+        said = f"the first line was taken for the names of columns, but looks like a row: {shown(table.columns[0])}"
+        table = replace(table, faults=(*table.faults, Fault(said, table.where, error=False)))
+    return table
+
+
+def _stem(path: Path) -> str:
+    return path.name.removesuffix(".gz").rpartition(".")[0]
+
+
+def _read_folder(folder: Path) -> Source:
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        split = split_of(_stem(path)) if reader_of(path) and path.is_file() else None
+        if split in found:
+            raise FormatError(
+                f"{folder} has two files for {split}: {found[split].name} and {path.name}.", hint="leave one of them"
+            )
+        if split:
+            found[split] = path
+    if "train" not in found:
+        raise FormatError(
+            f"{folder} has no tasks.json and no train.csv (or .tsv, .jsonl, .conll, .parquet).",
+            hint="name the files train, validation and test, or give one file",
+        )
+    return Source({split: _read_file(found[split]) for split in _SPLITS if split in found}, folder.name, folder.name)
+
+
+def split_of(name: str) -> str | None:
+    """Which split a file or a dataset's split is by its name, as in `reviews-dev` or `validation_matched`."""
+    words = re.split(r"[^a-z]+", name.lower())
+    splits = [split for split, names in _SPLITS.items() if set(words) & set(names)]
+    return splits[0] if len(splits) == 1 else None
+
+
+# ---- the Hub ---------------------------------------------------------------------------------------------------------
+
+
+def _read_hub(location: Location, configuration: str | None) -> Source:
+    try:
+        import datasets
+    except ImportError as error:
+        raise FormatError(f"{location} is a dataset of the Hub, which needs the extra 'data'.", hint=INSTALL) from error
+    try:
+        found = datasets.load_dataset(location.id, configuration, revision=location.revision)
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+        raise _refusal(location, configuration, error) from error
+    tables: dict[str, Table] = {}
+    for name in found:
+        split = split_of(name)
+        if split is not None and split not in tables:
+            tables[split] = _of_split(name, found[name])
+    if "train" not in tables:
+        raise FormatError(f"{location} has no split for training.", hint=f"it has {', '.join(found)}")
+    ordered = {split: tables[split] for split in _SPLITS if split in tables}
+    licence = str(next(iter(found.values())).info.license or "unknown")
+    return Source(ordered, configuration or location.id.rpartition("/")[2], str(location), licence)
+
+
+def _refusal(location: Location, configuration: str | None, error: Exception) -> TupateHubError:
+    """What to tell of an error out of `datasets`, whose own messages span many lines."""
+    said = str(error)
+    if isinstance(error, ConnectionError) or "offline" in said.lower():
+        return NotAvailableOffline(
+            f"The Hub cannot be asked for {location}.", hint="download its files and give their folder"
+        )
+    names = [name for name in re.findall(r"'([\w.+-]+)'", said) if name != configuration]
+    if "config" in said.lower() and names:
+        return FormatError(
+            f"{location} has the configurations {', '.join(names)}, of which one is to be named.",
+            hint=f"--task {names[0]}",
+        )
+    named = f" ({configuration})" if configuration else ""
+    return FormatError(
+        f"The dataset {location}{named} cannot be read ({type(error).__name__}).", hint="look at its page on the Hub"
+    )
+
+
+def _of_split(name: str, split: Any) -> Table:
+    """A split of `datasets`, sampled where it is too large; rows are numbered from 0, as the Hub shows them."""
+    numbers: Sequence[int] = range(len(split))
+    faults = []
+    if len(split) > MOST_ROWS:
+        faults.append(Fault(f"{MOST_ROWS:,} of its {len(split):,} rows are used", name, error=False))
+        numbers = sorted(random.Random(name).sample(numbers, MOST_ROWS))
+        split = split.select(numbers)
+    names = {}
+    for column, feature in split.features.items():
+        inner = getattr(feature, "feature", feature)
+        if getattr(inner, "names", None):
+            names[column] = tuple(inner.names)
+    return Table(name, "row", tuple(split.column_names), split.to_list(), numbers, names, tuple(faults))

@@ -1,0 +1,1 @@
+"""Evaluation: rankings judged by measured transfer."""

@@ -1,0 +1,331 @@
+"""The dataset card of a registry, with its pictures and its browsable table: made from the registry and its indexes."""
+
+from __future__ import annotations
+
+import posixpath
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from tupate_hub.compare.pair_index import Index
+from tupate_hub.compare.similarity import SIMILARITIES
+from tupate_hub.publish.browse import FILE, browse_table, nearest, number
+from tupate_hub.publish.frontmatter import FOLDER, About, front_matter
+from tupate_hub.publish.layout import coordinates
+from tupate_hub.publish.pictures import Point, heatmap, task_map
+from tupate_hub.publish.table import markdown_table
+from tupate_hub.registry import Entry, Registry
+
+if TYPE_CHECKING:
+    from tupate_hub.zoo import Zoo
+
+#: Where the card of a folder lies; `push` sends it as README.md.
+CARD = "zoo/README.md"
+#: The similarity that the pictures and the table show.
+SHOWN = "update"
+MOST_ROWS = 200
+#: With fewer tasks a space has no pictures and no share of good neighbours: they would say nothing.
+FEWEST_SHOWN = 5
+
+_COLUMNS = ("task", "what it asks", "kind", "metric", "score", "baseline", "train size", "nearest", "note")
+#: Columns that describe a task; a space whose tasks the default space has does not repeat them.
+_OF_THE_TASK = ("what it asks", "kind", "train size")
+_MOST_TEXT = 160
+Indexes = Mapping[str, Mapping[str, Index]]
+
+
+BUNDLED = About("The bundled zoo of tupate-hub", "", ("en",))
+
+
+def card_of(zoo: Zoo, about: About, at: str = CARD) -> dict[str, bytes]:
+    """The card of a zoo and what it shows, from the indexes that are stored with it; see `card_files`.
+
+    Raises
+    ------
+    FormatError
+        When a file of the zoo is damaged. An index that no longer fits the registry is computed anew.
+    """
+    indexes: dict[str, dict[str, Index]] = {}
+    for space in zoo.registry.spaces.values():
+        if zoo.registry.in_space(space.name):
+            wanted = [name for name in SIMILARITIES if name == SHOWN or name in space.index]
+            indexes[space.name] = {name: zoo.index(space.name, name) for name in wanted}
+    return card_files(zoo.registry, indexes, about, at)
+
+
+def card_files(registry: Registry, indexes: Indexes, about: About, at: str = CARD) -> dict[str, bytes]:
+    """The card, pictures of each space, and the browsable table. The same input gives the same bytes.
+
+    The pictures are a heatmap and a map, of spaces that have at least `FEWEST_SHOWN` tasks.
+
+    Parameters
+    ----------
+    registry : Registry
+        Texts in it are taken for a stranger's: whatever they hold, they stay text.
+    indexes : mapping of str to mapping of str to Index
+        For each space that has embeddings the index of `update`, and of other similarities where they are known.
+    about : About
+        Title, location and languages.
+    at : str
+        Where the card lies, relative to the registry; its links start from there.
+
+    Returns
+    -------
+    The files by their paths relative to the registry.
+    """
+    indexes = {space: indexes[space] for space in registry.spaces if space in indexes}
+    files = {FILE: browse_table(registry, {space: each[SHOWN] for space, each in indexes.items()}).encode()}
+    for space, each in indexes.items():
+        if len(each[SHOWN].tasks) >= FEWEST_SHOWN:
+            for kind, text in _pictures(registry, space, each[SHOWN]).items():
+                files[_picture(space, kind)] = text.encode()
+    parts = [front_matter(registry, about, at), _introduction(registry, indexes, about)]
+    if registry.entries:
+        parts += [_spaces(registry)]
+        parts += [_space(registry, space, each[SHOWN], at) for space, each in indexes.items()]
+        parts += [_evaluation(registry, indexes, about), _provenance(registry), _limits()]
+    files[at] = "\n".join(parts).encode()
+    return files
+
+
+def _picture(space: str, kind: str) -> str:
+    return f"zoo/{space}/{kind}.svg"
+
+
+def _pictures(registry: Registry, space: str, index: Index) -> dict[str, str]:
+    scores = index.scores()
+    points, shares = coordinates(scores, 2)
+    places = [
+        Point(entry.task, float(x), float(y), registry.tasks[entry.task].kind, "weak" in entry.flags)
+        for entry, (x, y) in zip(registry.in_space(space), points, strict=True)
+    ]
+    return {
+        "heatmap": heatmap(f"Similarity of tasks: {space}", index.tasks, scores),
+        "map": task_map(f"Map of tasks: {space}", places, shares.tolist()),
+    }
+
+
+# --- sections --------------------------------------------------------------------------------------------------
+
+
+def _introduction(registry: Registry, indexes: Indexes, about: About) -> str:
+    tasks = len({entry.task for entry in registry.entries})
+    text = (
+        f"# {escaped(about.title)}\n\n"
+        f"Embeddings of {_count(tasks, 'task')} in {_count(len(registry.spaces), 'space')}, made of parameters that "
+        "were tuned on them (LoRA, adapters, prompts and the like). Given a task or an adapter of yours, "
+        "`tupate-hub` ranks them by similarity: which task, and which ready adapter, to start from. No model, no torch "
+        "and no training is needed for that.\n\n"
+        "`registry.json` lists every file with its size and sha256; the table in the viewer has a row for each "
+        "embedding, with its five nearest neighbours.\n"
+    )
+    if any(entry.repeats for entry in registry.entries):
+        text += "Files in `repeats/` are other runs of the same tasks, to be measured and not to be ranked.\n"
+    space = registry.default_space if registry.default_space in indexes else next(iter(indexes), "")
+    if not space:
+        return f"{text}\nThe registry is empty: `tupate-hub add PATH --registry DIR` adds an adapter.\n"
+    task = _example(indexes[space][SHOWN])
+    where = f" --registry {about.location}" if about.location else ""
+    at = "" if space == registry.default_space else f" --space {space}"
+    form = " --as peft" if registry.spaces[space].method == "lora" else ""
+    return (
+        f"{text}\n## Use\n\n```bash\npip install tupate-hub\n"
+        f"tupate-hub similar {task}{at}{where}\ntupate-hub pull {task}{at}{form}{where}\n```\n"
+        + ("\n`DIR` is the folder that has `registry.json`.\n" if about.location == FOLDER else "")
+    )
+
+
+def _example(index: Index) -> str:
+    """A task with a near neighbour, so that its ranking shows something."""
+    scores = index.scores()
+    best = [max((round(float(scores[row, at]), 6) for at in nearest(scores, row, index.tasks, 1)), default=0.0)
+            for row in range(len(index.tasks))]  # fmt: skip
+    return index.tasks[best.index(max(best))]
+
+
+def _spaces(registry: Registry) -> str:
+    rows = []
+    for space in registry.spaces.values():
+        entries = registry.in_space(space.name)
+        settings = ", ".join(f"{name} {space.settings[name]}" for name in sorted(space.settings))
+        rows.append(
+            [
+                f"`{space.name}`" + (" (default)" if space.name == registry.default_space else ""),
+                escaped(space.base),
+                escaped(space.method),
+                str(len(entries)),
+                f"{sum(entry.bytes for entry in entries) / 1e6:.1f}",
+                escaped(settings),
+            ]
+        )
+    columns = ["space", "base model", "method", "embeddings", "MB", "settings"]
+    return (
+        "## Spaces\n\nA space is a base model and a method. Embeddings of one space compare; those of two do not.\n\n"
+        + markdown_table(columns, rows)
+    )
+
+
+def _space(registry: Registry, space: str, index: Index, at: str) -> str:
+    entries = registry.in_space(space)
+    columns = list(_COLUMNS)
+    if space != registry.default_space and {entry.task for entry in entries} <= _described(registry):
+        columns = [column for column in columns if column not in _OF_THE_TASK]
+    scores = index.scores()
+    rows = []
+    for row, entry in enumerate(entries[:MOST_ROWS]):
+        near = nearest(scores, row, index.tasks, 1)
+        cells = _cells(registry, entry, f"`{index.tasks[near[0]]}` {scores[row, near[0]]:.2f}" if near else "")
+        rows.append([cells[column] for column in columns])
+    return (
+        f"## {escaped(space)}\n\n"
+        + (_shown(space, len(entries), at) if len(entries) >= FEWEST_SHOWN else "")
+        + "`score` is the metric on validation data, `baseline` the best that needs no input; `weak` tasks do not "
+        f"clearly beat it. `nearest` is by the cosine of the `{SHOWN}` similarity.\n\n"
+        + markdown_table(columns, rows)
+        + _more(len(entries))
+    )
+
+
+def _described(registry: Registry) -> set[str]:
+    """The tasks that the table of the default space describes."""
+    return {entry.task for entry in registry.in_space(registry.default_space)[:MOST_ROWS]}
+
+
+def _shown(space: str, count: int, at: str) -> str:
+    here = posixpath.dirname(at) or "."
+    heat, plan = (posixpath.relpath(_picture(space, kind), here) for kind in ("heatmap", "map"))
+    return (
+        f"![Heatmap of the similarity of {count} tasks]({heat})\n\n"
+        f"![Map of {count} tasks, near where similar]({plan})\n\n"
+        f"Both pictures show the cosine of the `{SHOWN}` similarity. "
+    )
+
+
+def _cells(registry: Registry, entry: Entry, near: str) -> dict[str, str]:
+    task = registry.tasks[entry.task]
+    return {
+        "task": f"`{task.name}`",
+        "what it asks": escaped(task.title),
+        "kind": escaped(task.kind.replace("_", " ")),
+        "metric": escaped(task.metric.replace("_", " ")),
+        "score": _figure(entry.scores.get("primary")),
+        "baseline": _figure(entry.scores.get("baseline")),
+        "train size": "" if task.train_size is None else f"{task.train_size:,}",
+        "nearest": near,
+        "note": escaped(", ".join(entry.flags)),
+    }
+
+
+def _evaluation(registry: Registry, indexes: Indexes, about: About) -> str:
+    """What the registry itself can tell of its embeddings: scores beside baselines, and the nearest neighbours."""
+    where = f" --registry {about.location}" if about.location else ""
+    scored, classes = [], []
+    for space, each in indexes.items():
+        entries = registry.in_space(space)
+        pairs = [(number(entry.scores.get("primary")), number(entry.scores.get("baseline"))) for entry in entries]
+        known = [(score, base) for score, base in pairs if score is not None and base is not None]
+        if known:
+            better = sum(score > base for score, base in known)
+            weak = sum("weak" in entry.flags for entry in entries)
+            command = f"`tupate-hub list --space {space}{where}`"
+            scored.append([f"`{space}`", str(len(known)), str(better), str(weak), command])
+        for similarity, index in each.items():
+            if found := _agreement(registry, entries, index):
+                command = f"`tupate-hub similar TASK -k 1 --space {space} --similarity {similarity}{where}`"
+                classes.append([f"`{space}`", similarity, *found, command])
+    parts = ["## Evaluation\n"]
+    if scored:
+        parts.append(markdown_table(["space", "tasks with scores", "above baseline", "weak", "command"], scored))
+    if classes:
+        columns = ["space", "similarity", "grouped by", "nearest neighbour of the same group", "by chance", "command"]
+        parts.append(markdown_table(columns, classes))
+    parts.append(
+        "The registry holds no measured transfer, and a neighbour of the same group is not yet a good start. "
+        f"`tupate-hub evaluate{where} --truth FILE.csv` judges the rankings by transfer that was measured.\n"
+    )
+    return "\n".join(parts)
+
+
+def _agreement(registry: Registry, entries: Sequence[Entry], index: Index) -> list[str]:
+    """How often the nearest neighbour is of the task's own class, beside how often chance does that; empty if unknown.
+
+    Classes are `task_class` where every task has one, else `kind`.
+    """
+    tasks = [registry.tasks[entry.task] for entry in entries]
+    by_class = all(task.task_class for task in tasks)
+    groups = [task.task_class if by_class else task.kind for task in tasks]
+    sizes = Counter(groups)
+    if len(tasks) < FEWEST_SHOWN or len(sizes) < 2 or "" in sizes:
+        return []
+    scores = index.scores()
+    same = sum(groups[nearest(scores, row, index.tasks, 1)[0]] == group for row, group in enumerate(groups))
+    chance = sum(sizes[group] - 1 for group in groups) / (len(groups) * (len(groups) - 1))
+    return ["class" if by_class else "kind", f"{same} of {len(groups)} ({same / len(groups):.0%})", f"{chance:.0%}"]
+
+
+def _provenance(registry: Registry) -> str:
+    rows = []
+    for entry in registry.entries[:MOST_ROWS]:
+        task, source = registry.tasks[entry.task], entry.source
+        made = ", ".join(str(source[name]) for name in ("kind", "by", "layout", "file") if source.get(name))
+        steps = number(source.get("steps"))
+        rows.append(
+            [
+                f"`{entry.task}`",
+                f"`{entry.space}`",
+                escaped(made) or "not said",
+                "" if steps is None else f"{steps:.0f}",
+                escaped(str(source.get("licence") or "")) or "not said",
+                escaped(task.dataset),
+                escaped(task.licence) or "not said",
+                f"`{entry.sha256[:12]}`",
+            ]
+        )
+    columns = ["task", "space", "made by", "steps", "licence", "data", "licence of the data", "sha256"]
+    return (
+        "## Provenance and licences\n\n"
+        "The data themselves are not here. Whether parameters inherit the licence of their data is not settled: "
+        "look at both columns before you build on an embedding.\n\n"
+        + markdown_table(columns, rows)
+        + _more(len(registry.entries))
+    )  # fmt: skip
+
+
+def _limits() -> str:
+    return (
+        "## Limits\n\n"
+        "- A score is a cosine of updates, not a promise of transfer. What counts as high differs between spaces, so "
+        "look at the percentile that `tupate-hub similar` prints.\n"
+        "- Embeddings of different base models or methods do not compare.\n"
+        "- The map keeps two of many dimensions; its heading says how much of the distances they carry. The table's "
+        "`vector` keeps eight, to look around in and not to rank by.\n"
+        "- Metrics are of single runs on samples of the data, as far as they are known.\n"
+        "\nMade by `tupate-hub card` from `registry.json` and its indexes alone.\n"
+    )
+
+
+# --- text ------------------------------------------------------------------------------------------------------
+
+
+def escaped(words: str) -> str:
+    """Text from a stranger as Markdown that shows it and does nothing else; long ones are cut."""
+    kept = "".join(char if char.isprintable() else " " for char in words[: _MOST_TEXT + 1])
+    if len(kept) > _MOST_TEXT:
+        kept = kept[: _MOST_TEXT - 1] + "…"
+    kept = "".join(f"\\{char}" if char in "\\`*_{}[]#!~$@" else char for char in kept)
+    for markup, text in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("://", "\\://"), ("www.", "www\\.")):
+        kept = kept.replace(markup, text)
+    return kept.strip()
+
+
+def _figure(value: Any) -> str:
+    found = number(value)
+    return "" if found is None else f"{found:.3f}"
+
+
+def _count(many: int, noun: str) -> str:
+    return f"{many} {noun}" if many == 1 else f"{many} {noun}s"
+
+
+def _more(total: int) -> str:
+    return f"\n{total - MOST_ROWS} more are in the table of the viewer.\n" if total > MOST_ROWS else ""

@@ -1,0 +1,333 @@
+"""Push: a registry and its card, made one commit of a dataset repository. Nothing of others on it is lost."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from tupate_hub.collect.merge import Merged, Side, merge, merge_zoos
+from tupate_hub.errors import (
+    BranchMoved,
+    FormatError,
+    NoRepository,
+    NoRevision,
+    NotAvailableOffline,
+    RegistryError,
+    TupateHubError,
+)
+from tupate_hub.hub import client as hub
+from tupate_hub.hub.cache import keep_snapshot, open_snapshot
+from tupate_hub.hub.location import Location, endpoint, offline
+from tupate_hub.hub.upload import File, commit, create_branch, create_repository
+from tupate_hub.publish.bundle import README, publication
+from tupate_hub.publish.card import CARD
+from tupate_hub.publish.frontmatter import About, read_about
+from tupate_hub.registry import FILENAME, Registry
+from tupate_hub.storage.atomic import told_in_one_sentence
+from tupate_hub.storage.registry_json import parse_registry
+from tupate_hub.zoo import Zoo
+
+#: What a push may wrap around its work, for a progress bar: a label and the items, which come back one after the other.
+Watch = Callable[[str, list[Any]], Iterable[Any]]
+
+#: How long to wait, in seconds, after someone else's commit came first.
+_PAUSES = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
+_MOST_CARD = 4_000_000
+#: What a new repository may hold before it is a registry.
+_GIVEN = frozenset({".gitattributes", README, "LICENSE"})
+
+
+@dataclass(frozen=True)
+class Change:
+    """A file that a push adds, changes or removes, and its size in bytes: the new one, or that of what goes."""
+
+    file: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """What a push did, or would do.
+
+    `location` is the branch, or its commit after a push; `created` says what there was none of: `repository`, `branch`
+    or "". `merged` names the embeddings that only the Hub had, `resolved` those that both had with different content.
+    """
+
+    location: Location
+    created: str
+    added: tuple[Change, ...]
+    changed: tuple[Change, ...]
+    removed: tuple[Change, ...]
+    merged: tuple[str, ...]
+    resolved: tuple[str, ...]
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether the Hub had everything."""
+        return not (self.added or self.changed or self.removed)
+
+
+def push(
+    zoo: Zoo,
+    target: Location,
+    *,
+    private: bool = False,
+    prefer: Side | None = None,
+    dry_run: bool = False,
+    watch: Watch = lambda label, items: items,
+) -> Pushed:
+    """Make a branch of a dataset repository hold a registry, its card and its table, in one commit.
+
+    Embeddings that only the Hub has stay, and are listed in the registry that is sent. Repository and branch are made
+    where they are missing, the branch from `main`. Files that the Hub's registry named and the new one does not are
+    removed, others left alone. When someone else's commit comes first, the Hub is read again.
+
+    Parameters
+    ----------
+    zoo : Zoo
+        What to push. It is checked first, and not changed.
+    target : Location
+        The repository; its revision is a branch, `main` where there is none.
+    private : bool
+        Make a new repository private.
+    prefer : {"ours", "theirs"}, optional
+        Whose embedding is taken where `zoo` and the Hub have a task in a space with different content.
+    dry_run : bool
+        Only say what would be done.
+    watch : Watch
+        Wraps what takes time, for a progress bar.
+
+    Raises
+    ------
+    FormatError
+        When a file of the zoo is damaged, or may not lie where it does.
+    RegistryError
+        When both have a task in a space with different content and `prefer` is not given.
+    TupateHubError, NotAvailableOffline
+        When there is no token that may write, or no network.
+    WorkFailed
+        When the Hub fails, or the branch moves each time. It is then as it was.
+    """
+    target = target.at(target.revision or "main")
+    _require_writable(target, dry_run)
+    _require_whole(zoo, watch)
+
+    def once() -> Pushed:
+        found = _look(target)
+        _require_private(found, private)
+        with tempfile.TemporaryDirectory(prefix="tupate-hub-") as folder:
+            plan = _plan(zoo, found, target, prefer, Path(folder), watch)
+            return plan.pushed if dry_run else _send(plan, found, target, private, watch)
+
+    with _told_of_the_network():
+        for pause in _PAUSES:
+            with contextlib.suppress(BranchMoved):
+                return once()
+            time.sleep(pause)  # the other one goes first
+        return once()
+
+
+@contextlib.contextmanager
+def _told_of_the_network() -> Iterator[None]:
+    try:
+        yield
+    except NotAvailableOffline as error:
+        why = "HF_HUB_OFFLINE forbids that" if offline() else f"{endpoint()} cannot be reached"
+        raise NotAvailableOffline(
+            f"A push has to ask the Hub, and {why}.",
+            hint="type the command again with a network; what has arrived is not sent twice",
+        ) from error
+
+
+# --- what is there ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What the Hub has: the registry at a commit, and for each file its size and its digest (sha256, or git's sha1).
+
+    `commit` is "" where there is no repository; `missing` says what there is none of, as `Pushed.created`.
+    """
+
+    zoo: Zoo
+    commit: str = ""
+    missing: str = "repository"
+    private: bool = False
+    files: Mapping[str, tuple[int, str]] = field(default_factory=dict)
+
+
+def _look(target: Location) -> _Found:
+    """The Hub as it is now; a branch that is missing starts where `main` is."""
+    missing = ""
+    try:
+        said = hub.info(target)
+    except NoRepository:
+        return _Found(Zoo(Path(), Registry()))
+    except NoRevision:
+        said, missing = hub.info(target.at("main")), "branch"
+    head = str(said["sha"])
+    with hub.understood(target):
+        files = _listed(said)
+    zoo = Zoo(Path(), Registry())
+    if FILENAME in files:
+        remote, text = open_snapshot(target.at(head))
+        zoo = Zoo(remote.folder, parse_registry(text, remote.where(FILENAME)), remote)
+    elif set(files) - _GIVEN:
+        raise TupateHubError(
+            f"{target} holds {len(files)} files and no {FILENAME}: it is no registry.", hint="take another name"
+        )
+    return _Found(zoo, head, missing, said.get("private") is True, files)
+
+
+def _listed(said: Mapping[str, Any]) -> dict[str, tuple[int, str]]:
+    files = {}
+    for one in said.get("siblings") or ():
+        lfs = one.get("lfs") or {}
+        files[str(one.get("rfilename"))] = (int(one.get("size") or 0), str(lfs.get("sha256") or one.get("blobId")))
+    return files
+
+
+def _require_writable(target: Location, dry_run: bool) -> None:
+    if target.pinned:
+        raise TupateHubError(
+            f"{target} is a commit, which never changes.", hint=f"tupate-hub push {target.id} --revision BRANCH"
+        )
+    if not (dry_run or offline() or hub.signed_in()):
+        raise TupateHubError("To push you have to be signed in.", hint="hf auth login")
+
+
+def _require_private(found: _Found, private: bool) -> None:
+    if private and found.commit and not found.private:
+        raise TupateHubError(
+            "The repository is there already and public.", hint="leave out --private, or take another name"
+        )
+
+
+# --- what is to be there ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """The text of the new registry, the files to send and those to remove, and what to say of it."""
+
+    text: bytes
+    additions: list[tuple[str, File]]
+    removals: list[str]
+    pushed: Pushed
+
+
+def _plan(zoo: Zoo, found: _Found, target: Location, prefer: Side | None, folder: Path, watch: Watch) -> _Plan:
+    """What makes the Hub hold the zoo. `folder` takes files in passing, and has to stay until they are sent."""
+    theirs = found.zoo.registry
+    merged = _merged(zoo.registry, theirs, target, prefer)
+    united = _united(zoo, found.zoo, merged, prefer, folder, watch)
+    made = publication(united, _about(zoo, found, target), _similarities(united.registry, theirs))
+    files, there = made.files, found.files
+    added = sorted(files.keys() - there.keys())
+    changed = [file for file in sorted(files.keys() & there.keys()) if not files[file].is_that(*there[file])]
+    removed = sorted({file for file, _, _ in theirs.files()} & there.keys() - files.keys())
+    additions = [(file, files[file]) for file in (*added, *changed)]
+    pushed = Pushed(
+        target,
+        found.missing,
+        added=tuple(Change(file, files[file].size) for file in added),
+        changed=tuple(Change(file, files[file].size) for file in changed),
+        removed=tuple(Change(file, there[file][0]) for file in removed),
+        merged=_theirs_alone(zoo.registry, made.registry),
+        resolved=merged.conflicts,
+    )
+    return _Plan(files[FILENAME].read(), additions, removed, pushed)
+
+
+def _merged(ours: Registry, theirs: Registry, target: Location, prefer: Side | None) -> Merged:
+    merged = merge(ours, theirs, prefer or "ours")
+    if merged.conflicts and prefer is None:
+        more = f" and {len(merged.conflicts) - 5} more" if len(merged.conflicts) > 5 else ""
+        raise RegistryError(
+            f"{target} has, with another content: {', '.join(merged.conflicts[:5])}{more}.",
+            hint=f"say whose to take: tupate-hub push {target.id} --ours (this registry's), or --theirs (the Hub's)",
+        )
+    return merged
+
+
+def _united(ours: Zoo, theirs: Zoo, merged: Merged, prefer: Side | None, folder: Path, watch: Watch) -> Zoo:
+    """The zoo of a merged registry: one of the two where that has every file, else one in `folder`."""
+    wanted = set(merged.registry.files())
+    for zoo in (ours, theirs):
+        if wanted <= set(zoo.registry.files()):
+            return replace(zoo, registry=merged.registry)
+    if theirs.remote is not None:
+        origins = [one for one in merged.files.values() if one.side == "theirs"]
+        theirs.remote.prefetch((one.file, one.bytes, one.sha256) for one in origins)
+    united = merge_zoos(ours, theirs, folder, prefer, lambda names: watch("merge", names))
+    return Zoo(folder, united.registry)
+
+
+def _similarities(registry: Registry, theirs: Registry) -> dict[str, set[str]]:
+    """Of which similarities the registry of the Hub had indexes, by our names of the spaces."""
+    had = {one.space: set(one.index) for one in theirs.spaces.values()}
+    return {name: had.get(one.space, set()) for name, one in registry.spaces.items()}
+
+
+def _about(zoo: Zoo, found: _Found, target: Location) -> About:
+    """Title and languages by the card that lies with the zoo, else by that of the Hub; the commands name the target."""
+    location = target.id if target.revision == "main" else f"{target.id}@{target.revision}"
+    card = zoo.root / CARD
+    if zoo.remote is None and card.is_file():
+        with told_in_one_sentence(card):
+            text = card.read_bytes()
+    elif README in found.files and FILENAME in found.files:
+        text = hub.get(target.at(found.commit), README, _MOST_CARD).data
+    else:
+        text = b""
+    return replace(read_about(text.decode("utf-8", "replace")), location=location)
+
+
+def _theirs_alone(ours: Registry, registry: Registry) -> tuple[str, ...]:
+    known = {(entry.task, ours.spaces[entry.space].space) for entry in ours.entries}
+    entries = [one for one in registry.entries if (one.task, registry.spaces[one.space].space) not in known]
+    return tuple(f"{one.task} in {one.space}" for one in entries)
+
+
+def _require_whole(zoo: Zoo, watch: Watch) -> None:
+    if zoo.remote is not None:
+        zoo.remote.prefetch(zoo.registry.files())
+    problems = zoo.verify(lambda entries: iter(watch("check", list(entries))))
+    if problems:
+        more = f" ({len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise FormatError(
+            f"Nothing was pushed, because the registry is not whole: {problems[0]}{more}",
+            hint=f"tupate-hub verify --registry {zoo.root if zoo.remote is None else zoo.remote.location}",
+        )
+
+
+# --- sending ---------------------------------------------------------------------------------------------------
+
+
+def _send(plan: _Plan, found: _Found, target: Location, private: bool, watch: Watch) -> Pushed:
+    """Bring the Hub to the plan, and the cache with it.
+
+    Raises
+    ------
+    BranchMoved
+        When someone else was first.
+    """
+    if found.missing == "repository":
+        create_repository(target, private)
+        found = _look(target)
+        _require_private(found, private)
+        if FILENAME in found.files:
+            raise BranchMoved(f"{target} was made by someone else meanwhile.", hint="type the command again")
+    if found.missing == "branch":
+        create_branch(target, found.commit)
+    pushed, head = plan.pushed, found.commit
+    if not pushed.unchanged:
+        counts = f"{len(pushed.added)} added, {len(pushed.changed)} changed, {len(pushed.removed)} removed"
+        head = commit(target, head, watch("push", plan.additions), plan.removals, f"tupate-hub push: {counts}")
+    keep_snapshot(target, head, plan.text)
+    return replace(pushed, location=target.at(head))

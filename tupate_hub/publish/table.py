@@ -1,0 +1,113 @@
+"""Tables of a registry as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from tupate_hub.evaluation.metrics import standard_errors_above
+from tupate_hub.registry import Entry, Registry, SpaceEntry
+
+#: A run that is not so many standard errors above its baseline is not called learned.
+CLEARLY = 2.0
+
+_FULL = (
+    "task", "kind", "metric", "score", "baseline", "baseline rule", "examples", "steps", "batch", "tokens", "rate",
+    "seconds", "note",
+)  # fmt: skip
+_SHORT = ("task", "metric", "score", "baseline", "steps", "rate", "seconds", "note")
+
+
+def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; cells are escaped."""
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+
+
+def margin(entry: Entry) -> float:
+    """How far the score of an entry of the bundled zoo lies above its baseline, in standard errors."""
+    scores, examples = entry.scores, entry.source["validation_examples"]
+    return standard_errors_above(scores["primary"], scores["baseline"], examples, scores.get("metric", ""))
+
+
+def zoo_page(registry: Registry, reasons: Mapping[str, str]) -> str:
+    """The page `docs/zoo.md`: each space with its tasks, their scores, baselines, steps and seconds.
+
+    The default space comes first and with all columns. `reasons` says why a task is not learned.
+    """
+    ordered = sorted(registry.spaces.values(), key=lambda space: space.name != registry.default_space)
+    parts = [_introduction(registry), *(_space(registry, space) for space in ordered), _unlearned(registry, reasons)]
+    return "\n".join(part for part in parts if part)
+
+
+def _introduction(registry: Registry) -> str:
+    tasks = len({entry.task for entry in registry.entries})
+    repeats = sum(len(entry.repeats) for entry in registry.entries)
+    return (
+        "# The bundled zoo\n\nGenerated from `registry.json` by `python scripts/zoo/build_zoo.py`.\n\n"
+        f"{len(registry.entries)} embeddings of {tasks} tasks in {len(registry.spaces)} spaces, and {repeats} repeats "
+        "with other seeds, which are measured (docs/evaluation.md) and not ranked.\n\n"
+        "Columns: training examples, optimizer steps, examples a step, most tokens of an example, learning rate, "
+        "seconds on one CPU core beside other work. The checkpoint with the best held-out score was kept. Tasks that "
+        "do not beat their trivial baseline by more than a standard error are flagged `weak`.\n"
+    )
+
+
+def _space(registry: Registry, space: SpaceEntry) -> str:
+    entries = registry.in_space(space.name)
+    settings = ", ".join(f"{name} {value}" for name, value in sorted(space.settings.items()))
+    weak = sum("weak" in entry.flags for entry in entries)
+    repeated = [entry.task for entry in entries if entry.repeats]
+    columns = _FULL if space.name == registry.default_space else _SHORT
+    rows = [[_cells(registry, entry)[column] for column in columns] for entry in entries]
+    return (
+        f"## {space.name}\n\n{len(entries)} tasks on `{space.base}` by {space.method}"
+        + (f" ({settings})" if settings else "")
+        + f", {sum(run.bytes for entry in entries for run in entry.runs()) / 1e6:.1f} MB, {weak} weak."
+        + (f" Repeated with other seeds: {', '.join(repeated)}." if repeated else "")
+        + f"\n\n{markdown_table(columns, rows)}"
+    )
+
+
+def _cells(registry: Registry, entry: Entry) -> dict[str, str]:
+    task, scores, source = registry.tasks[entry.task], entry.scores, entry.source
+    return {
+        "task": entry.task,
+        "kind": task.kind,
+        "metric": task.metric,
+        "score": f"{scores['primary']:.3f}",
+        "baseline": f"{scores['baseline']:.3f}",
+        "baseline rule": str(scores["baseline_rule"]),
+        "examples": str(source["train_examples"]),
+        "steps": str(source["steps"]),
+        "batch": str(source.get("batch_size", "-")),
+        "tokens": str(source.get("max_length", "-")),
+        "rate": str(source.get("learning_rate", "-")),
+        "seconds": f"{source['seconds']:.0f}",
+        "note": ", ".join(entry.flags),
+    }
+
+
+def _unlearned(registry: Registry, reasons: Mapping[str, str]) -> str:
+    """The runs that do not clearly beat their baselines, those of a task beside each other, and why."""
+    rows = list(_unlearned_rows(registry, reasons))
+    if not rows:
+        return ""
+    return (
+        f"## Not clearly learned\n\nThe runs that beat their baseline by no more than {CLEARLY:g} standard errors (of "
+        f"a proportion as large as the baseline, or of a correlation of 0): {len(rows)} of {len(registry.entries)}. "
+        "The reason given is that of the task.\n\n"
+        + markdown_table(["task", "method", "score", "baseline", "standard errors above", "reason"], rows)
+    )  # fmt: skip
+
+
+def _unlearned_rows(registry: Registry, reasons: Mapping[str, str]) -> Iterator[list[str]]:
+    said: set[str] = set()
+    for entry in sorted(registry.entries, key=lambda one: (one.task, one.space != registry.default_space, one.space)):
+        above = margin(entry)
+        if above > CLEARLY:
+            continue
+        cells = _cells(registry, entry)
+        reason = "as above" if entry.task in said else reasons.get(entry.task, "not looked into")
+        said.add(entry.task)
+        method = registry.spaces[entry.space].method
+        yield [entry.task, method, cells["score"], cells["baseline"], f"{above:.1f}", reason]

@@ -1,1 +1,0 @@
-"""Reports: pages and pictures made from a registry alone."""

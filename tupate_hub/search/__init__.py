@@ -1,0 +1,1 @@
+"""Search: what is asked, and the answer."""
