@@ -13,7 +13,7 @@ from types import ModuleType
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SCRIPT = ROOT / "scripts" / "fuzz.py"
+SCRIPT = ROOT / "scripts" / "fuzz" / "fuzz.py"
 CASES = 2000
 
 #: A reader that misbehaves on every case, and what the report of it says.

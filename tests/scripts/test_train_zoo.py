@@ -42,7 +42,7 @@ def project(tmp_path):
 def start(project, *arguments, options=(), path=(), home=None):
     """Run the project's script as a process."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **({"HOME": str(home)} if home else {})}
-    environment["PYTHONPATH"] = os.pathsep.join(map(str, (*path, TESTS.parent)))
+    environment["PYTHONPATH"] = os.pathsep.join(map(str, (*path, TESTS.parents[1])))
     command = [sys.executable, *options, "scripts/zoo/train_zoo.py", *arguments]
     return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, timeout=500)
 
@@ -176,7 +176,7 @@ def test_without_ray_the_package_is_named(script, monkeypatch, capsys):
 def toys():
     """The toy base model and tasks of tests/training."""
     pytest.importorskip("torch", reason="needs the extra `train`")
-    spec = importlib.util.spec_from_file_location("toys_of_training", TESTS / "training" / "toys.py")
+    spec = importlib.util.spec_from_file_location("toys_of_training", TESTS.parent / "toys.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -364,7 +364,7 @@ def test_the_table_needs_no_heavy_package():
 
 @pytest.fixture(scope="module")
 def script():
-    spec = importlib.util.spec_from_file_location("methods_page", ROOT / "scripts" / "methods_page.py")
+    spec = importlib.util.spec_from_file_location("methods_page", ROOT / "scripts" / "zoo" / "methods_page.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
