@@ -47,6 +47,7 @@ HOMES = {
     "pyarrow": "data",
     "sklearn": "training",
     "scipy": "training",
+    "ray": "training",
 }
 PATHLESS = "compare"
 GATHERS = "readers/source.Findings"  # filled while a reader goes through the keys, then closed

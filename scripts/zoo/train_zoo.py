@@ -11,17 +11,11 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -159,75 +153,20 @@ def keep(run: Run, made: Made, out: Path) -> None:
     (run.scratch(out) / "checkpoint.pt").unlink(missing_ok=True)
 
 
-# --- fan-out ---------------------------------------------------------------------------------------------------
-
-RETRIES = 3
-
-Worker = Callable[..., Made]
-Finished = Iterator[tuple[Run, Made | BaseException]]
+def tune_here(run: Run, data: Path, out: Path, how: Callable[..., Made]) -> Made:
+    """A run on this machine, which goes on from its checkpoint where it was killed."""
+    return how(run, data, run.scratch(out) / "checkpoint.pt")
 
 
-def over_processes(worker: Worker, runs: Sequence[Run], data: Path, out: Path, jobs: int) -> Finished:
-    """Runs side by side in processes of this machine, each with what came of it, in the order in which they end.
-
-    A process that is killed takes the pool with it: what had no result yet goes on in a new one, up to three times.
-    """
-    for chance in range(1 + RETRIES):
-        pending, left = {}, list(runs)
-        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-            with suppress(BrokenProcessPool):
-                for run in runs:
-                    pending[pool.submit(worker, run, data, run.scratch(out) / "checkpoint.pt")] = run
-            for one in as_completed(pending):
-                error = one.exception()
-                if not isinstance(error, BrokenProcessPool) or chance == RETRIES:
-                    left.remove(pending[one])
-                    yield pending[one], error or one.result()
-        runs = left
-        if not runs:
-            return
+def tune_there(run: Run, folder: Path, how: Callable[..., Made]) -> Made:
+    """A run on a worker of a cluster, in a folder with the files of `task_files`, which is removed afterwards."""
+    return how(run, folder, folder / "checkpoint.pt")
 
 
-def over_ray(
-    worker: Worker, runs: Sequence[Run], data: Path, address: str, jobs: int, needs: Mapping[str, Any]
-) -> Finished:
-    """As `over_processes`, over a Ray cluster: data and results travel as bytes, so no folder is shared.
-
-    A run whose worker dies is tried again, up to three times; the others do not notice. `needs` are what each run
-    takes of Ray's resources; `local` starts a cluster on this machine with room for `jobs` of them.
-    """
-    import ray
-
-    room = {name: round(jobs * value) for name, value in needs.items()}
-    here = {**room, "object_store_memory": 2**28, "include_dashboard": False}
-    ray.init(**here if address == "local" else {"address": address})
-    try:
-        remote = ray.remote(max_retries=RETRIES, **needs)(_far_away)
-        pending = {remote.remote(worker, run, _packed(data, run.task)): run for run in runs}
-        while pending:
-            (done,), _ = ray.wait(list(pending))
-            run = pending.pop(done)
-            try:
-                yield run, ray.get(done)
-            except ray.exceptions.RayError as error:
-                yield run, getattr(error, "cause", None) or error
-    finally:
-        ray.shutdown()
-
-
-def _packed(data: Path, task: str) -> dict[str, bytes]:
-    """The files of one task of a data folder."""
-    paths = [data / "tasks.json", *sorted((data / "tasks" / task).glob("*"))]
+def task_files(run: Run, data: Path) -> dict[str, bytes]:
+    """The files of a data folder that a run needs."""
+    paths = [data / "tasks.json", *sorted((data / "tasks" / run.task).glob("*"))]
     return {path.relative_to(data).as_posix(): path.read_bytes() for path in paths if path.is_file()}
-
-
-def _far_away(worker: Worker, run: Run, packed: Mapping[str, bytes]) -> Made:
-    with tempfile.TemporaryDirectory() as folder:
-        for name, content in packed.items():
-            path = Path(folder) / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
-        return worker(run, Path(folder), Path(folder) / "checkpoint.pt")
 
 
 # --- command line ----------------------------------------------------------------------------------------------
@@ -295,14 +234,25 @@ def main() -> int:
     if not missing:
         print("nothing to do", file=sys.stderr)
         return 0
+    from tupate_hub.training.fan_out import over_processes, over_ray
+
     threads = int(os.environ.get("OMP_NUM_THREADS") or max(1, (os.cpu_count() or 1) // options.jobs))
     show = options.jobs == 1 and not options.ray  # several bars would write over each other
-    worker = partial(tune_run, threads=threads, device=options.device, show=show)
+    how = partial(tune_run, threads=threads, device=options.device, show=show)
+    finished: Iterable[tuple[Run, Made | BaseException]]
     if options.ray:
-        needs = {"num_cpus": threads, "num_gpus": 1 / options.jobs if options.device == "cuda" else 0}
-        finished = over_ray(worker, missing, options.data, options.ray, options.jobs, needs)
+        finished = over_ray(
+            partial(tune_there, how=how),
+            missing,
+            partial(task_files, data=options.data),
+            address=options.ray,
+            jobs=options.jobs,
+            needs={"num_cpus": threads, "num_gpus": 1 / options.jobs if options.device == "cuda" else 0},
+        )
     else:
-        finished = over_processes(worker, missing, options.data, options.out, options.jobs)
+        finished = over_processes(
+            partial(tune_here, data=options.data, out=options.out, how=how), missing, options.jobs
+        )
     failed = 0
     for number, (run, made) in enumerate(finished, 1):
         if isinstance(made, Made):

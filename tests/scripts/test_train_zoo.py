@@ -1,14 +1,11 @@
 """The script that tunes a zoo: it skips what is there at once, and a toy zoo is really tuned."""
 
-import importlib.util
 import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +14,8 @@ import pytest
 from tupate_hub.embedding import parse_embedding
 from tupate_hub.storage.safetensors import read_tensorfile
 
-TESTS = Path(__file__).parent
-SCRIPTS = TESTS.parents[1] / "scripts" / "zoo"
+CHECKOUT = Path(__file__).parents[2]
+SCRIPTS = CHECKOUT / "scripts" / "zoo"
 PAPER = "cola sst2 mrpc stsb qqp mnli qnli rte wnli snli scitail squad squad_v2 hotpotqa boolq drop".split()
 
 
@@ -42,7 +39,7 @@ def project(tmp_path):
 def start(project, *arguments, options=(), path=(), home=None):
     """Run the project's script as a process."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **({"HOME": str(home)} if home else {})}
-    environment["PYTHONPATH"] = os.pathsep.join(map(str, (*path, TESTS.parents[1])))
+    environment["PYTHONPATH"] = os.pathsep.join(map(str, (*path, CHECKOUT)))
     command = [sys.executable, *options, "scripts/zoo/train_zoo.py", *arguments]
     return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, timeout=500)
 
@@ -110,8 +107,7 @@ def test_the_tasks_are_in_the_data(script, shared):
 
 
 def test_the_zoo_holds_what_is_planned(script):
-    checkout = Path(__file__).parents[2]
-    missing = [run.name for run in script.planned() if not run.place(checkout).is_file()]
+    missing = [run.name for run in script.planned() if not run.place(CHECKOUT).is_file()]
     assert not missing  # or make zoo, on what is there, would begin to tune
 
 
@@ -174,12 +170,11 @@ def test_without_ray_the_package_is_named(script, monkeypatch, capsys):
 
 @pytest.fixture(scope="module")
 def toys():
-    """The toy base model and tasks of tests/training."""
+    """The toy base model and tasks."""
     pytest.importorskip("torch", reason="needs the extra `train`")
-    spec = importlib.util.spec_from_file_location("toys_of_training", TESTS.parent / "toys.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    import toys
+
+    return toys
 
 
 @pytest.fixture(scope="module")
@@ -284,32 +279,6 @@ def get_model_path():
         return %r
     os.kill(os.getpid(), signal.SIGKILL)
 """
-
-
-def dies_once(run, data, checkpoint):
-    """A worker that the system kills in one run, the first time; the file `data` remembers that."""
-    if run.task == "b" and not data.exists():
-        data.touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    return f"{run.task} made"
-
-
-def dies_always(run, data, checkpoint):
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def test_a_process_that_is_killed_loses_no_run(script, monkeypatch, tmp_path):
-    monkeypatch.syspath_prepend(SCRIPTS)  # the processes look for the script by its name
-    runs = [script.Run("lora", task) for task in "abcd"]
-    finished = script.over_processes(dies_once, runs, tmp_path / "seen", tmp_path, 2)
-    assert sorted(made for _, made in finished) == ["a made", "b made", "c made", "d made"]
-
-
-def test_processes_that_are_killed_again_and_again_are_told(script, monkeypatch, tmp_path):
-    monkeypatch.syspath_prepend(SCRIPTS)
-    ((run, error),) = script.over_processes(dies_always, [script.Run("lora", "a")], tmp_path, tmp_path, 1)
-    assert run.task == "a"
-    assert isinstance(error, BrokenProcessPool)
 
 
 @pytest.mark.timeout(600)  # a cluster, and three processes that load torch

@@ -1,0 +1,76 @@
+"""Fan-out: results come back with their runs, and a process that is killed loses none."""
+
+import os
+import signal
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tupate_hub.training.fan_out import RETRIES, over_processes, over_ray
+
+
+def doubled(number):
+    if number < 0:
+        raise ValueError(f"{number} is negative")
+    return 2 * number
+
+
+def dies_once(letter, folder):
+    """The system kills the process of one run, the first time; a file remembers that."""
+    if letter == "b" and not (folder / "seen").exists():
+        (folder / "seen").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return f"{letter} made"
+
+
+def dies_always(letter, folder):
+    with (folder / "starts").open("a") as log:
+        log.write(letter)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch):
+    """The processes look for this module by its name."""
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+
+
+def test_each_run_comes_back_with_its_own_result_or_error():
+    results = dict(over_processes(doubled, [3, -1, 5, 0], 2))
+    assert {run: results[run] for run in (3, 5, 0)} == {3: 6, 5: 10, 0: 0}
+    assert isinstance(results[-1], ValueError) and str(results[-1]) == "-1 is negative"
+
+
+def test_nothing_to_run_starts_no_process():
+    assert list(over_processes(doubled, [], 2)) == []
+
+
+def test_a_process_that_is_killed_loses_no_run(tmp_path):
+    finished = list(over_processes(partial(dies_once, folder=tmp_path), "abcd", 2))
+    assert sorted(finished) == [("a", "a made"), ("b", "b made"), ("c", "c made"), ("d", "d made")]
+
+
+def test_processes_that_are_killed_again_and_again_are_told(tmp_path):
+    ((run, error),) = over_processes(partial(dies_always, folder=tmp_path), ["a"], 1)
+    assert run == "a"
+    assert isinstance(error, BrokenProcessPool)
+    assert (tmp_path / "starts").read_text() == "a" * (1 + RETRIES)
+
+
+@pytest.mark.timeout(300)  # a cluster starts
+def test_files_go_out_and_results_come_back_from_a_cluster(monkeypatch, tmp_path):
+    pytest.importorskip("ray", reason="needs Ray, the extra `cluster`")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+
+    def read(name, folder):  # a function of no module, which the workers need not find
+        return (folder / "inner" / "file").read_text() + name
+
+    def file_of(name):
+        return {"inner/file": f"for {name}: ".encode()}
+
+    needs = {"num_cpus": 1, "num_gpus": 0}
+    finished = dict(over_ray(read, ["first", "second"], file_of, address="local", jobs=2, needs=needs))
+    assert finished == {"first": "for first: first", "second": "for second: second"}
