@@ -214,7 +214,7 @@ def test_embedding_an_adapter_keeps_what_is_known() -> None:
 def test_an_adapter_without_a_base_model_asks_for_it() -> None:
     with pytest.raises(FormatError, match="adapter of 'sst2' names no base model") as caught:
         embed(Adapter("lora", None, lora("x", 0).blocks), "sst2")
-    assert caught.value.hint == "say it: --base MODEL_ID"
+    assert caught.value.hint == "name it: `base=MODEL_ID`"
 
 
 # --- the file --------------------------------------------------------------------------------------------------

@@ -495,7 +495,7 @@ def test_an_unknown_space_gets_the_known_ones() -> None:
 def test_a_task_that_a_space_lacks_says_where_it_is() -> None:
     with pytest.raises(UnknownName, match="'sst2' has no embedding in space 'tiny/prompt'") as caught:
         parse(valid()).entry("sst2", "tiny/prompt")
-    assert caught.value.hint == "it is elsewhere: --space tiny/lora"
+    assert caught.value.hint == "it is elsewhere: `space='tiny/lora'`"
 
 
 def test_a_task_without_any_embedding_points_to_the_list() -> None:

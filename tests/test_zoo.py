@@ -51,7 +51,7 @@ def test_open_takes_the_bundled_zoo_by_default() -> None:
 def test_open_says_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(RegistryError, match=r"no registry in .*registry\.json does not exist") as caught:
         Zoo.open(tmp_path)
-    assert "--registry" in caught.value.hint
+    assert "`location`" in caught.value.hint
 
 
 def test_open_says_that_a_folder_is_no_file(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_embedding_that_a_space_has_not(toy_zoo: Path) -> None:
     change(toy_zoo, lambda data: data["embeddings"].remove(data["embeddings"][0]))
     with pytest.raises(UnknownName, match="'imdb' has no embedding in space 'tiny-bert/lora'") as caught:
         Zoo.open(toy_zoo).embedding("imdb")
-    assert caught.value.hint == "it is elsewhere: --space tiny-bert/prompt"
+    assert caught.value.hint == "it is elsewhere: `space='tiny-bert/prompt'`"
 
 
 def test_a_missing_file(toy_zoo: Path) -> None:
@@ -292,7 +292,7 @@ def test_contributions_add_up_to_the_score(similarity: str, space: str, centre: 
     if (similarity, space) == ("tupate", "tiny-bert/lora"):
         with pytest.raises(SpaceMismatch, match="equal ranks") as caught:
             zoo.similar("imdb", space=space, similarity=similarity)
-        assert "--similarity update" in caught.value.hint
+        assert "`similarity='update'`" in caught.value.hint
         return
     for query in ("imdb", zoo.embedding("imdb", space)):
         where = space if query == "imdb" else None
@@ -374,7 +374,7 @@ def test_a_query_of_another_space_names_both(space: Space, toy_zoo: Path) -> Non
 def test_a_query_of_another_space_than_the_one_asked_for(toy_zoo: Path) -> None:
     with pytest.raises(SpaceMismatch, match="not 'tiny-bert/prompt'") as caught:
         Zoo.open(toy_zoo).similar(lora("mine", 0), space="tiny-bert/prompt")
-    assert caught.value.hint == "--space tiny-bert/lora"
+    assert caught.value.hint == "`space='tiny-bert/lora'`"
 
 
 def test_a_query_whose_weights_have_another_width(toy_zoo: Path) -> None:

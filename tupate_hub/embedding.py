@@ -248,7 +248,7 @@ def embed(adapter: Adapter, task: str, facts: Mapping[str, Any] | None = None) -
         When the adapter's base model is not known.
     """
     if adapter.base is None:
-        raise FormatError(f"The adapter of {task!r} names no base model.", hint="say it: --base MODEL_ID")
+        raise FormatError(f"The adapter of {task!r} names no base model.", hint="name it: `base=MODEL_ID`")
     known = {"architecture": dict(adapter.architecture)} if adapter.architecture else {}
     merged = {"settings": dict(adapter.settings), **known, **(facts or {})}
     return TaskEmbedding(task, Space(adapter.base, adapter.method), adapter.blocks, merged)

@@ -11,7 +11,9 @@ class TupateHubError(Exception):
     message : str
         What is wrong, as one clear sentence.
     hint : str, optional
-        What to do next, usually a command to type.
+        What to do next: a command without options, or the caller's parameters as Python writes them, between
+        backticks: "say which model it was tuned on: `base=MODEL_ID`". Several pieces of advice are parted by ", or ".
+        The command line puts its options in (`tupate_hub.cli.hints`); the library names none.
     exit_code : int, optional
         Overrides the class's exit code of the command line.
     """

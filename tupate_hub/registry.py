@@ -162,7 +162,7 @@ class Registry:
             if entry.task == task and entry.space == space:
                 return entry
         has = [entry.space for entry in self.entries if entry.task == task]
-        hint = "it is elsewhere: " + " or ".join(f"--space {name}" for name in has) if has else "tupate-hub list"
+        hint = "it is elsewhere: " + ", or ".join(f"`space={name!r}`" for name in has) if has else "tupate-hub list"
         raise UnknownName(f"Task {task!r} has no embedding in space {space!r}.", hint=hint)
 
     def files(self) -> Iterator[tuple[str, int, str]]:

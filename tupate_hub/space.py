@@ -87,5 +87,5 @@ def require_base(written: str | None, where: str) -> str:
     base = normalise_base(written)
     if base is None:
         said = f"names a local base model, {written!r}" if written else "names no base model"
-        raise FormatError(f"{where} {said}.", hint="say which model it was tuned on: --base MODEL_ID")
+        raise FormatError(f"{where} {said}.", hint="say which model it was tuned on: `base=MODEL_ID`")
     return base

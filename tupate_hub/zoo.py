@@ -67,7 +67,7 @@ class Zoo:
         except OSError as error:
             raise RegistryError(
                 f"There is no registry in {root}: {FILENAME} {_why(error)}.",
-                hint="leave out --registry (and unset TUPATE_HUB_REGISTRY) for the bundled zoo",
+                hint="leave out `location` (and unset TUPATE_HUB_REGISTRY) for the bundled zoo",
             ) from error
         return Zoo(root, parse_registry(text, str(path)))
 
@@ -113,7 +113,7 @@ class Zoo:
         if self.remote is not None:
             raise TupateHubError(
                 f"{self.remote.location} is on the Hub; only a folder can be written to.",
-                hint="name a folder: --registry DIR",
+                hint="name a folder: `location=DIR`",
             )
         return self.root
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import pytest
 from builders import BASE, LORA, lora, prompt
 from damage import change, put, snapshot
 
+from tupate_hub.cli.hints import options_of
 from tupate_hub.embedding import TaskEmbedding
 from tupate_hub.space import Space
 
@@ -36,6 +38,11 @@ def refused(toy_zoo: Path, tmp_path: Path, isolated: Path, invoke: Any) -> Refus
         assert len(hints) == 1
         assert hints[0].startswith("  ")
         assert hints[0].strip()
+        named = re.search(r"tupate-hub ([a-z]+)", hints[0])
+        assert set(re.findall(r"(?<!\S)--[a-z-]+", re.sub("pip install.*", "", hints[0]))) <= {
+            "--help",
+            *options_of(named[1] if named else arguments[0]),
+        }
         assert "Traceback" not in result.err
         assert (snapshot(tmp_path), snapshot(isolated)) == before
         return str(result.err)

@@ -145,7 +145,7 @@ def test_a_base_model_for_those_that_name_none(tmp_path: Path) -> None:
     paths = [peft(tmp_path / "named"), peft(tmp_path / "unnamed", base_model_name_or_path="/local/model")]
     zoo, refused = add_all(open_or_start(tmp_path / "one"), paths, ["a", "b"])
     assert [entry.task for entry in sound(zoo).registry.entries] == ["a"]
-    assert "--base" in refused[0].hint
+    assert "`base=MODEL_ID`" in refused[0].hint
     zoo, refused = add_all(open_or_start(tmp_path / "two"), paths, ["a", "b"], base="acme/said")
     assert refused == []
     assert {zoo.registry.spaces[entry.space].base: entry.task for entry in sound(zoo).registry.entries} == {

@@ -62,7 +62,7 @@ def test_which_base_model(
 def test_no_base_model_asks_for_it(named: str | None, tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="base model") as caught:
         read_for_registry(peft(tmp_path / "folder", base_model_name_or_path=named))
-    assert "--base" in caught.value.hint
+    assert "`base=MODEL_ID`" in caught.value.hint
 
 
 def test_a_bare_prompt_is_called_like_its_file_or_what_is_said(tmp_path: Path) -> None:

@@ -112,7 +112,7 @@ def test_effect_without_moments_names_the_next_command() -> None:
 def test_a_place_of_which_nothing_is_known() -> None:
     with pytest.raises(FormatError, match=r"Nothing is known of the inputs of 'layer\.1\.value'") as caught:
         pack([lora("one", 0)], "effect", moments(place={name: PLACE[name] for name in NAMES[:3]}))
-    assert caught.value.hint == "--similarity update"
+    assert caught.value.hint == "`similarity='update'`"
 
 
 def test_moments_of_another_width() -> None:

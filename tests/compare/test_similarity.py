@@ -316,10 +316,10 @@ def test_tupate_needs_equal_ranks_and_names_the_way_out() -> None:
     zoo = [lora("x", 0, 2), lora("y", 1, 3)]
     with pytest.raises(SpaceMismatch, match=r"'layer.0.query'.*'y'.*'x'.*equal ranks") as caught:
         pack(zoo, "tupate")
-    assert caught.value.hint == "try: --similarity update"
+    assert caught.value.hint == "`similarity='update'`"
     with pytest.raises(SpaceMismatch, match="equal ranks") as caught:
         kernel(pack(zoo[:1], "tupate"), pack(zoo[1:], "tupate"))
-    assert caught.value.hint == "try: --similarity update"
+    assert caught.value.hint == "`similarity='update'`"
 
 
 def test_one_block_name_for_two_shapes_is_refused() -> None:

@@ -122,7 +122,7 @@ def test_a_method_is_written_where_it_has_a_place_and_refused_by_name_elsewhere(
         export(one, form)
     assert caught.value.message.startswith(f"'toy' ({method}) cannot be written in the form {form!r}: ")
     instead = "adapters" if PLACES[method] else "embedding"
-    assert caught.value.hint == f"tupate-hub pull toy --space tiny-bert/{method} --as {instead}"
+    assert caught.value.hint == f"take another form: `form={instead!r}`"
     assert export(one, instead)
 
 
@@ -168,7 +168,7 @@ def test_an_unknown_model_type_points_to_bare(architecture: object) -> None:
     one = lora("x", 0, architecture=architecture)
     with pytest.raises(TupateHubError, match="not known to the exporter") as caught:
         export(one, "peft")
-    assert "--bare" in caught.value.hint
+    assert "`bare=True`" in caught.value.hint
     assert "adapter_config.json" in export(one, "peft", bare=True)
 
 
@@ -286,4 +286,4 @@ def test_a_prompt_without_an_origin_is_refused() -> None:
     for form in ("peft", "adapters"):
         with pytest.raises(FormatError, match="nothing says which library's prompt it is") as caught:
             export(prompt("x", 0), form)
-        assert caught.value.hint.endswith("--as embedding")
+        assert caught.value.hint.endswith("`form='embedding'`")

@@ -227,12 +227,12 @@ def test_activations_of_files_without_a_version_keep_their_meaning(tmp_path: Pat
 # --- refusals -----------------------------------------------------------------------------------------------------
 
 
-def refused(embedding: TaskEmbedding, why: str, instead: str = "--as embedding") -> None:
+def refused(embedding: TaskEmbedding, why: str, instead: str = "`form='embedding'`") -> None:
     with pytest.raises(FormatError) as caught:
         export(embedding, "adapters")
     assert why in caught.value.message
     assert repr(embedding.task) in caught.value.message
-    assert caught.value.hint == f"tupate-hub pull {embedding.task} --space {embedding.space.name} {instead}"
+    assert caught.value.hint == f"take another form: {instead}"
 
 
 @pytest.mark.parametrize(
@@ -286,7 +286,7 @@ def test_a_head_that_was_left_out_does_not_matter(tmp_path: Path) -> None:
 @pytest.mark.parametrize("case", ["lora", "ia3"])
 def test_a_place_that_the_library_has_not_is_refused(case: str, tmp_path: Path) -> None:
     model = tuned("gpt2", CASES[case][0])
-    refused(read(model, tmp_path / "saved"), "'h.0.attn.c_attn'", "--as peft")
+    refused(read(model, tmp_path / "saved"), "'h.0.attn.c_attn'", "`form='peft'`")
 
 
 def broken(embedding: TaskEmbedding, change: Any) -> TaskEmbedding:
@@ -352,4 +352,4 @@ def test_blocks_that_are_no_part_of_the_method_are_refused(tmp_path: Path) -> No
     refused(replace(embedding, space=Space(BASE, "unipelt")), "it has no lowrank block")
     lora = made("lora", tmp_path / "lora")
     bias = make_block("encoder.layer.0.attention.self.query.bias", {"bias": np.ones(WIDTH)}, 4.0)
-    refused(replace(lora, blocks=order_blocks([*lora.blocks, bias])), "no biases of its own", "--as peft")
+    refused(replace(lora, blocks=order_blocks([*lora.blocks, bias])), "no biases of its own", "`form='peft'`")

@@ -276,7 +276,7 @@ def test_robertas_prefixes_go_from_one_library_to_the_other(tmp_path: Path) -> N
     model, theirs = read_adapters("roberta", BOTH["prefix"], tmp_path / "adapters")
     folder = write(tmp_path / "to-peft", export(theirs, "peft", bare=True))
     assert_same(outputs(run_readme(folder, base), **given), outputs(model.base_model, **given))
-    refused(theirs, "fails", "--as peft --bare")
+    refused(theirs, "fails", "`form='peft'` `bare=True`")
     config = peft.PrefixTuningConfig(task_type="FEATURE_EXTRACTION", num_virtual_tokens=5)
     encoder = tuned("roberta", config, tiny("roberta").roberta)
     folder = write(tmp_path / "to-adapters", export(read(encoder, tmp_path / "peft", "roberta"), "adapters"))
@@ -333,11 +333,11 @@ def test_a_scale_that_is_no_whole_alpha_survives() -> None:
 # --- refusals -----------------------------------------------------------------------------------------------------
 
 
-def refused(embedding: TaskEmbedding, why: str, instead: str = "--as adapters") -> None:
+def refused(embedding: TaskEmbedding, why: str, instead: str = "`form='adapters'`") -> None:
     with pytest.raises(FormatError) as caught:
         export(embedding, "peft")
     assert why in caught.value.message
-    assert caught.value.hint == f"tupate-hub pull toy --space {embedding.space.name} {instead}"
+    assert caught.value.hint == f"take another form: {instead}"
 
 
 @pytest.mark.parametrize("method", ["seq_bn", "double_seq_bn", "par_bn", "mam"])
@@ -353,7 +353,7 @@ def test_a_prompt_of_one_library_is_refused_by_the_other(tmp_path: Path) -> None
     ours = read(tuned("bert", cases("bert")["prompt"]), tmp_path / "peft", "bert")
     with pytest.raises(FormatError, match="PEFT puts a prompt before") as caught:
         export(ours, "adapters")
-    assert caught.value.hint.endswith("--as peft")
+    assert caught.value.hint.endswith("`form='peft'`")
 
 
 def test_a_prefix_with_a_layer_left_out_is_refused(tmp_path: Path) -> None:
@@ -371,7 +371,7 @@ def test_a_prefix_for_distilbert_is_refused(tmp_path: Path) -> None:
 
 def test_a_prefix_of_no_known_library_or_model_is_refused(tmp_path: Path) -> None:
     _, one = read_adapters("bert", BOTH["prefix"], tmp_path / "saved")
-    refused(replace(one, facts={**one.facts, "source": {}}), "which library's prefix it is", "--as embedding")
+    refused(replace(one, facts={**one.facts, "source": {}}), "which library's prefix it is", "`form='embedding'`")
     encoder = {"encoder": "bert"}
     refused(replace(one, facts={**one.facts, "architecture": encoder}), "how this model counts them is not known")
     ours = read(tuned("bert", cases("bert")["prefix"]), tmp_path / "peft", "bert")
@@ -385,10 +385,14 @@ def test_a_prefix_of_no_known_library_or_model_is_refused(tmp_path: Path) -> Non
 @pytest.mark.parametrize("task_kind", ["multiple_choice", "?", ["classification"]])
 def test_a_kind_that_peft_has_no_prompts_for_points_to_bare(case: str, task_kind: Any, tmp_path: Path) -> None:
     one = read(tuned("bert", cases("bert")[case]), tmp_path / "saved", "bert", task_kind)
-    refused(one, "PEFT has no prompts for the kind of task", "--as peft --bare")
+    refused(one, "PEFT has no prompts for the kind of task", "`form='peft'` `bare=True`")
     assert "FEATURE_EXTRACTION" in export(one, "peft", bare=True)["adapter_config.json"].decode()
     settings = {**one.facts["settings"], "task_type": "?"}
-    refused(replace(one, facts={**one.facts, "task_kind": None, "settings": settings}), "'None'", "--as peft --bare")
+    refused(
+        replace(one, facts={**one.facts, "task_kind": None, "settings": settings}),
+        "'None'",
+        "`form='peft'` `bare=True`",
+    )
 
 
 def test_biases_that_do_not_fit_are_refused(tmp_path: Path) -> None:
@@ -400,12 +404,12 @@ def test_biases_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         return replace(one, blocks=order_blocks([*one.blocks, bias]))
 
     assert "lora_B.bias" in str(export(with_bias(query, WIDTH, 4.0), "peft")["adapter_model.safetensors"])
-    refused(with_bias(query, WIDTH, 1.0), "does not fit its LoRA", "--as embedding")
-    refused(with_bias(query, WIDTH + 1, 4.0), "does not fit its LoRA", "--as embedding")
-    refused(with_bias("pooler.dense", WIDTH, 4.0), "stands beside no LoRA", "--as embedding")
+    refused(with_bias(query, WIDTH, 1.0), "does not fit its LoRA", "`form='embedding'`")
+    refused(with_bias(query, WIDTH + 1, 4.0), "does not fit its LoRA", "`form='embedding'`")
+    refused(with_bias("pooler.dense", WIDTH, 4.0), "stands beside no LoRA", "`form='embedding'`")
 
 
 def test_a_layer_scaled_on_both_sides_is_refused(tmp_path: Path) -> None:
     one = read(tuned("bert", cases("bert")["ia3"]), tmp_path / "saved", "bert")
     both = make_block("encoder.layer.0.output.dense", {"scaling": np.ones(WIDTH)})
-    refused(replace(one, blocks=order_blocks([*one.blocks, both])), "cannot both be scaled", "--as embedding")
+    refused(replace(one, blocks=order_blocks([*one.blocks, both])), "cannot both be scaled", "`form='embedding'`")

@@ -161,7 +161,7 @@ def test_vectors_are_plain_and_only_the_authors_have_their_space(tmp_path: Path)
         FormatError, match=r"holds 3 files that could be read, 'one.npy', 'three.npy', 'two.npy'"
     ) as error:
         detect(tmp_path)
-    assert "--all" in error.value.hint
+    assert "`add_all`" in error.value.hint
 
 
 def make_mlx(folder: Path, arrays: dict[str, np.ndarray], config: dict[str, Any] | None) -> Path:

@@ -111,7 +111,7 @@ def test_a_checkpoint_alone_asks_for_its_base_model(tmp_path: Path) -> None:
     path = write(tmp_path / "model.safetensors", tuned()[0])
     with pytest.raises(FormatError, match="is a whole model, not an adapter") as error:
         read_adapter(tmp_path)
-    assert "--base-weights" in error.value.hint
+    assert "`base_weights=FOLDER`" in error.value.hint
     with pytest.raises(FormatError, match="is a whole model"):
         read_adapter(path)
 

@@ -134,7 +134,7 @@ def test_a_task_that_a_space_lacks_says_where_it_is(toy_zoo: Path) -> None:
     change(toy_zoo, drop)
     with pytest.raises(UnknownName, match="no embedding in space") as caught:
         Zoo.open(toy_zoo).similar("sst2", space=PROMPT_SPACE)
-    assert caught.value.hint == f"it is elsewhere: --space {LORA.name}"
+    assert caught.value.hint == f"it is elsewhere: `space={LORA.name!r}`"
 
 
 @pytest.mark.parametrize("space", [Space("acme/large-bert", "lora"), Space(BASE, "ia3")])

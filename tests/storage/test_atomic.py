@@ -162,7 +162,7 @@ def test_an_existing_target_is_left_alone(tmp_path: Path, kind: str) -> None:
     before = tree(tmp_path)
     with pytest.raises(TargetExists, match=r"target exists already\.") as caught:
         write_folder(target, FILES)
-    assert "--force" in caught.value.hint
+    assert "`force=True`" in caught.value.hint
     assert tree(tmp_path) == before
 
 

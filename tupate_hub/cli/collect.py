@@ -137,6 +137,7 @@ def add_command(
 
 
 def _add_all(zoo: Zoo, folder: Path, base: str | None, base_weights: Path | None, force: bool, as_json: bool) -> None:
+    from tupate_hub.cli.hints import for_verb
     from tupate_hub.collect.add import add_all
     from tupate_hub.readers import find_adapters
 
@@ -148,7 +149,7 @@ def _add_all(zoo: Zoo, folder: Path, base: str | None, base_weights: Path | None
         zoo, refused = add_all(zoo, bar, names, base=base, base_weights=base_weights, force=force)
     added = len(paths) - len(refused)
     if as_json:
-        rows = [{"path": str(one.path), "reason": one.reason, "hint": one.hint} for one in refused]
+        rows = [{"path": str(one.path), "reason": one.reason, "hint": for_verb(one.hint, "add")} for one in refused]
         output.document({"added": added, "refused": rows})
         return
     output.table(["refused", "reason"], [[str(one.path.relative_to(folder)), one.reason] for one in refused])

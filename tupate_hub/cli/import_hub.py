@@ -88,10 +88,15 @@ def _pack(zoo: Zoo, base: str) -> None:
 
 def _summary(found: Harvest, as_json: bool) -> None:
     if as_json:
+        from tupate_hub.cli.hints import for_verb
+
         added = [
             {"task": entry.task, "space": entry.space, "repository": entry.source["repo"]} for entry in found.added
         ]
-        refused = [{"repository": one.repository, "reason": one.reason, "hint": one.hint} for one in found.refused]
+        refused = [
+            {"repository": one.repository, "reason": one.reason, "hint": for_verb(one.hint, "import")}
+            for one in found.refused
+        ]
         stopped = found.stopped.message if found.stopped else None
         output.document(
             {"listed": found.listed, "added": added, "kept": found.kept, "refused": refused, "stopped": stopped}

@@ -44,7 +44,7 @@ class Moments:
         """
         if block not in self.place:
             raise FormatError(
-                f"Nothing is known of the inputs of {block!r} in {self.base}.", hint="--similarity update"
+                f"Nothing is known of the inputs of {block!r} in {self.base}.", hint="`similarity='update'`"
             )
         return self._roots[self.place[block]]
 
@@ -59,7 +59,7 @@ class Moments:
             except np.linalg.LinAlgError as error:
                 raise FormatError(
                     f"What {self.base!r} reads at {name!r} has no second moment: it is not positive.",
-                    hint="measure it again: tupate-hub stats BASE_FOLDER --registry DIR",
+                    hint="measure it again: tupate-hub stats BASE_FOLDER",
                 ) from error
         return roots
 

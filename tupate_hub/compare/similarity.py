@@ -180,7 +180,7 @@ def pack(embeddings: Sequence[TaskEmbedding], similarity: str = DEFAULT, moments
     if chosen.needs_moments and moments is None:
         raise UnknownName(
             f"{similarity!r} needs statistics of the base model, which this registry does not have.",
-            hint="--similarity update, or compute them: tupate-hub stats BASE_FOLDER --registry DIR",
+            hint="`similarity='update'`, or measure them: tupate-hub stats BASE_FOLDER",
         )
     space = _one_space([one.space for one in embeddings])
     names = shared_names(embeddings)
@@ -223,7 +223,7 @@ def kernel(x: Pack, y: Pack) -> Kernel:
                 raise SpaceMismatch(
                     f"Block {name!r} has another shape in {x.tasks[0]!r} than in the zoo"
                     + (": tupate compares coordinates, which needs equal ranks." if x.similarity == "tupate" else "."),
-                    hint="try: --similarity update" if x.similarity == "tupate" else "",
+                    hint="`similarity='update'`" if x.similarity == "tupate" else "",
                 )
             cross[row][np.ix_(first.owners, second.owners)] = stacked_inner(first, second)
     return Kernel(names, cross, x_squares, y_squares)
@@ -278,5 +278,5 @@ def _require_one_shape(updates: Sequence[Factors], tasks: Sequence[str], name: s
             why = ": tupate compares coordinates, which needs equal ranks" if similarity == "tupate" else ""
             raise SpaceMismatch(
                 f"Block {name!r} has shape {shape} in {task!r} and {shapes[0]} in {tasks[0]!r}{why}.",
-                hint="try: --similarity update" if similarity == "tupate" else "",
+                hint="`similarity='update'`" if similarity == "tupate" else "",
             )

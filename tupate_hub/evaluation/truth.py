@@ -143,7 +143,7 @@ def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, str]]]:
         with path.open("rb") as stream:
             data = stream.read(LARGEST_FILE + 1)
     except OSError as error:
-        raise FormatError(f"{path} cannot be read: {error.strerror}.", hint="try: --truth FILE.csv") from error
+        raise FormatError(f"{path} cannot be read: {error.strerror}.", hint="give a CSV file") from error
     if len(data) > LARGEST_FILE:
         raise FormatError(f"{path} is larger than {LARGEST_FILE >> 20} MB: that is no table of truth.")
     try:

@@ -38,7 +38,7 @@ from tupate_hub.readers.adapterhub import BOTTLENECK
 from tupate_hub.storage.safetensors import TensorFile
 
 _FORM = "adapters"
-_PEFT = "--as peft"
+_PEFT = "`form='peft'`"
 #: Where a bottleneck takes its residual and how the layer's norm stands to it, as `training/methods.py` has them: the
 #: library's SeqBnConfig (Pfeiffer et al. 2020), DoubleSeqBnConfig (Houlsby et al. 2019), ParBnConfig (He et al. 2022).
 _AFTER_NORM = {"original_ln_before": False, "original_ln_after": True, "residual_before_ln": True}
@@ -144,7 +144,7 @@ def _write_bias(embedding: TaskEmbedding, blocks: Sequence[Block], name: str) ->
 
 def _write_bottleneck(embedding: TaskEmbedding, blocks: Sequence[Block], name: str) -> _Part:
     """Bottleneck adapters, one factor of size a layer; scales that differ are written as learned ones."""
-    places = located(embedding, _FORM, blocks, BESIDE, "--as embedding")
+    places = located(embedding, _FORM, blocks, BESIDE, "`form='embedding'`")
     sizes: dict[int, dict[str, int]] = {}
     for block in blocks:
         layer = sizes.setdefault(layer_number(embedding, _FORM, block), {})

@@ -25,11 +25,11 @@ _HARMLESS = frozenset({"heads", "aliases", "pruned to rank 0"})
 MOST_LAYERS = 1000
 
 
-def refusal(embedding: TaskEmbedding, form: str, why: str, instead: str = "--as embedding") -> FormatError:
-    """The error that the form has no place for the embedding, to be raised; its hint pulls it as `instead`."""
+def refusal(embedding: TaskEmbedding, form: str, why: str, instead: str = "`form='embedding'`") -> FormatError:
+    """The error that the form has no place for the embedding, to be raised; its hint takes it in the form `instead`."""
     return FormatError(
         f"{embedding.task!r} ({embedding.space.method}) cannot be written in the form {form!r}: {why}.",
-        hint=f"tupate-hub pull {embedding.task} --space {embedding.space.name} {instead}",
+        hint=f"take another form: {instead}",
     )
 
 

@@ -19,8 +19,8 @@ from tupate_hub.readers.names import is_head
 from tupate_hub.storage.safetensors import TensorFile
 
 _FORM = "peft"
-_ADAPTERS = "--as adapters"
-_BARE = "--as peft --bare"
+_ADAPTERS = "`form='adapters'`"
+_BARE = "`form='peft'` `bare=True`"
 _INPUT = ".input"
 #: Model types without a pooler, for which PEFT 0.21.2 takes a prefix's cache for the pooled output (SEQ_CLS).
 _CACHE_FOR_LOGITS = frozenset({"roberta", "xlm-roberta"})

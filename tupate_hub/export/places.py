@@ -118,7 +118,7 @@ def located(
     Raises
     ------
     FormatError
-        For a block in another place; the hint pulls the embedding as `instead`.
+        For a block in another place; the hint takes the form `instead`.
     """
     found = {block.name: places.get(kind_of(block.name), "") for block in blocks}
     strange = [name for name, place in found.items() if not place]

@@ -76,7 +76,7 @@ def read_checkpoint(source: Source) -> Adapter:
     if source.base_weights is None:
         raise source.refuse(
             "is a whole model, not an adapter; its biases are read only against those of its base model.",
-            hint="give the base model's weights: --base-weights FOLDER",
+            hint="give the base model's weights: `base_weights=FOLDER`",
         )
     found, tuned = Findings(), {}
     ours = {block_name(key): (key, start) for key, start in _beginnings(source.weights)}

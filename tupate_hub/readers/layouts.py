@@ -257,7 +257,7 @@ def _without_config(path: Path, folder: Path, names: tuple[str, ...]) -> tuple[D
         if len(fitting) > 1:
             raise FormatError(
                 f"{path} holds {len(fitting)} files that could be read, {short_list(fitting)}.",
-                hint="name one of them, or take all of them: tupate-hub add --all FOLDER",
+                hint="name one of them, or take them all: `add_all`",
             )
         if fitting:
             why = f"{layout.summary}, in {fitting[0]}"

@@ -116,7 +116,7 @@ class Findings:
         known = normalise_base(source.base) if source.base else normalise_base(written)
         if known is None:
             said = f"names a local base model, {_short(written)}" if written else "names no base model"
-            self.notes.append(f"The file {said}: say which it is with --base MODEL_ID.")
+            self.notes.append(f"The file {said}.")
         blocks = order_blocks(self.blocks, source.where)
         if method != "plain" and all(_is_zero(block) for block in blocks):
             self.notes.append("Every update is zero: it was never trained.")

@@ -90,7 +90,7 @@ def _outside(embedding: TaskEmbedding, found: SpaceEntry, asked: str | None) -> 
         raise SpaceMismatch(
             f"The query is {embedding.space.method} on {embedding.space.base}, which is space {found.name!r}, "
             f"not {asked!r}.",
-            hint=f"--space {found.name}",
+            hint=f"`space={found.name!r}`",
         )
     return Query(embedding.task, found, None, embedding)
 

@@ -22,7 +22,7 @@ def told_in_one_sentence(target: Path) -> Iterator[None]:
     try:
         yield
     except PermissionError as error:
-        raise TupateHubError(f"No permission to write {target}.", hint="choose another place: --to DIR") from error
+        raise TupateHubError(f"No permission to write {target}.", hint="choose another place") from error
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise WorkFailed(
@@ -31,12 +31,10 @@ def told_in_one_sentence(target: Path) -> Iterator[None]:
                 exit_code=2,
             ) from error
         if error.errno == errno.EROFS:
-            raise TupateHubError(
-                f"{target} lies on a read-only disk.", hint="choose another place: --to DIR"
-            ) from error
+            raise TupateHubError(f"{target} lies on a read-only disk.", hint="choose another place") from error
         if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ENOENT):
             raise TupateHubError(
-                f"{target} cannot be written: {error.strerror}.", hint="choose another place: --to DIR"
+                f"{target} cannot be written: {error.strerror}.", hint="choose another place"
             ) from error
         raise WorkFailed(
             f"{target} was not written: {error.strerror or error}.", hint="choose another place"
@@ -159,7 +157,7 @@ def write_folder(target: Path, files: dict[str, bytes], *, force: bool = False, 
 
     target = Path(os.path.abspath(target))  # "." has no parent to stage beside
     if os.path.lexists(target) and not force:
-        raise TargetExists(f"{target} exists already.", hint="add --force to replace it, or give another folder")
+        raise TargetExists(f"{target} exists already.", hint="replace it with `force=True`, or give another folder")
     if os.path.islink(target) or (os.path.exists(target) and not os.path.isdir(target)):
         raise TargetExists(f"{target} is not a folder.", hint="give another folder")
     with told_in_one_sentence(target):

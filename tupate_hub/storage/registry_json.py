@@ -31,7 +31,7 @@ def parse_registry(text: str | bytes, where: str) -> Registry:
             json.dumps(data, ensure_ascii=False).encode()  # a lone surrogate can be neither shown nor written
     except (ValueError, RecursionError) as error:
         raise RegistryError(
-            f"{where} is not JSON: {error}.", hint="restore it, or leave out --registry for the bundled zoo"
+            f"{where} is not JSON: {error}.", hint="restore it, or leave out `location` for the bundled zoo"
         ) from error
     check = _Check(where)
     check.that(isinstance(data, dict), "the top level", "must be an object")

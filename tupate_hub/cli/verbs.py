@@ -1,0 +1,38 @@
+"""The verbs of the command line, each with its module, which is imported when the verb is called."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import click
+
+#: Verb -> (module, first sentence of its help). The sentence stands here so that --help imports no verb.
+VERBS = {
+    "similar": ("rank", "Rank tasks by similarity to a task or an adapter."),
+    "explain": ("rank", "Show what each block adds to the similarity of two tasks."),
+    "inspect": ("collect", "Say what a file or folder of tuned parameters holds."),
+    "add": ("collect", "Read tuned parameters into a registry of your own."),
+    "import": ("import_hub", "Read what the Hub lists for a base model into a registry of your own."),
+    "stats": ("measure", "Measure a base model's inputs, for --similarity effect."),
+    "evaluate": ("measure", "Judge rankings by measured transfer, beside the baselines."),
+    "train": ("tune", "Tune a task of your own and add its embedding to a registry."),
+    "recommend": ("recommend", "Say which task to start from, for data of your own."),
+    "pull": ("fetch", "Fetch a task's embedding, or weights ready to load."),
+    "verify": ("fetch", "Check every file of a registry against its hash and its entry."),
+    "init": ("publish", "Make an empty registry."),
+    "merge": ("publish", "Make one registry of two."),
+    "card": ("publish", "Write a registry's dataset card, pictures and browsable table."),
+    "push": ("publish", "Publish a registry as a dataset repository of the Hub."),
+    "list": ("browse", "List the tasks that a registry holds."),
+    "show": ("browse", "Show everything that is known of one embedding."),
+    "spaces": ("browse", "List the spaces: base model and method."),
+}
+
+
+def command_of(verb: str) -> click.Command | None:
+    """Import a verb's module and return its command; None for a word that is no verb."""
+    if verb not in VERBS:
+        return None
+    module = import_module(f".{VERBS[verb][0]}", __package__)
+    command = getattr(module, f"{verb}_command")
+    return command if isinstance(command, click.Command) else None
