@@ -87,6 +87,30 @@ def test_landmarks_place_the_others_where_the_whole_would(monkeypatch: pytest.Mo
     np.testing.assert_allclose(distances(points), whole, atol=1e-8)
 
 
+@pytest.mark.parametrize("sizes", [(5,), (1,) * 6, (2, 2, 2), (3, 3), (4, 1, 1, 1)], ids=str)
+def test_what_an_eigensolver_leaves_open_is_settled(sizes: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Equal tasks and equal groups have eigenvalues many times; another machine's solver may give any basis of them."""
+    group = np.repeat(np.arange(len(sizes)), sizes)
+    scores = np.where(group[:, None] == group, 0.5, 0.0)
+    np.fill_diagonal(scores, 1)
+    expected, shares = coordinates(scores, 5)
+    solve, rng = np.linalg.eigh, np.random.default_rng(len(sizes))
+
+    def elsewhere(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        values, vectors = solve(matrix)
+        for one in np.unique(np.round(values, 9)):
+            same = np.abs(values - one) < 1e-9
+            turned = np.linalg.qr(rng.standard_normal((same.sum(), same.sum())))[0]
+            vectors[:, same] = vectors[:, same] @ turned
+        return values + 1e-15 * rng.standard_normal(len(values)), vectors
+
+    monkeypatch.setattr(np.linalg, "eigh", elsewhere)
+    for _ in range(5):
+        points, again = coordinates(scores, 5)
+        np.testing.assert_allclose(points, expected, atol=1e-12)
+        np.testing.assert_allclose(again, shares, atol=1e-12)
+
+
 # --- seriate ---------------------------------------------------------------------------------------------------
 
 

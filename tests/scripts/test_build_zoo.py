@@ -241,6 +241,46 @@ def test_a_check_names_the_file_that_is_stale_and_writes_nothing(root, run, name
     assert run("--check") == (0, ["nothing to do"])
 
 
+def off_by(path, norm=0.0, pair=0.0):
+    """The index with its first norm and its first cosine changed, and what was there before."""
+    data = path.read_bytes()
+    index = parse_index(data, "index")
+    norms, pairs = index.norms.copy(), index.pairs.copy()
+    norms[0] *= 1 + norm
+    pairs[0] += pair
+    path.write_bytes(replace(index, norms=norms, pairs=pairs).to_bytes())
+    assert path.read_bytes() != data
+    return data
+
+
+@pytest.mark.parametrize("change", [{"norm": 1e-6}, {"pair": 1e-6}], ids=str)
+def test_an_index_of_another_processor_stays_and_so_does_what_is_made_of_it(root, run, change):
+    run()
+    off_by(root / "zoo/tiny-bert/lora/index-update.safetensors", **change)
+    code, stale = run("--check")
+    assert (code, stale[0]) == (1, "registry.json")  # it has the digest of the stored file
+    run()
+    before = snapshot(root)
+    shown = card_of(Zoo.open(root), BUNDLED)
+    assert {name: (root / name).read_bytes() for name in shown} == shown
+    assert run("--check") == (0, ["nothing to do"])
+    assert run() == (0, ["nothing to do"])
+    assert snapshot(root) == before
+    assert Zoo.open(root).verify() == []
+
+
+@pytest.mark.parametrize("change", [{"norm": 5e-6}, {"norm": -5e-6}, {"pair": 5e-6}, {"pair": -5e-6}], ids=str)
+def test_an_index_that_is_wrong_is_made_again(root, run, change):
+    run()
+    path = root / "zoo/tiny-bert/lora/index-update.safetensors"
+    right = off_by(path, **change)
+    code, stale = run("--check")
+    assert code == 1
+    assert path.relative_to(root).as_posix() in stale
+    run()
+    assert path.read_bytes() == right
+
+
 def test_a_check_notices_an_embedding_that_changed(root, run):
     run()
     store(root, lora("squad", 77, **facts()))

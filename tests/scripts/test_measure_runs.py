@@ -274,6 +274,38 @@ def test_the_page_is_filled_and_a_rerun_changes_nothing(zoo, run, tmp_path):
     assert run("--check") == (0, "nothing to do\n")
 
 
+@pytest.mark.parametrize(
+    ("said", "here", "same"),
+    [
+        ("| 0.717 (0.680 to 0.754) |", "| 0.718 (0.679 to 0.754) |", True),
+        ("| 0.717 |", "| 0.719 |", False),
+        ("| 0.999 |", "| 1.000 |", True),
+        ("| -0.000 |", "| 0.001 |", True),
+        ("| 2.5 |", "| 2.6 |", True),
+        ("| 2.50 |", "| 2.52 |", False),
+        ("| 10 of 10 |", "| 9 of 10 |", False),
+        ("| 0.5 | 0.5 |", "| 0.5 |", False),
+        ("| lora | 0.5 |", "| ia3 | 0.5 |", False),
+    ],
+)
+def test_pages_agree_but_for_the_last_digit_of_a_fraction(script, said, here, same):
+    assert script.agree(said, here) == script.agree(here, said) == same
+
+
+def test_a_page_that_is_right_but_for_rounding_stays(zoo, run, tmp_path):
+    run()
+    page = tmp_path / "docs" / "evaluation.md"
+    elsewhere = page.read_text().replace("1.000 [1.000, 1.000]", "0.999 [1.000, 1.000]")
+    page.write_text(elsewhere)
+    assert run("--check") == (0, "nothing to do\n")
+    assert run() == (0, "")
+    assert page.read_text() == elsewhere
+    page.write_text(elsewhere.replace("0.999 [", "0.998 ["))
+    assert run("--check")[0] == 1
+    run()
+    assert "0.998 [" not in page.read_text()
+
+
 def test_a_ranking_gets_better_with_the_steps(script, zoo, run, tmp_path):
     keep_early(tmp_path / "kept" / "tiny-bert" / "lora", zoo, 0.8)
     assert run("--early", tmp_path / "kept") == (0, "")

@@ -16,7 +16,7 @@ def coordinates(scores: Doubles, count: int) -> tuple[Doubles, Doubles]:
 
     The eigenvectors of the doubly centred matrix, times the square roots of their eigenvalues (Torgerson 1952). Above
     `MOST_LANDMARKS` tasks, evenly spread ones are scaled and the others projected (de Silva and Tenenbaum 2004). In
-    each coordinate the largest value is positive, so that a rerun does not mirror the picture.
+    each coordinate the largest value is positive, so that neither a rerun nor another machine mirrors the picture.
 
     Parameters
     ----------
@@ -37,18 +37,42 @@ def coordinates(scores: Doubles, count: int) -> tuple[Doubles, Doubles]:
     across = scores[:, chosen]
     centred = across - across.mean(axis=1, keepdims=True) - square.mean(axis=0) + square.mean()
     values, vectors = np.linalg.eigh((centred[chosen] + centred[chosen].T) / 2)
-    whole = values[values > 0].sum()
-    for at, column in enumerate(np.argsort(-values, kind="stable")[:count]):
-        if values[column] <= 1e-9 * len(chosen):
-            break
-        axis = centred @ vectors[:, column] / np.sqrt(values[column])
-        points[:, at] = axis if axis[_largest(axis)] > 0 else -axis
-        shares[at] = values[column] / whole
+    values, vectors = values[::-1], vectors[:, ::-1]
+    kept = min(count, int((values > 1e-9 * len(chosen)).sum()))
+    points[:, :kept] = centred @ _settled(values, vectors, kept) / np.sqrt(values[:kept])
+    shares[:kept] = values[:kept] / values[values > 0].sum()
     return points, shares
 
 
-def _largest(axis: Doubles) -> int:
-    return int(np.argmax(np.round(np.abs(axis), 6)))
+def _settled(values: Doubles, vectors: Doubles, count: int) -> Doubles:
+    """The first eigenvectors, with what the solver leaves open settled by the tasks and not by rounding.
+
+    Open are the sign, and where eigenvalues are equal the basis of their space. From what is left of that space, each
+    vector in turn is the one nearest to the task that lies furthest in it, and positive there.
+
+    Parameters
+    ----------
+    values : array of shape (tasks,)
+        In falling order; those that differ by less than 1e-9 of the first are taken for equal.
+    vectors : array of shape (tasks, tasks)
+        A column for each value.
+    count : int
+        How many are asked for.
+
+    Returns
+    -------
+    Array of shape (tasks, count).
+    """
+    group = np.concatenate([[0], np.cumsum(-np.diff(values) > 1e-9 * values[0])])
+    chosen = np.empty((len(values), count))
+    for number in range(group[count - 1] + 1 if count else 0):
+        left = vectors[:, group == number]
+        for at in np.flatnonzero(group[:count] == number):
+            task = int(np.argmax(np.round((left**2).sum(axis=1), 6)))
+            weights = left[task] / np.linalg.norm(left[task])
+            chosen[:, at] = left @ weights
+            left = left - np.outer(chosen[:, at], weights)
+    return chosen
 
 
 def seriate(scores: Doubles) -> list[int]:
