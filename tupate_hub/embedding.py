@@ -14,15 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from tupate_hub.arrays import Array, Float32Array
 from tupate_hub.errors import FormatError
 from tupate_hub.space import Space
 from tupate_hub.storage.safetensors import TensorFile, parse_tensorfile
 
 SCHEMA = "tupate-hub-embedding/1"
 
-Floats = NDArray[np.float32]
 
 #: The parts of each form of block, in the order in which they are flattened.
 FORMS: Mapping[str, tuple[str, ...]] = {
@@ -47,7 +46,7 @@ class Block:
     """
 
     name: str
-    parts: Mapping[str, Floats]
+    parts: Mapping[str, Float32Array]
     scale: float = 1.0
 
     @property
@@ -56,7 +55,7 @@ class Block:
         return _FORM_OF[tuple(self.parts)]
 
 
-def make_block(name: str, parts: Mapping[str, NDArray[Any]], scale: float = 1.0, where: str = "") -> Block:
+def make_block(name: str, parts: Mapping[str, Array], scale: float = 1.0, where: str = "") -> Block:
     """A block of float32 parts in their form's order, checked.
 
     Raises
@@ -79,7 +78,7 @@ def make_block(name: str, parts: Mapping[str, NDArray[Any]], scale: float = 1.0,
     return Block(name, ordered, float(scale))
 
 
-def _fits(form: str, parts: Mapping[str, Floats]) -> bool:
+def _fits(form: str, parts: Mapping[str, Float32Array]) -> bool:
     shapes = [array.shape for array in parts.values()]
     if any(0 in shape for shape in shapes):
         return False
@@ -160,7 +159,7 @@ class TaskEmbedding:
         """How many numbers its blocks hold."""
         return sum(array.size for block in self.blocks for array in block.parts.values())
 
-    def vector(self) -> Floats:
+    def vector(self) -> Float32Array:
         """All parameters as one vector, of shape (parameters,): the paper's flattening.
 
         Blocks in natural order of their names, the parts of a block in the order of `FORMS`, each in C order. Scales
@@ -222,7 +221,7 @@ def parse_embedding(data: bytes, where: str) -> TaskEmbedding:
         raise FormatError(f"{where} has a header without {error}.") from error
     except (ValueError, RecursionError) as error:
         raise FormatError(f"{where} has a header whose facts are not JSON.") from error
-    parts: dict[str, dict[str, NDArray[Any]]] = {}
+    parts: dict[str, dict[str, Array]] = {}
     for name, array in file.tensors.items():
         block, _, part = name.rpartition(".")
         parts.setdefault(block, {})[part] = array

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from prompt_variants import VARIANTS
 
+from tupate_hub.arrays import Float64Array
 from tupate_hub.compare.lowrank import Factors, inner
 from tupate_hub.compare.similarity import kernel, pack
 from tupate_hub.embedding import Block, TaskEmbedding, embed
@@ -70,7 +70,7 @@ class Case:
 
     name: str
     tasks: tuple[str, ...]
-    prompts: NDArray[np.float64]
+    prompts: Float64Array
     truth: Truth
 
     def judged(self, name: str) -> Report:
@@ -117,7 +117,7 @@ def interval(found: Summary) -> str:
     return f"{found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
 
 
-def pooled(parts: Sequence[NDArray[np.float64]]) -> str:
+def pooled(parts: Sequence[Float64Array]) -> str:
     values = np.concatenate(parts)
     low, high = bootstrap_interval(values)
     return f"{values.mean():+.3f} [{low:+.3f}, {high:+.3f}]"
@@ -171,11 +171,11 @@ def library_table(own: Mapping[str, Case], folder: Path) -> Iterator[Sequence[st
             ]
 
 
-def with_source_mean(scores: NDArray[np.float64], truth: Truth) -> NDArray[np.float64]:
+def with_source_mean(scores: Float64Array, truth: Truth) -> Float64Array:
     return scores + 0.1 * source_mean(truth)
 
 
-def similar_targets(scores: NDArray[np.float64], truth: Truth, temperature: float = 0.05) -> NDArray[np.float64]:
+def similar_targets(scores: Float64Array, truth: Truth, temperature: float = 0.05) -> Float64Array:
     """What each source did for the other targets, weighed by how similar they are to this one."""
     results = truth.fractions()
     effects = (results - results.mean(axis=1, keepdims=True)) / results.std(axis=1, keepdims=True)
@@ -207,7 +207,7 @@ def neighbours_table(folder: Path) -> Iterator[Sequence[str]]:
             yield [base, one.task, *(_nearest(scores[name][row], row, embeddings) for name in scores)]
 
 
-def _scores(embeddings: Sequence[TaskEmbedding], similarity: str) -> NDArray[np.float64]:
+def _scores(embeddings: Sequence[TaskEmbedding], similarity: str) -> Float64Array:
     """Scores of all pairs; NaN where the coordinates of two do not compare."""
     scores = np.full((len(embeddings), len(embeddings)), np.nan)
     for row, first in enumerate(embeddings):
@@ -240,7 +240,7 @@ def _coordinates(one: TaskEmbedding) -> set[tuple[str, tuple[int, ...]]]:
     return {(f"{block.name}.{part}", array.shape) for block in one.blocks for part, array in block.parts.items()}
 
 
-def _nearest(scores: NDArray[np.float64], row: int, embeddings: Sequence[TaskEmbedding], count: int = 2) -> str:
+def _nearest(scores: Float64Array, row: int, embeddings: Sequence[TaskEmbedding], count: int = 2) -> str:
     others = [index for index in range(len(scores)) if index != row and np.isfinite(scores[index])]
     best = sorted(others, key=lambda index: -scores[index])[:count]
     return ", ".join(f"{embeddings[index].task} {scores[index]:.3f}" for index in best) or "no other of its shapes"

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from tupate_hub.arrays import Float32Array, Float64Array, IndexArray, StrArray
 from tupate_hub.compare.similarity import available, kernel, pack
 from tupate_hub.embedding import TaskEmbedding, make_block, parse_embedding
 from tupate_hub.errors import FormatError, TupateHubError
@@ -38,8 +39,6 @@ RESAMPLES = 2000
 #: A rank correlation over fewer tasks says nothing.
 FEWEST_TASKS = 5
 
-Doubles = NDArray[np.float64]
-
 
 # --- two runs of a task against two tasks ----------------------------------------------------------------------
 
@@ -51,9 +50,9 @@ class Runs:
     `tasks` and `starts` have shape (runs,), `scores` (runs, runs). The first run of a task is the one in the zoo.
     """
 
-    tasks: NDArray[np.str_]
+    tasks: StrArray
     starts: NDArray[np.int64]
-    scores: Doubles
+    scores: Float64Array
 
     @property
     def repeated(self) -> list[str]:
@@ -66,9 +65,9 @@ class Runs:
 class Pairs:
     """Pairs of runs: the tasks of both, of shape (pairs,), and their scores."""
 
-    first: NDArray[np.str_]
-    second: NDArray[np.str_]
-    scores: Doubles
+    first: StrArray
+    second: StrArray
+    scores: Float64Array
 
     def of_one_task(self, yes: bool) -> Pairs:
         """The pairs of two runs of one task, or the others."""
@@ -120,7 +119,7 @@ def area_with_interval(pairs: Pairs, repeated: Sequence[str], seed: int = 0) -> 
     return roc_area(same.scores, different.scores), float(low), float(high)
 
 
-def drawn_times(first: NDArray[np.intp], second: NDArray[np.intp], drawn: Doubles) -> Doubles:
+def drawn_times(first: IndexArray, second: IndexArray, drawn: Float64Array) -> Float64Array:
     """How often each pair of tasks counts, given how often each task was drawn; one of one task as often as it."""
     return np.where(first == second, drawn[first], drawn[first] * drawn[second])
 
@@ -135,7 +134,7 @@ def found_first(runs: Runs, shared: bool) -> tuple[int, int]:
 
 def distinct(zoo: Zoo, space: str) -> list[str]:
     """The similarities of a space, without those that are another one by its method's definition."""
-    kept: dict[str, Doubles] = {}
+    kept: dict[str, Float64Array] = {}
     for name in available(bool(zoo.registry.space(space).moments)):
         scores = zoo.index(space, name).scores()
         if not any(np.allclose(scores, other, atol=1e-5) for other in kept.values()):
@@ -196,7 +195,7 @@ def read_early(path: Path, final: TaskEmbedding) -> TaskEmbedding:
         if (early.task, early.space) != (final.task, final.space):
             raise FormatError(f"{path} is of {early.task} in {early.space.name}, not of {final.task}.")
         return early
-    parts: dict[str, dict[str, NDArray[np.float32]]] = {}
+    parts: dict[str, dict[str, Float32Array]] = {}
     for name, array in file.tensors.items():
         found = _LORA.match(name)
         if found is None:
@@ -217,13 +216,13 @@ def early_files(folders: Iterable[Path], space: str, task: str) -> dict[str, Pat
     return {}
 
 
-def correlations(first: Doubles, second: Doubles) -> Doubles:
+def correlations(first: Float64Array, second: Float64Array) -> Float64Array:
     """Spearman of each target's ranking of the other tasks by two matrices of scores, of shape (tasks,)."""
     others = ~np.eye(len(first), dtype=bool)
     return np.array([spearman(first[row][keep], second[row][keep]) for row, keep in enumerate(others)])
 
 
-def between_targets(scores: Doubles) -> float:
+def between_targets(scores: Float64Array) -> float:
     """The mean Spearman between two targets' rankings: what a ranking reaches without looking at its target."""
     found = []
     for one, other in combinations(range(len(scores)), 2):
@@ -256,7 +255,7 @@ def early_rows(zoo: Zoo, folders: Sequence[Path]) -> Iterator[list[str]]:
             yield [*start, "early against the zoo", *cells["target"], floor]
 
 
-def mean_of(values: Doubles) -> str:
+def mean_of(values: Float64Array) -> str:
     low, high = bootstrap_interval(values)
     return f"{values.mean():.3f} [{low:.3f}, {high:.3f}]"
 

@@ -10,76 +10,76 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
-Doubles = NDArray[np.float64]
-Scores = Callable[[Doubles], Doubles]
-ReScoring = Callable[[Doubles], Doubles]
+from tupate_hub.arrays import Float64Array
+
+Scores = Callable[[Float64Array], Float64Array]
+ReScoring = Callable[[Float64Array], Float64Array]
 
 
-def cosine(vectors: Doubles) -> Doubles:
+def cosine(vectors: Float64Array) -> Float64Array:
     units = directions(vectors.reshape(len(vectors), -1))
     return units @ units.T
 
 
-def directions(vectors: Doubles) -> Doubles:
+def directions(vectors: Float64Array) -> Float64Array:
     return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
 
 
-def mean(prompts: Doubles) -> Doubles:
+def mean(prompts: Float64Array) -> Float64Array:
     return cosine(prompts.mean(axis=1))
 
 
-def mean_of_directions(prompts: Doubles) -> Doubles:
+def mean_of_directions(prompts: Float64Array) -> Float64Array:
     return cosine(directions(prompts).mean(axis=1))
 
 
-def weighted_by_norm(prompts: Doubles, power: float) -> Doubles:
+def weighted_by_norm(prompts: Float64Array, power: float) -> Float64Array:
     return cosine((prompts * np.linalg.norm(prompts, axis=2, keepdims=True) ** power).mean(axis=1))
 
 
-def coordinate_power(prompts: Doubles, power: float) -> Doubles:
+def coordinate_power(prompts: Float64Array, power: float) -> Float64Array:
     means = prompts.mean(axis=1)
     return cosine(np.sign(means) * np.abs(means) ** power)
 
 
-def clipped(prompts: Doubles, quantile: float = 0.99) -> Doubles:
+def clipped(prompts: Float64Array, quantile: float = 0.99) -> Float64Array:
     means = prompts.mean(axis=1)
     bound = np.quantile(np.abs(means), quantile, axis=1, keepdims=True)
     return cosine(np.clip(means, -bound, bound))
 
 
-def signal_to_noise(prompts: Doubles, power: float) -> Doubles:
+def signal_to_noise(prompts: Float64Array, power: float) -> Float64Array:
     return cosine(prompts.mean(axis=1) / prompts.std(axis=1) ** power)
 
 
-def largest_positions(prompts: Doubles, share: float) -> Doubles:
+def largest_positions(prompts: Float64Array, share: float) -> Float64Array:
     norms = np.linalg.norm(prompts, axis=2)
     keep = norms >= np.quantile(norms, 1 - share, axis=1, keepdims=True)
     return cosine((prompts * keep[:, :, None]).sum(axis=1))
 
 
-def euclidean(prompts: Doubles) -> Doubles:
+def euclidean(prompts: Float64Array) -> Float64Array:
     means = prompts.mean(axis=1)
     return -np.linalg.norm(means[:, None] - means[None], axis=2)
 
 
-def dot(prompts: Doubles) -> Doubles:
+def dot(prompts: Float64Array) -> Float64Array:
     means = prompts.mean(axis=1)
     return means @ means.T
 
 
-def second_moments(prompts: Doubles) -> Doubles:
+def second_moments(prompts: Float64Array) -> Float64Array:
     return cosine(np.einsum("tni,tnj->tij", directions(prompts), directions(prompts)))
 
 
-def whitened(prompts: Doubles, ridge: float) -> Doubles:
+def whitened(prompts: Float64Array, ridge: float) -> Float64Array:
     rows = prompts.reshape(-1, prompts.shape[2])
     values, vectors = np.linalg.eigh(rows.T @ rows / len(rows))
     return mean(prompts @ (vectors / np.sqrt(values + ridge * values.mean())))
 
 
-def set_kernel(prompts: Doubles, pairwise: Callable[[Doubles], Doubles]) -> Doubles:
+def set_kernel(prompts: Float64Array, pairwise: Callable[[Float64Array], Float64Array]) -> Float64Array:
     """Cosine of the mean embeddings of two clouds of directions, in the space of a kernel between positions."""
     tasks, positions, width = prompts.shape
     rows = directions(prompts).reshape(-1, width)
@@ -88,22 +88,22 @@ def set_kernel(prompts: Doubles, pairwise: Callable[[Doubles], Doubles]) -> Doub
     return gram / np.outer(norms, norms)
 
 
-def gaussian(cosines: Doubles, width: float) -> Doubles:
+def gaussian(cosines: Float64Array, width: float) -> Float64Array:
     squares = 2 - 2 * cosines
     return np.exp(-squares / (width * np.median(squares)))
 
 
-def signed_power(cosines: Doubles, power: float) -> Doubles:
+def signed_power(cosines: Float64Array, power: float) -> Float64Array:
     return np.sign(cosines) * np.abs(cosines) ** power
 
 
-def best_match(prompts: Doubles) -> Doubles:
+def best_match(prompts: Float64Array) -> Float64Array:
     """Mean over the source's positions of the largest cosine with any of the target's (Lin et al. 2024)."""
     units = directions(prompts)
     return np.array([[(target @ source.T).max(axis=0).mean() for source in units] for target in units])
 
 
-def coverage(prompts: Doubles, rank: int, of: str) -> Doubles:
+def coverage(prompts: Float64Array, rank: int, of: str) -> Float64Array:
     """The share of one side's mean that lies in the span of the other side's leading directions."""
     units = directions(prompts.mean(axis=1))
     spans = [np.linalg.svd(rows, full_matrices=False)[2][:rank] for rows in prompts]
@@ -111,7 +111,7 @@ def coverage(prompts: Doubles, rank: int, of: str) -> Doubles:
     return covered if of == "target" else covered.T
 
 
-def mean_discrepancy(prompts: Doubles, width: float) -> Doubles:
+def mean_discrepancy(prompts: Float64Array, width: float) -> Float64Array:
     """Minus the squared maximum mean discrepancy (Gretton et al. 2012) of two clouds of directions."""
     tasks, positions, size = prompts.shape
     rows = directions(prompts).reshape(-1, size)
@@ -119,20 +119,20 @@ def mean_discrepancy(prompts: Doubles, width: float) -> Doubles:
     return 2 * gram - np.diag(gram)[:, None] - np.diag(gram)[None]
 
 
-def spectrum(prompts: Doubles, reweigh: Callable[[Doubles], Doubles]) -> Doubles:
+def spectrum(prompts: Float64Array, reweigh: Callable[[Float64Array], Float64Array]) -> Float64Array:
     """Cosine of the means after changing the singular values of all means together."""
     left, values, _ = np.linalg.svd(directions(prompts.mean(axis=1)), full_matrices=False)
     return cosine(left * reweigh(values))
 
 
-def source_alone(strength: Callable[[Doubles], Doubles]) -> Scores:
-    def scores(prompts: Doubles) -> Doubles:
+def source_alone(strength: Callable[[Float64Array], Float64Array]) -> Scores:
+    def scores(prompts: Float64Array) -> Float64Array:
         return np.tile(strength(prompts), (len(prompts), 1))
 
     return scores
 
 
-def start_removed(prompts: Doubles, each: Scores = mean) -> Doubles:
+def start_removed(prompts: Float64Array, each: Scores = mean) -> Float64Array:
     """Take off the start that the zoo's prompts share, position by position, as far as it is still there.
 
     Prompts of one training code start from one initialisation. What two of them have in common at the same position and
@@ -152,7 +152,7 @@ def start_removed(prompts: Doubles, each: Scores = mean) -> Doubles:
     return each(moved)
 
 
-def _neighbourhoods(scores: Doubles) -> Iterator[tuple[int, int, float, Doubles, Doubles]]:
+def _neighbourhoods(scores: Float64Array) -> Iterator[tuple[int, int, float, Float64Array, Float64Array]]:
     """Target, source, their score, and the scores with all other tasks: the source's, then the target's."""
     tasks = range(len(scores))
     for target in tasks:
@@ -162,14 +162,14 @@ def _neighbourhoods(scores: Doubles) -> Iterator[tuple[int, int, float, Doubles,
                 yield target, source, scores[target, source], scores[rest, source], scores[target, rest]
 
 
-def _rescored(scores: Doubles, rule: Callable[[float, Doubles, Doubles], float]) -> Doubles:
+def _rescored(scores: Float64Array, rule: Callable[[float, Float64Array, Float64Array], float]) -> Float64Array:
     changed = np.zeros_like(scores)
     for target, source, score, of_source, of_target in _neighbourhoods(scores):
         changed[target, source] = rule(score, of_source, of_target)
     return changed
 
 
-def centred(scores: Doubles) -> Doubles:
+def centred(scores: Float64Array) -> Float64Array:
     """Cosines after moving the origin to the mean of the zoo, from the kernel of unit vectors alone."""
     changed = np.zeros_like(scores)
     for target in range(len(scores)):
@@ -181,27 +181,27 @@ def centred(scores: Doubles) -> Doubles:
     return changed
 
 
-def less_hubs(scores: Doubles, neighbours: int = 5) -> Doubles:
+def less_hubs(scores: Float64Array, neighbours: int = 5) -> Float64Array:
     """CSLS (Conneau et al. 2018): twice the score minus the source's mean score with its nearest neighbours."""
     return _rescored(scores, lambda score, source, _: float(2 * score - np.sort(source)[::-1][:neighbours].mean()))
 
 
-def reverse(scores: Doubles) -> Doubles:
+def reverse(scores: Float64Array) -> Float64Array:
     """How many tasks the source is less close to than to the target; the score itself breaks ties."""
     return _rescored(scores, lambda score, source, _: float((source < score).mean() + 1e-6 * score))
 
 
-def mutual(scores: Doubles) -> Doubles:
+def mutual(scores: Float64Array) -> Float64Array:
     """Mutual proximity (Schnitzer et al., JMLR 2012), empirical: the two directions' percentiles multiplied."""
     size = len(scores) - 1
 
-    def rule(score: float, source: Doubles, target: Doubles) -> float:
+    def rule(score: float, source: Float64Array, target: Float64Array) -> float:
         return float((source < score).sum() + 1) * float((target < score).sum()) / size**2 + 1e-6 * score
 
     return _rescored(scores, rule)
 
 
-def standardised(scores: Doubles) -> Doubles:
+def standardised(scores: Float64Array) -> Float64Array:
     """The score in standard deviations of the source's other scores, plus the same of the target's."""
     return _rescored(
         scores,
@@ -211,12 +211,12 @@ def standardised(scores: Doubles) -> Doubles:
     )
 
 
-def local_scaling(scores: Doubles, neighbours: int = 3) -> Doubles:
+def local_scaling(scores: Float64Array, neighbours: int = 3) -> Float64Array:
     """The score over the source's mean score with its nearest neighbours (after Zelnik-Manor and Perona 2004)."""
     return _rescored(scores, lambda score, source, _: float(score / np.sort(source)[::-1][:neighbours].mean()))
 
 
-def balanced(scores: Doubles, temperature: float = 0.3, rounds: int = 200) -> Doubles:
+def balanced(scores: Float64Array, temperature: float = 0.3, rounds: int = 200) -> Float64Array:
     """Sinkhorn: exponentials of the scores, rescaled until every task's sum to one."""
     plan = np.exp(scores / temperature)
     np.fill_diagonal(plan, 0)
@@ -226,14 +226,14 @@ def balanced(scores: Doubles, temperature: float = 0.3, rounds: int = 200) -> Do
     return plan
 
 
-def fused_both_ways(scores: Doubles, k: int = 60) -> Doubles:
+def fused_both_ways(scores: Float64Array, k: int = 60) -> Float64Array:
     """Reciprocal rank fusion of the source's rank for the target with the target's rank for the source."""
     return _rescored(
         scores, lambda score, source, target: 1 / (k + (source > score).sum()) + 1 / (k + (target > score).sum())
     )
 
 
-def fused(prompts: Doubles, parts: tuple[Scores, ...], k: int = 60) -> Doubles:
+def fused(prompts: Float64Array, parts: tuple[Scores, ...], k: int = 60) -> Float64Array:
     """Reciprocal rank fusion of several similarities."""
     total = np.zeros((len(prompts), len(prompts)))
     for part in parts:
@@ -242,7 +242,7 @@ def fused(prompts: Doubles, parts: tuple[Scores, ...], k: int = 60) -> Doubles:
 
 
 def then(scores: Scores, *rescorings: ReScoring) -> Scores:
-    def both(prompts: Doubles) -> Doubles:
+    def both(prompts: Float64Array) -> Float64Array:
         result = scores(prompts)
         for rescoring in rescorings:
             result = rescoring(result)

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
+from tupate_hub.arrays import Float32Array
 from tupate_hub.errors import FormatError
 from tupate_hub.storage.safetensors import TensorFile, parse_tensorfile
 
 SCHEMA = "tupate-hub-moments/1"
-Floats = NDArray[np.float32]
 
 #: Added to each second moment, as a share of its mean eigenvalue: what a small text never visits counts a little.
 _SHRINKAGE = 0.01
@@ -31,10 +30,10 @@ class Moments:
     base: str
     base_sha256: str
     tokens: int
-    inputs: Mapping[str, Floats]
+    inputs: Mapping[str, Float32Array]
     place: Mapping[str, str]
 
-    def root(self, block: str) -> Floats:
+    def root(self, block: str) -> Float32Array:
         """A matrix R with R Rᵀ = C + shrinkage for a block's input, of shape (in, in).
 
         Raises
@@ -49,7 +48,7 @@ class Moments:
         return self._roots[self.place[block]]
 
     @cached_property
-    def _roots(self) -> dict[str, Floats]:
+    def _roots(self) -> dict[str, Float32Array]:
         roots = {}
         for name, moment in self.inputs.items():
             full = moment.astype(np.float64)
@@ -99,7 +98,7 @@ def parse_moments(data: bytes, where: str) -> Moments:
     return moments
 
 
-def _square(triangle: NDArray[np.float32]) -> Floats:
+def _square(triangle: Float32Array) -> Float32Array:
     width = int((np.sqrt(8 * triangle.size + 1) - 1) / 2)
     if triangle.ndim != 1 or not width or width * (width + 1) // 2 != triangle.size:
         raise ValueError("no triangle")

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+from tupate_hub.arrays import Float32Array, Float64Array, IndexArray
 
 
 @dataclass(frozen=True)
@@ -23,11 +22,11 @@ class Factors:
     A plain vector v is the update of rank one with a = v and bt = [[1]].
     """
 
-    a: Floats
-    bt: Floats
+    a: Float32Array
+    bt: Float32Array
 
     @staticmethod
-    def of_vector(vector: Floats) -> Factors:
+    def of_vector(vector: Float32Array) -> Factors:
         """A vector of shape (d,) as a rank-one update."""
         return Factors(vector[None, :], np.ones((1, 1), dtype=np.float32))
 
@@ -40,10 +39,10 @@ class Stack:
     `owners` are the indices, in some list of embeddings, of those that have this place.
     """
 
-    a: Floats
-    bt: Floats
-    starts: NDArray[np.intp]
-    owners: NDArray[np.intp]
+    a: Float32Array
+    bt: Float32Array
+    starts: IndexArray
+    owners: IndexArray
 
     @cached_property
     def uniform_rank(self) -> int:
@@ -68,7 +67,7 @@ def inner(x: Factors, y: Factors) -> float:
     return float(np.sum((x.bt @ y.bt.T).astype(np.float64) * (x.a @ y.a.T)))
 
 
-def stacked_inner(x: Stack, y: Stack) -> NDArray[np.float64]:
+def stacked_inner(x: Stack, y: Stack) -> Float64Array:
     """Inner products of all updates of two stacks of one place, of shape (len(x.starts), len(y.starts)).
 
     One matrix product a side and a sum over rank-by-rank tiles; `y` is read once and taken in slices, so the memory
@@ -94,7 +93,7 @@ def stacked_inner(x: Stack, y: Stack) -> NDArray[np.float64]:
 _NARROW, _PANEL = 32, 128
 
 
-def _times_transposed(tall: Floats, short: Floats) -> Floats:
+def _times_transposed(tall: Float32Array, short: Float32Array) -> Float32Array:
     """`tall @ short.T`, at the speed of reading `tall` where `short` has few rows."""
     if len(short) > _NARROW:
         return np.asarray(tall @ short.T)
@@ -104,7 +103,7 @@ def _times_transposed(tall: Floats, short: Floats) -> Floats:
     return product
 
 
-def _tile_sums(product: Floats, starts: NDArray[np.intp], rank: int, x: Stack) -> NDArray[np.float64]:
+def _tile_sums(product: Float32Array, starts: IndexArray, rank: int, x: Stack) -> Float64Array:
     if rank and x.uniform_rank:
         tiles = product.reshape(len(starts), rank, len(x.starts), x.uniform_rank)
         return np.asarray(tiles.sum(axis=(1, 3), dtype=np.float64))
@@ -112,7 +111,7 @@ def _tile_sums(product: Floats, starts: NDArray[np.intp], rank: int, x: Stack) -
     return np.asarray(np.add.reduceat(rows, x.starts, axis=1))
 
 
-def stacked_squares(x: Stack) -> NDArray[np.float64]:
+def stacked_squares(x: Stack) -> Float64Array:
     """Squared Frobenius norm of each update of a stack, of shape (len(x.starts),)."""
     edges = [*x.starts, len(x.a)]
     if x.uniform_rank:

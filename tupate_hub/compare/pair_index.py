@@ -9,19 +9,16 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from tupate_hub.arrays import Array, Float32Array, Float64Array
 from tupate_hub.compare.input_covariance import Moments
 from tupate_hub.compare.similarity import kernel, off_diagonal, pack
 from tupate_hub.embedding import TaskEmbedding
 from tupate_hub.errors import FormatError
-from tupate_hub.storage.safetensors import Array, TensorFile, parse_tensorfile
+from tupate_hub.storage.safetensors import TensorFile, parse_tensorfile
 
 SCHEMA = "tupate-hub-index/2"
 _ONE = 2**23 - 1
-
-Doubles = NDArray[np.float64]
-Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -37,10 +34,10 @@ class Index:
     similarity: str
     tasks: tuple[str, ...]
     digests: tuple[str, ...]
-    norms: Doubles
-    pairs: Floats
+    norms: Float64Array
+    pairs: Float32Array
 
-    def row(self, at: int) -> Doubles:
+    def row(self, at: int) -> Float64Array:
         """Cosines between one task and all, of shape (tasks,)."""
         count = len(self.tasks)
         before = np.arange(at)
@@ -49,7 +46,7 @@ class Index:
         found[at + 1 :] = self.pairs[_start(at, count) : _start(at + 1, count)]
         return found
 
-    def scores(self) -> Doubles:
+    def scores(self) -> Float64Array:
         """Cosines between all tasks, of shape (tasks, tasks)."""
         count = len(self.tasks)
         full = np.zeros((count, count))
@@ -60,7 +57,7 @@ class Index:
         return full
 
     @cached_property
-    def kernel(self) -> Doubles:
+    def kernel(self) -> Float64Array:
         """Inner products between all tasks, of shape (tasks, tasks)."""
         return self.scores() * np.outer(self.norms, self.norms)
 
@@ -117,7 +114,7 @@ def parse_index(data: bytes, where: str) -> Index:
         ) from error
 
 
-def _in_three_bytes(tensors: Mapping[str, Array], count: int) -> tuple[Doubles, Floats]:
+def _in_three_bytes(tensors: Mapping[str, Array], count: int) -> tuple[Float64Array, Float32Array]:
     """Norms and cosines as `Index.to_bytes` writes them."""
     norms, high, low = (tensors[name] for name in ("norms", "high", "low"))
     if [one.str for one in (norms.dtype, high.dtype, low.dtype)] != ["<f8", "<i2", "|u1"]:
@@ -133,7 +130,7 @@ def _in_three_bytes(tensors: Mapping[str, Array], count: int) -> tuple[Doubles, 
     return norms, pairs
 
 
-def _triangle(tensors: Mapping[str, Array], count: int) -> tuple[Doubles, Floats]:
+def _triangle(tensors: Mapping[str, Array], count: int) -> tuple[Float64Array, Float32Array]:
     """Norms and cosines of schema 1: the upper triangle of the kernel with its diagonal, row by row."""
     triangle = tensors["kernel"].astype(np.float64)
     if triangle.shape != (count * (count + 1) // 2,) or not np.isfinite(triangle).all():
@@ -145,13 +142,13 @@ def _triangle(tensors: Mapping[str, Array], count: int) -> tuple[Doubles, Floats
     return _normalised(full)
 
 
-_READERS: Mapping[str, Callable[[Mapping[str, Array], int], tuple[Doubles, Floats]]] = {
+_READERS: Mapping[str, Callable[[Mapping[str, Array], int], tuple[Float64Array, Float32Array]]] = {
     SCHEMA: _in_three_bytes,
     "tupate-hub-index/1": _triangle,
 }
 
 
-def _normalised(full: Doubles) -> tuple[Doubles, Floats]:
+def _normalised(full: Float64Array) -> tuple[Float64Array, Float32Array]:
     """Norms and the cosines of all pairs, from the upper triangle of a kernel of shape (tasks, tasks)."""
     norms = np.sqrt(np.diag(full))
     return norms, off_diagonal(full / norms[:, None] / norms[None, :]).astype(np.float32)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+from tupate_hub.arrays import Float64Array, FloatArray
 
 #: Neighbours whose scores are closer than this are called tied: float16 files do not carry the difference.
 TIE = 1e-4
@@ -54,14 +54,12 @@ class Ranking:
         return len(self.neighbors)
 
 
-def order(scores: NDArray[np.float64], names: Sequence[str]) -> list[int]:
+def order(scores: Float64Array, names: Sequence[str]) -> list[int]:
     """Indices from the highest score to the lowest; equal scores in order of their names."""
     return sorted(range(len(names)), key=lambda index: (-scores[index], names[index]))
 
 
-def percentiles(
-    scores: NDArray[np.float64], pairs: NDArray[np.floating[Any]], tolerance: float = 0.0
-) -> NDArray[np.float64]:
+def percentiles(scores: Float64Array, pairs: FloatArray, tolerance: float = 0.0) -> Float64Array:
     """Per cent of `pairs`, of any shape, that lie below each score; ties, up to `tolerance`, count half.
 
     Shape of `scores`.
@@ -79,9 +77,7 @@ def tied(scores: Sequence[float]) -> list[bool]:
     return [before or after for before, after in zip([False, *gaps], [*gaps, False], strict=True)][: len(scores)]
 
 
-def reciprocal_rank_fusion(
-    scores: NDArray[np.float64], names: Sequence[str], constant: float = 60.0
-) -> NDArray[np.float64]:
+def reciprocal_rank_fusion(scores: Float64Array, names: Sequence[str], constant: float = 60.0) -> Float64Array:
     """Merge several rankings of the same items: RRF(i) = sum over rankings of 1 / (constant + rank of i).
 
     Cormack, Clarke and Buettcher, SIGIR 2009; Vu et al. 2020 merge their component rankings so.

@@ -14,15 +14,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from tupate_hub.arrays import Float64Array
 from tupate_hub.compare.input_covariance import Moments
 from tupate_hub.compare.lowrank import Factors, Stack, stack, stacked_inner, stacked_squares
 from tupate_hub.embedding import Block, TaskEmbedding, shared_names
 from tupate_hub.errors import FormatError, SpaceMismatch, UnknownName
 from tupate_hub.space import Space
-
-Doubles = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -117,9 +115,9 @@ class Kernel:
     """
 
     blocks: tuple[str, ...]
-    cross: Doubles
-    x_squares: Doubles
-    y_squares: Doubles
+    cross: Float64Array
+    x_squares: Float64Array
+    y_squares: Float64Array
 
     def select(self, chosen: Sequence[str]) -> Kernel:
         """The kernel over some of the blocks."""
@@ -133,18 +131,18 @@ class Kernel:
         cross = np.divide(self.cross, norms, out=np.zeros_like(self.cross), where=norms > 0)
         return Kernel(self.blocks, cross, (self.x_squares > 0).astype(float), (self.y_squares > 0).astype(float))
 
-    def coverage(self) -> tuple[Doubles, Doubles]:
+    def coverage(self) -> tuple[Float64Array, Float64Array]:
         """How much of each side's squared norm lies in blocks that both have: two shares of shape (x, y)."""
         has_x, has_y = (self.x_squares > 0).astype(float), (self.y_squares > 0).astype(float)
         of_x = (self.x_squares.T @ has_y) / self.x_squares.sum(axis=0)[:, None]
         of_y = (has_x.T @ self.y_squares) / self.y_squares.sum(axis=0)[None, :]
         return of_x, of_y
 
-    def scores(self) -> Doubles:
+    def scores(self) -> Float64Array:
         """Cosines, of shape (x, y), in [-1, 1]."""
         return np.asarray(self.contributions().sum(axis=0))
 
-    def contributions(self) -> Doubles:
+    def contributions(self) -> Float64Array:
         """What each block adds to the score, of shape (blocks, x, y); 0 where a side has none of the blocks."""
         norms = np.sqrt(np.outer(self.x_squares.sum(axis=0), self.y_squares.sum(axis=0)))
         return np.divide(self.cross, norms, out=np.zeros_like(self.cross), where=norms > 0)
@@ -157,7 +155,7 @@ class Pack:
     similarity: str
     tasks: tuple[str, ...]
     stacks: Mapping[str, Stack]
-    squares: Doubles
+    squares: Float64Array
     space: Space | None = None
 
     @property
@@ -229,7 +227,7 @@ def kernel(x: Pack, y: Pack) -> Kernel:
     return Kernel(names, cross, x_squares, y_squares)
 
 
-def centred(zoo: Doubles, query: Doubles | None = None, query_square: float = 0.0) -> Doubles:
+def centred(zoo: Float64Array, query: Float64Array | None = None, query_square: float = 0.0) -> Float64Array:
     """Scores after centring the feature space over the zoo, from uncentred kernels alone.
 
     With `zoo` the (n, n) kernel of the zoo, the doubly centred kernel is H K H, H = I - 1/n; a query q with k(q, zoo)
@@ -249,12 +247,12 @@ def centred(zoo: Doubles, query: Doubles | None = None, query_square: float = 0.
     return np.asarray(_cosine(cross[None, :], np.array([square]), squares)[0])
 
 
-def off_diagonal(matrix: Doubles) -> Doubles:
+def off_diagonal(matrix: Float64Array) -> Float64Array:
     """The entries above the diagonal of an (n, n) matrix, row by row: each pair once."""
     return np.asarray(matrix[np.triu(np.ones(matrix.shape, dtype=bool), k=1)])
 
 
-def _cosine(cross: Doubles, x_squares: Doubles, y_squares: Doubles) -> Doubles:
+def _cosine(cross: Float64Array, x_squares: Float64Array, y_squares: Float64Array) -> Float64Array:
     norms = np.sqrt(np.maximum(np.outer(x_squares, y_squares), 0))
     return np.divide(cross, norms, out=np.zeros_like(cross), where=norms > 0)
 

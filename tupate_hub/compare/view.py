@@ -6,13 +6,11 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 import numpy as np
-from numpy.typing import NDArray
 
+from tupate_hub.arrays import Float64Array
 from tupate_hub.compare.similarity import DEFAULT, Kernel
 from tupate_hub.embedding import kind_of, layer_of
 from tupate_hub.errors import UnknownName
-
-Doubles = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -55,9 +53,9 @@ class Compared:
     """
 
     blocks: tuple[str, ...]
-    cross: Doubles
-    square: Doubles
-    squares: Doubles
+    cross: Float64Array
+    square: Float64Array
+    squares: Float64Array
 
     @staticmethod
     def plainly(across: Kernel) -> Compared:
@@ -80,21 +78,21 @@ class Compared:
         squares = np.diagonal(zoo, axis1=1, axis2=2) - 2 * means + total[:, None]
         return Compared(across.blocks, moved, np.maximum(square, 0), np.maximum(squares, 0))
 
-    def scores(self) -> Doubles:
+    def scores(self) -> Float64Array:
         """Cosines, of shape (tasks,); 0 where a side has no norm left."""
         return _ratio(self.cross.sum(axis=0), self.square.sum() * self.squares.sum(axis=0))
 
-    def contributions(self) -> Doubles:
+    def contributions(self) -> Float64Array:
         """What each block adds to each score, of shape (blocks, tasks)."""
         return _ratio(self.cross, np.broadcast_to(self.square.sum() * self.squares.sum(axis=0), self.cross.shape))
 
-    def by_layer(self) -> Doubles:
+    def by_layer(self) -> Float64Array:
         """Cosines within each layer, of shape (layers, tasks), for fusion."""
         layers = list(dict.fromkeys(map(layer_of, self.blocks)))
         member = np.array([[layer_of(name) == layer for name in self.blocks] for layer in layers], dtype=float)
         return _ratio(member @ self.cross, (member @ self.square)[:, None] * (member @ self.squares))
 
-    def intervals(self, draws: int = 200, level: float = 0.9, seed: int = 0) -> Doubles:
+    def intervals(self, draws: int = 200, level: float = 0.9, seed: int = 0) -> Float64Array:
         """Bootstrap intervals of the scores over blocks, of shape (2, tasks): blocks drawn with replacement."""
         weights = np.random.default_rng(seed).multinomial(
             len(self.blocks), np.full(len(self.blocks), 1 / len(self.blocks)), size=draws
@@ -103,12 +101,12 @@ class Compared:
         return np.asarray(np.quantile(scores, [(1 - level) / 2, (1 + level) / 2], axis=0))
 
 
-def _block(kernel: Kernel, name: str) -> Doubles:
+def _block(kernel: Kernel, name: str) -> Float64Array:
     if name not in kernel.blocks:
         return np.zeros(kernel.cross.shape[1:])
     return np.asarray(kernel.cross[kernel.blocks.index(name)])
 
 
-def _ratio(cross: Doubles, product_of_squares: Doubles) -> Doubles:
+def _ratio(cross: Float64Array, product_of_squares: Float64Array) -> Float64Array:
     norms = np.sqrt(product_of_squares)
     return np.divide(cross, norms, out=np.zeros_like(cross), where=norms > 0)

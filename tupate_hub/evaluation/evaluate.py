@@ -8,13 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from tupate_hub.arrays import Float64Array, StrArray
 from tupate_hub.errors import FormatError, UnknownName
 from tupate_hub.evaluation.metrics import METRICS, bootstrap_interval
 from tupate_hub.evaluation.truth import Truth
-
-Doubles = NDArray[np.float64]
 
 #: Scores of shape (targets, sources) that say how good each source is expected to be, or what computes them.
 Predictor = ArrayLike | Callable[[Truth], ArrayLike]
@@ -49,7 +48,7 @@ class Report:
     sources: tuple[int, ...]
     picked: tuple[str, ...]
     best: tuple[str, ...]
-    values: Mapping[str, Doubles]
+    values: Mapping[str, Float64Array]
     left_out: Mapping[str, str] = field(default_factory=dict)
     seed: int = 0
 
@@ -123,7 +122,7 @@ def evaluate(predictor: Predictor, truth: Truth, name: str = "", seed: int = 0) 
 
 
 def _firsts(
-    pairs: list[tuple[Doubles, Doubles]], names: list[NDArray[np.str_]]
+    pairs: list[tuple[Float64Array, Float64Array]], names: list[StrArray]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     predicted, measured = (
         tuple(str(known[pair[side].argmax()]) for pair, known in zip(pairs, names, strict=True)) for side in (0, 1)
@@ -146,13 +145,13 @@ def difference(report: Report, reference: Report, metric: str = "ndcg_rank") -> 
     return _summarise(_values(report, metric) - _values(reference, metric), report.seed)
 
 
-def _values(report: Report, metric: str) -> Doubles:
+def _values(report: Report, metric: str) -> Float64Array:
     if metric not in report.values:
         raise UnknownName(f"Unknown metric {metric!r}.", hint="known: " + ", ".join(report.values))
     return report.values[metric]
 
 
-def _summarise(values: Doubles, seed: int) -> Summary:
+def _summarise(values: Float64Array, seed: int) -> Summary:
     known = values[np.isfinite(values)]
     mean = float(known.mean()) if len(known) else math.nan
     spread = float(known.std(ddof=1)) if len(known) > 1 else math.nan

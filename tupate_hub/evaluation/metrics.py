@@ -13,11 +13,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from tupate_hub.arrays import Float64Array, IndexArray
 from tupate_hub.errors import FormatError
-
-Doubles = NDArray[np.float64]
 
 #: A score is compared in hundredths of the full score, 1, whatever unit a file is written in.
 POINTS = 100.0
@@ -51,7 +50,7 @@ def ndcg(prediction: ArrayLike, relevance: ArrayLike) -> float:
     return min(1.0, float((tied_gains / sizes) @ tied_discounts) / ideal)
 
 
-def ranks_above(scores: ArrayLike) -> Doubles:
+def ranks_above(scores: ArrayLike) -> Float64Array:
     """How many sources did worse than each, of shape (sources,): the relevance of `ndcg_by_rank`."""
     values = np.asarray(scores, dtype=np.float64)
     return np.searchsorted(np.sort(values), values, side="left").astype(np.float64)
@@ -159,20 +158,20 @@ class Metric:
     """A named metric: `measure(prediction, scores)` with scores as fractions of the full score, and what it means."""
 
     name: str
-    measure: Callable[[Doubles, Doubles], float]
+    measure: Callable[[Float64Array, Float64Array], float]
     higher_is_better: bool
     summary: str
 
 
 def _regret_at(k: int) -> Metric:
-    def measure(prediction: Doubles, scores: Doubles) -> float:
+    def measure(prediction: Float64Array, scores: Float64Array) -> float:
         return POINTS * regret(prediction, scores, k)
 
     return Metric(f"regret@{k}", measure, False, f"points lost by trying only the first {k}")
 
 
 def _relative_regret_at(k: int) -> Metric:
-    def measure(prediction: Doubles, scores: Doubles) -> float:
+    def measure(prediction: Float64Array, scores: Float64Array) -> float:
         return relative_regret(prediction, scores, k)
 
     return Metric(f"regret@{k}_percent", measure, False, f"the same in per cent of the best score, for the first {k}")
@@ -208,7 +207,7 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
-def _pair(prediction: ArrayLike, scores: ArrayLike) -> tuple[Doubles, Doubles]:
+def _pair(prediction: ArrayLike, scores: ArrayLike) -> tuple[Float64Array, Float64Array]:
     first, second = np.asarray(prediction, dtype=np.float64), np.asarray(scores, dtype=np.float64)
     if first.ndim != 1 or first.shape != second.shape or not first.size:
         raise FormatError(f"A prediction of shape {first.shape} cannot be judged by scores of shape {second.shape}.")
@@ -217,7 +216,7 @@ def _pair(prediction: ArrayLike, scores: ArrayLike) -> tuple[Doubles, Doubles]:
     return first, second
 
 
-def _weighed(scores: ArrayLike, weights: ArrayLike | None) -> tuple[Doubles, Doubles]:
+def _weighed(scores: ArrayLike, weights: ArrayLike | None) -> tuple[Float64Array, Float64Array]:
     values = np.asarray(scores, dtype=np.float64)
     counts = np.ones(values.shape) if weights is None else np.asarray(weights, dtype=np.float64)
     fits = values.ndim == 1 and counts.shape == values.shape and bool(np.isfinite(values).all())
@@ -226,13 +225,13 @@ def _weighed(scores: ArrayLike, weights: ArrayLike | None) -> tuple[Doubles, Dou
     return values, counts
 
 
-def _tied_groups(prediction: Doubles) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def _tied_groups(prediction: Float64Array) -> tuple[IndexArray, IndexArray]:
     """The order from best to worst, and where in it each group of equal predictions starts."""
     order = np.argsort(-prediction, kind="stable")
     return order, np.flatnonzero(np.append(True, np.diff(prediction[order]) != 0))
 
 
-def _outcomes(predicted: Doubles, measured: Doubles, k: int) -> tuple[Doubles, Doubles]:
+def _outcomes(predicted: Float64Array, measured: Float64Array, k: int) -> tuple[Float64Array, Float64Array]:
     """What the best score among the first k predicted may be, given the ties at the k-th place: chances, and scores."""
     if k < 1:
         raise FormatError(f"The best of the first {k} predicted is asked for: k is at least 1.")
@@ -246,13 +245,13 @@ def _outcomes(predicted: Doubles, measured: Doubles, k: int) -> tuple[Doubles, D
     return chances, np.maximum(certain, tied[: len(chances)])
 
 
-def _chance_of_best(size: int, drawn: int) -> Doubles:
+def _chance_of_best(size: int, drawn: int) -> Float64Array:
     """The chance C(size-1-i, drawn-1) / C(size, drawn) that the i-th best of `size` is the best of `drawn` ones."""
     left = size - np.arange(size - drawn, dtype=np.float64)
     steps = (left - drawn) / left
     return np.cumprod(np.append(1.0, steps)) * (drawn / (size - np.arange(size - drawn + 1)))
 
 
-def _mean_ranks(values: Doubles) -> Doubles:
+def _mean_ranks(values: Float64Array) -> Float64Array:
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     return np.asarray((np.cumsum(counts) - (counts + 1) / 2)[inverse])

@@ -8,21 +8,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 
+from tupate_hub.arrays import BoolArray, Float64Array
 from tupate_hub.errors import FormatError
 from tupate_hub.evaluation.evaluate import Predictor, Report, evaluate
 from tupate_hub.evaluation.truth import Truth
 
-Doubles = NDArray[np.float64]
 
-
-def random_order(truth: Truth) -> Doubles:
+def random_order(truth: Truth) -> Float64Array:
     """All sources tied: metrics are exact expectations over ties, so this is the mean over all random orders."""
     return np.zeros_like(truth.scores)
 
 
-def source_mean(truth: Truth) -> Doubles:
+def source_mean(truth: Truth) -> Float64Array:
     """A source's mean effect on the other targets, whatever this target is (after Choshen et al. 2022).
 
     An effect is a z-score: the score minus the mean of all sources on that target, in standard deviations, without
@@ -35,7 +33,7 @@ def source_mean(truth: Truth) -> Doubles:
     return np.asarray(np.divide(totals, counts, out=np.zeros_like(totals), where=counts > 0))
 
 
-def data_size(truth: Truth, sizes: Mapping[str, int]) -> Doubles:
+def data_size(truth: Truth, sizes: Mapping[str, int]) -> Float64Array:
     """The sources' numbers of training examples: the source with most data first (Vu et al. 2020).
 
     Raises
@@ -49,7 +47,7 @@ def data_size(truth: Truth, sizes: Mapping[str, int]) -> Doubles:
     return np.tile(np.array([float(sizes[source]) for source in truth.sources]), (len(truth.targets), 1))
 
 
-BASELINES: Mapping[str, Callable[[Truth], Doubles]] = {"random": random_order, "source-mean": source_mean}
+BASELINES: Mapping[str, Callable[[Truth], Float64Array]] = {"random": random_order, "source-mean": source_mean}
 
 
 def judge(
@@ -65,7 +63,7 @@ def judge(
     return tuple(evaluate(predictor, truth, name, seed) for name, predictor in everything.items())
 
 
-def _sums_without_row(values: Doubles) -> Doubles:
+def _sums_without_row(values: Float64Array) -> Float64Array:
     """For each row the sum of all others, from sums above and below it: the row itself is never added and taken off."""
     zero = np.zeros((1, values.shape[1]))
     above = np.cumsum(np.concatenate([zero, values[:-1]]), axis=0)
@@ -73,7 +71,7 @@ def _sums_without_row(values: Doubles) -> Doubles:
     return np.asarray(above + below)
 
 
-def _z_scores(scores: Doubles, candidates: NDArray[np.bool_]) -> Doubles:
+def _z_scores(scores: Float64Array, candidates: BoolArray) -> Float64Array:
     counts = np.maximum(candidates.sum(axis=1, keepdims=True), 1)
     means = np.where(candidates, scores, 0.0).sum(axis=1, keepdims=True) / counts
     moved = np.where(candidates, scores - means, 0.0)

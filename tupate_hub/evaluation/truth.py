@@ -10,11 +10,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from tupate_hub.arrays import BoolArray, Float64Array
 from tupate_hub.errors import FormatError, UnknownName
-
-Doubles = NDArray[np.float64]
 
 REQUIRED = ("source", "target", "score")
 BASELINE = "baseline_score_without_transfer"
@@ -36,8 +35,8 @@ class Truth:
 
     targets: tuple[str, ...]
     sources: tuple[str, ...]
-    scores: Doubles
-    baseline: Doubles
+    scores: Float64Array
+    baseline: Float64Array
     metric: tuple[str, ...]
     notes: tuple[str, ...] = ()
 
@@ -46,11 +45,11 @@ class Truth:
         """The full score in the file's own writing: 1 where no score is beyond ±1, else 100."""
         return 100.0 if np.nanmax(np.abs(self.scores), initial=0.0) > 1 else 1.0
 
-    def fractions(self) -> Doubles:
+    def fractions(self) -> Float64Array:
         """Scores as fractions of the full score, of shape (targets, sources)."""
         return np.asarray(self.scores / self.unit)
 
-    def candidates(self) -> NDArray[np.bool_]:
+    def candidates(self) -> BoolArray:
         """Which sources a target chooses from, (targets, sources): all that were measured, never the target itself."""
         itself = np.array(self.targets)[:, None] == np.array(self.sources)[None, :]
         return np.asarray(np.isfinite(self.scores) & ~itself)
@@ -181,7 +180,7 @@ def _numbers(row: Mapping[str, str], column: str, line: int, path: Path) -> list
     return [number]
 
 
-def align(truth: Truth, tasks: Sequence[str], scores: ArrayLike) -> Doubles:
+def align(truth: Truth, tasks: Sequence[str], scores: ArrayLike) -> Float64Array:
     """Scores between a zoo's tasks, of shape (tasks, tasks) with the target first, in the order of the truth.
 
     Returns

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from tupate_hub.embedding import Block, Floats, TaskEmbedding
+from tupate_hub.arrays import Float32Array
+from tupate_hub.embedding import Block, TaskEmbedding
 from tupate_hub.export.origin import (
     BACKBONES,
     depth,
@@ -64,7 +65,7 @@ class _Part:
     """One method's configuration, and its tensors by their keys below the encoder."""
 
     config: Mapping[str, Any]
-    tensors: Mapping[str, Floats]
+    tensors: Mapping[str, Float32Array]
 
 
 def as_adapters(embedding: TaskEmbedding, bare: bool = False) -> dict[str, bytes]:
@@ -154,7 +155,7 @@ def _write_bottleneck(embedding: TaskEmbedding, blocks: Sequence[Block], name: s
         raise refusal(embedding, _FORM, "a layer lacks one of its adapters, or they differ in size within a layer")
     scales = {block.scale for block in blocks}
     learned = len(scales) > 1 or isinstance(fact(embedding, "settings", "scaling"), str)
-    tensors: dict[str, Floats] = {}
+    tensors: dict[str, Float32Array] = {}
     for block in blocks:
         module = f"{block.name}.adapters.{name}"
         tensors |= {f"{module}.{key}": block.parts[part] for part, key in BOTTLENECK.items()}

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from tupate_hub.embedding import Block, Floats, TaskEmbedding, kind_of, layer_of
+from tupate_hub.arrays import Float32Array
+from tupate_hub.embedding import Block, TaskEmbedding, kind_of, layer_of
 from tupate_hub.errors import FormatError
 from tupate_hub.export.origin import depth, encoder, library, model_type, refusal, require_complete, size
 from tupate_hub.export.places import ATTENTION, gather_prefix, sort_blocks, whole
@@ -51,7 +52,7 @@ def _write_lora(embedding: TaskEmbedding, blocks: Blocks, bare: bool) -> Files:
     """LoRA, of any ranks and scales; biases of its own (`lora_bias`) are zero where the embedding has none."""
     lowrank = blocks["lowrank"]
     keys = _keys(embedding, (block.name for block in lowrank), bare)
-    tensors: dict[str, Floats] = {}
+    tensors: dict[str, Float32Array] = {}
     for block in lowrank:
         tensors[f"{keys[block.name]}.lora_A.weight"] = block.parts["A"]
         tensors[f"{keys[block.name]}.lora_B.weight"] = block.parts["B"]
@@ -78,7 +79,7 @@ def _write_lora(embedding: TaskEmbedding, blocks: Blocks, bare: bool) -> Files:
     return _folder(config, tensors, readme_of_peft(embedding, bare))
 
 
-def _lora_biases(embedding: TaskEmbedding, blocks: Blocks) -> dict[str, Floats]:
+def _lora_biases(embedding: TaskEmbedding, blocks: Blocks) -> dict[str, Float32Array]:
     """A bias beside each B, in the units of its block's scale."""
     biases = {block.name.removesuffix(".bias"): block for block in blocks["bias"]}
     found = {}
@@ -177,7 +178,12 @@ def _write_prompt(embedding: TaskEmbedding, blocks: Blocks, bare: bool) -> Files
 
 
 def _prompt_folder(
-    embedding: TaskEmbedding, peft_type: str, rows: Floats, layers: int | None, more: Mapping[str, Any], bare: bool
+    embedding: TaskEmbedding,
+    peft_type: str,
+    rows: Float32Array,
+    layers: int | None,
+    more: Mapping[str, Any],
+    bare: bool,
 ) -> Files:
     """A folder of prompt learning, which PEFT applies only in a model of its own class for the kind of task.
 
@@ -203,7 +209,7 @@ def _prompt_folder(
     return _folder(config, {"prompt_embeddings": rows}, readme_of_peft_prompt(embedding, bare))
 
 
-def _folder(config: Mapping[str, Any], tensors: Mapping[str, Floats], readme: bytes) -> Files:
+def _folder(config: Mapping[str, Any], tensors: Mapping[str, Float32Array], readme: bytes) -> Files:
     return {
         "adapter_config.json": as_json(config),
         "adapter_model.safetensors": TensorFile(tensors, {"format": "pt"}).to_bytes(),

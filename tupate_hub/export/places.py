@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tupate_hub.embedding import Block, Floats, TaskEmbedding, kind_of, layer_of
+from tupate_hub.arrays import Float32Array
+from tupate_hub.embedding import Block, TaskEmbedding, kind_of, layer_of
 from tupate_hub.export.origin import MOST_LAYERS, refusal
 
 #: What each method consists of: a form of block, where `rows` are `prefix` or `prompt`.
@@ -62,7 +63,7 @@ class Prefix:
     place: str
     layers: tuple[int, ...]
     width: int
-    rows: Floats
+    rows: Float32Array
 
 
 def sort_blocks(embedding: TaskEmbedding, form: str) -> dict[str, list[Block]]:
@@ -135,7 +136,7 @@ def gather_prefix(embedding: TaskEmbedding, form: str, blocks: Sequence[Block]) 
     FormatError
         When keys or values of a layer are missing, their shapes differ, or they are an encoder-decoder's.
     """
-    halves: dict[tuple[str, int], dict[str, Floats]] = {}
+    halves: dict[tuple[str, int], dict[str, Float32Array]] = {}
     for block in blocks:
         match = _PREFIX.fullmatch(block.name)
         if match is None:

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from tupate_hub.arrays import Float64Array
 from tupate_hub.compare.pair_index import Index
 from tupate_hub.compare.ranking import order
 from tupate_hub.publish.layout import coordinates
@@ -41,7 +41,7 @@ def browse_table(registry: Registry, indexes: Mapping[str, Index]) -> str:
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
-def nearest(scores: NDArray[np.float64], row: int, tasks: tuple[str, ...], count: int = NEIGHBORS) -> list[int]:
+def nearest(scores: Float64Array, row: int, tasks: tuple[str, ...], count: int = NEIGHBORS) -> list[int]:
     """The rows of the highest scores of a row beside itself, best first; equal ones in order of their names."""
     rounded = np.round(scores[row], 6)
     if len(tasks) > 10 * count:  # names decide only among those that can still be among the best

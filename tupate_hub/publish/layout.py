@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-Doubles = NDArray[np.float64]
+from tupate_hub.arrays import Float64Array
 
 #: Points are placed by the eigenvectors of at most so many tasks; the others are projected onto them.
 MOST_LANDMARKS = 1000
 
 
-def coordinates(scores: Doubles, count: int) -> tuple[Doubles, Doubles]:
+def coordinates(scores: Float64Array, count: int) -> tuple[Float64Array, Float64Array]:
     """Classical multidimensional scaling of a matrix of cosines: distances come near sqrt(2 - 2 score).
 
     The eigenvectors of the doubly centred matrix, times the square roots of their eigenvalues (Torgerson 1952). Above
@@ -44,7 +43,7 @@ def coordinates(scores: Doubles, count: int) -> tuple[Doubles, Doubles]:
     return points, shares
 
 
-def _settled(values: Doubles, vectors: Doubles, count: int) -> Doubles:
+def _settled(values: Float64Array, vectors: Float64Array, count: int) -> Float64Array:
     """The first eigenvectors, with what the solver leaves open settled by the tasks and not by rounding.
 
     Open are the sign, and where eigenvalues are equal the basis of their space. From what is left of that space, each
@@ -75,7 +74,7 @@ def _settled(values: Doubles, vectors: Doubles, count: int) -> Doubles:
     return chosen
 
 
-def seriate(scores: Doubles) -> list[int]:
+def seriate(scores: Float64Array) -> list[int]:
     """An order in which similar tasks stand together: the leaves of an average-linkage tree.
 
     Where two branches meet, they are turned so that the tasks that touch are as similar as can be.
@@ -102,7 +101,7 @@ def seriate(scores: Doubles) -> list[int]:
     return branches[0] if branches else []
 
 
-def _joined(left: list[int], right: list[int], scores: Doubles) -> list[int]:
+def _joined(left: list[int], right: list[int], scores: Float64Array) -> list[int]:
     """The two branches in the one of four orientations whose touching ends are most similar."""
     turned = [(one, other) for one in (left, left[::-1]) for other in (right, right[::-1])]
     one, other = max(turned, key=lambda pair: scores[pair[0][-1], pair[1][0]])

@@ -9,12 +9,11 @@ from html import escape
 from itertools import groupby
 
 import numpy as np
-from numpy.typing import NDArray
 
+from tupate_hub.arrays import Float64Array
 from tupate_hub.compare.similarity import off_diagonal
 from tupate_hub.publish.layout import seriate
 
-Doubles = NDArray[np.float64]
 Box = tuple[float, float, float, float]
 
 #: Above so many tasks the heatmap shows those with the nearest neighbours, and the map names no others than the first.
@@ -56,7 +55,7 @@ class Point:
 # --- heatmap ---------------------------------------------------------------------------------------------------
 
 
-def heatmap(title: str, tasks: Sequence[str], scores: Doubles) -> str:
+def heatmap(title: str, tasks: Sequence[str], scores: Float64Array) -> str:
     """The heatmap of a space: a cell for each pair of tasks, similar tasks beside each other.
 
     Parameters
@@ -99,14 +98,14 @@ def heatmap(title: str, tasks: Sequence[str], scores: Doubles) -> str:
     return "".join(parts)
 
 
-def _nearest_tasks(scores: Doubles) -> list[int]:
+def _nearest_tasks(scores: Float64Array) -> list[int]:
     if len(scores) <= MOST_TASKS:
         return list(range(len(scores)))
     best = np.round(np.where(np.eye(len(scores), dtype=bool), -np.inf, scores).max(axis=1), 6)
     return sorted(np.argsort(-best, kind="stable")[:MOST_TASKS].tolist())
 
 
-def _limits(pairs: Doubles) -> tuple[float, float]:
+def _limits(pairs: Float64Array) -> tuple[float, float]:
     if not len(pairs):
         return 0.0, 1.0
     low = float(np.percentile(pairs, 2, method="lower"))
@@ -114,7 +113,7 @@ def _limits(pairs: Doubles) -> tuple[float, float]:
     return low, max(high, low + 0.04)
 
 
-def _cells(matrix: Doubles, low: float, high: float) -> list[str]:
+def _cells(matrix: Float64Array, low: float, high: float) -> list[str]:
     """One path for each colour; cells of a row that touch in one colour are one rectangle."""
     share = np.clip((np.round(matrix, 6) - low) / (high - low), 0, 1)
     step = np.rint(share * (_STEPS - 1)).astype(int)
@@ -153,7 +152,7 @@ def _names_around(names: Sequence[str], corner: tuple[float, float], cell: float
     return [f"<g {style} text-anchor='end'>\n", *rows, "</g>\n", f"<g {style}>\n", *columns, "</g>\n"]
 
 
-def _colour_bar(corner: tuple[float, float], length: float, low: float, high: float, pairs: Doubles) -> list[str]:
+def _colour_bar(corner: tuple[float, float], length: float, low: float, high: float, pairs: Float64Array) -> list[str]:
     (x, y), height = corner, length / _STEPS
     parts = [
         f"<rect x='{x:.1f}' y='{y + height * (_STEPS - 1 - step):.2f}' width='14' height='{height + 0.3:.2f}' "

@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from tupate_hub.arrays import Array, Float32Array
 from tupate_hub.embedding import Adapter, make_block
 from tupate_hub.readers import lowrank
 from tupate_hub.readers.names import block_name, is_head
 from tupate_hub.readers.prefix import flatten_prefix, prefix_blocks
-from tupate_hub.readers.source import Array, Findings, Source, floats, is_plain
+from tupate_hub.readers.source import Findings, Source, floats, is_plain
 
 #: The container that stands before the adapter's name in a key, legacy names included, and what it holds.
 _CONTAINERS: Mapping[str, str] = MappingProxyType(
@@ -256,8 +257,8 @@ def _read_lora(source: Source, config: Mapping[str, Any], keys: _Keys, found: Fi
 
 
 def _factors(
-    source: Source, module: str, factors: Mapping[str, lowrank.Floats], config: Mapping[str, Any]
-) -> tuple[lowrank.Floats, lowrank.Floats, int]:
+    source: Source, module: str, factors: Mapping[str, Float32Array], config: Mapping[str, Any]
+) -> tuple[Float32Array, Float32Array, int]:
     """A, B and the rank; a fused projection (GPT-2's c_attn) holds the factors of its enabled parts, stacked."""
     if module.endswith("c_attn") or module.endswith("query_key_value") or module.endswith("qkv_proj"):
         enabled = _enabled(config)

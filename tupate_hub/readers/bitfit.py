@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from tupate_hub.arrays import Array
 from tupate_hub.embedding import Adapter, Block, make_block
 from tupate_hub.errors import FormatError
 from tupate_hub.readers.names import block_name, is_head
-from tupate_hub.readers.source import Array, Findings, Source, check_weights, floats, read_weights
+from tupate_hub.readers.source import Findings, Source, check_weights, floats, read_weights
 from tupate_hub.storage.safetensors import parse_tensorfile, read_header
 
 _MOST_HEADER = 16_000_000

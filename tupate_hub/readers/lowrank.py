@@ -9,12 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from tupate_hub.arrays import Array, Float32Array
 from tupate_hub.errors import FormatError
-from tupate_hub.readers.source import Array, Source, short_list
-
-Floats = NDArray[np.float32]
+from tupate_hub.readers.source import Source, short_list
 
 _LITERAL = re.compile(r"\^?(?:\.\*\\?\.?)?[\w-]+(?:\\?\.[\w-]+)*\$?")
 _NUMBERED = re.compile(r"\^?(?:\.\*\\?\.?)?[\w-]+(?:\\?\.(?:[\w-]+|\\d\+|\[0-9\]\+))*\$?")
@@ -85,7 +83,7 @@ def scale_of(alpha: float, rank: int, rank_stabilised: bool = False) -> float:
     return alpha / (math.sqrt(rank) if rank_stabilised else rank) if rank else 0.0
 
 
-def pair(source: Source, module: str, factors: Mapping[str, Array]) -> tuple[Floats, Floats]:
+def pair(source: Source, module: str, factors: Mapping[str, Array]) -> tuple[Float32Array, Float32Array]:
     """A of shape (r, in) and B of shape (out, r), with convolutions of one group flattened.
 
     Raises
@@ -108,7 +106,7 @@ def pair(source: Source, module: str, factors: Mapping[str, Array]) -> tuple[Flo
 
 def expand_groups(
     source: Source, module: str, factors: Mapping[str, Array], enabled: Sequence[bool]
-) -> tuple[Floats, Floats]:
+) -> tuple[Float32Array, Float32Array]:
     """One ordinary pair equal to a grouped one over a fused projection (loralib's MergedLinear, `enable_lora`).
 
     A stacks the groups' factors, (groups * r, in); B holds those of the enabled parts only, (groups * width, r), or as

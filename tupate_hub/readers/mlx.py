@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from tupate_hub.arrays import Array
 from tupate_hub.embedding import Adapter, make_block
 from tupate_hub.readers import lowrank
 from tupate_hub.readers.names import block_name
-from tupate_hub.readers.source import Array, Findings, Source, floats
+from tupate_hub.readers.source import Findings, Source, floats
 
 _HALVES = {"lora_a": "A", "lora_b": "B"}
 

@@ -7,12 +7,13 @@ from types import MappingProxyType
 
 import numpy as np
 
+from tupate_hub.arrays import Array, Float32Array
 from tupate_hub.embedding import Adapter, make_block
 from tupate_hub.readers import lowrank
 from tupate_hub.readers.bitfit import bias_blocks
 from tupate_hub.readers.names import block_name, is_head, is_task_head
 from tupate_hub.readers.prefix import prefix_blocks
-from tupate_hub.readers.source import Array, Findings, Source, floats, is_plain
+from tupate_hub.readers.source import Findings, Source, floats, is_plain
 
 Modules = dict[str, dict[str, Array]]
 
@@ -269,7 +270,7 @@ def _read_prompt(source: Source, found: Findings) -> str:
     return "prompt"
 
 
-def _prompt_rows(source: Source, found: Findings) -> lowrank.Floats:
+def _prompt_rows(source: Source, found: Findings) -> Float32Array:
     rows = None
     for key, array in source.tensors.items():
         if key.rpartition(".")[2] == "prompt_embeddings" or key == "prompt_embeddings":

@@ -7,18 +7,16 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 import numpy as np
-from numpy.typing import NDArray
 
+from tupate_hub.arrays import Array, Float32Array
 from tupate_hub.embedding import Block, make_block
-from tupate_hub.readers.source import Array, Source, floats
-
-Floats = NDArray[np.float32]
+from tupate_hub.readers.source import Source, floats
 
 _MOST_LAYERS = 1000
 _MOST_FLAT = 8_000_000
 
 
-def prefix_blocks(source: Source, rows: Floats, layers: Sequence[int], place: str) -> list[Block]:
+def prefix_blocks(source: Source, rows: Float32Array, layers: Sequence[int], place: str) -> list[Block]:
     """The blocks `<place>layer.<i>.keys` and `.values`, each of shape (n, width), of a flat prefix.
 
     `rows` has shape (n, len(layers) * 2 * width): for each position, keys and values of the first of `layers`, then of
@@ -40,7 +38,7 @@ def prefix_blocks(source: Source, rows: Floats, layers: Sequence[int], place: st
     ]
 
 
-def flatten_prefix(source: Source, parts: Mapping[str, Array], activation: str) -> Floats:
+def flatten_prefix(source: Source, parts: Mapping[str, Array], activation: str) -> Float32Array:
     """A reparametrised prefix through its own two-layer network: of shape (n, layers * 2 * width).
 
     `parts` are `wte.weight` (n, d) and `control_trans.{0,2}.{weight,bias}` (adapters 1.3, PrefixTuning.eject).
@@ -71,7 +69,7 @@ def flatten_prefix(source: Source, parts: Mapping[str, Array], activation: str) 
         return np.asarray(inner @ second.T + second_bias, dtype=np.float32)
 
 
-def _gelu(x: Floats) -> Floats:
+def _gelu(x: Float32Array) -> Float32Array:
     # NumPy has no erf: Abramowitz and Stegun, 7.1.26, within 1.5e-7, for x >= 0; erf is odd.
     z = np.abs(x.astype(np.float64)) / math.sqrt(2)
     t = 1 / (1 + 0.3275911 * z)
@@ -80,15 +78,15 @@ def _gelu(x: Floats) -> Floats:
     return np.asarray(0.5 * x * (1 + erf), dtype=np.float32)
 
 
-def _gelu_new(x: Floats) -> Floats:
+def _gelu_new(x: Float32Array) -> Float32Array:
     return np.asarray(0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))), dtype=np.float32)
 
 
-def _swish(x: Floats) -> Floats:
+def _swish(x: Float32Array) -> Float32Array:
     return np.asarray(x / (1 + np.exp(-x)), dtype=np.float32)
 
 
-_ACTIVATIONS: Mapping[str, Callable[[Floats], Floats]] = MappingProxyType(
+_ACTIVATIONS: Mapping[str, Callable[[Float32Array], Float32Array]] = MappingProxyType(
     {
         "tanh": np.tanh,
         "relu": lambda x: np.maximum(x, np.float32(0)),

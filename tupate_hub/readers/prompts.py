@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+from tupate_hub.arrays import Array
 from tupate_hub.embedding import Adapter, make_block
-from tupate_hub.readers.source import BARE, Array, Findings, Source, floats
+from tupate_hub.readers.source import BARE, Findings, Source, floats
 
 #: Where the plain vectors of the TuPaTE authors come from: a space of their own, since no model is known.
 TUPATE = "JetRunner/TuPaTE"

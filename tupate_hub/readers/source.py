@@ -10,15 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from tupate_hub.arrays import Array, Float32Array
 from tupate_hub.embedding import Adapter, Block, order_blocks
 from tupate_hub.errors import FormatError
 from tupate_hub.readers.names import encoder_of
 from tupate_hub.space import normalise_base
 from tupate_hub.storage.safetensors import read_tensorfile
 
-Array = NDArray[Any]
 Legacy = Callable[[Path], dict[str, Array] | Array]
 
 #: The name under which a file that holds one bare array keeps it.
@@ -144,7 +143,7 @@ def _is_zero(block: Block) -> bool:
     return not any(part.any() for part in parts.values())
 
 
-def floats(source: Source, key: str, array: Array) -> NDArray[np.float32]:
+def floats(source: Source, key: str, array: Array) -> Float32Array:
     """An array as float32.
 
     Raises

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
+from tupate_hub.arrays import Float64Array, FloatArray
 from tupate_hub.compare.ranking import (
     ROUNDING,
     Neighbor,
@@ -30,7 +30,6 @@ from tupate_hub.search.resolve import Query, loaded, resolve, same_data
 if TYPE_CHECKING:
     from tupate_hub.zoo import Zoo
 
-Doubles = NDArray[np.float64]
 
 #: Above so many embeddings the pairs of a space are not all compared for a percentile, unless an index has them.
 MOST_PAIRED = 256
@@ -51,10 +50,10 @@ class _Comparison:
     blocks, where they were looked at; from the score `duplicate` on two runs are called near-duplicates.
     """
 
-    scores: Doubles
-    pairs: NDArray[np.floating[Any]] | None = None
-    norms: Doubles | None = None
-    coverage: tuple[Doubles, Doubles] | None = None
+    scores: Float64Array
+    pairs: FloatArray | None = None
+    norms: Float64Array | None = None
+    coverage: tuple[Float64Array, Float64Array] | None = None
     compared: Compared | None = None
     duplicate: float = np.inf
 
@@ -125,7 +124,7 @@ def explain_pair(
     return float(compared.scores()[0]), dict(zip(compared.blocks, map(float, parts), strict=True))
 
 
-def pair_scores(zoo: Zoo, space: str, view: View) -> Doubles:
+def pair_scores(zoo: Zoo, space: str, view: View) -> Float64Array:
     """Scores between all embeddings of a space, in the registry's order, of shape (tasks, tasks).
 
     Raises
@@ -234,7 +233,7 @@ def _neighbors(
     return tuple(neighbors)
 
 
-def _explained(found: _Comparison) -> tuple[Mapping[str, Doubles], Doubles | None]:
+def _explained(found: _Comparison) -> tuple[Mapping[str, Float64Array], Float64Array | None]:
     if found.compared is None:
         return {}, None
     parts = found.compared.contributions()

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from tupate_hub.arrays import Float32Array
 from tupate_hub.data.dataset import Example
 from tupate_hub.errors import FormatError
 
@@ -235,7 +235,7 @@ def grouped_batches(features: Sequence[Feature], batch_size: int, seed: int) -> 
 
 
 def predict_tags(
-    features: Sequence[Feature], logits: Sequence[NDArray[np.float32]], label_names: Sequence[str]
+    features: Sequence[Feature], logits: Sequence[Float32Array], label_names: Sequence[str]
 ) -> list[list[str]]:
     """The best tag of each word of each example, "O" for a word that the model did not see.
 
@@ -249,7 +249,7 @@ def predict_tags(
 
 def predict_spans(
     features: Sequence[Feature],
-    logits: Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]],
+    logits: Sequence[tuple[Float32Array, Float32Array]],
     examples: Sequence[Example],
     *,
     no_answer: bool,
@@ -275,9 +275,7 @@ def predict_spans(
     return answers
 
 
-def _best_span(
-    feature: Feature, start: NDArray[np.float32], end: NDArray[np.float32], context: str
-) -> tuple[float, str]:
+def _best_span(feature: Feature, start: Float32Array, end: Float32Array, context: str) -> tuple[float, str]:
     tokens = np.array([token for token, span in enumerate(feature.offsets) if span])
     if not len(tokens):
         return -np.inf, ""

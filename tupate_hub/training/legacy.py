@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from tupate_hub.arrays import Array
 from tupate_hub.errors import FormatError
-
-Array = NDArray[Any]
 
 
 def load_legacy(path: Path) -> dict[str, Array] | Array:

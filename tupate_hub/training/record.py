@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from tupate_hub.arrays import Float32Array
 from tupate_hub.embedding import Adapter, Block, TaskEmbedding, make_block
 from tupate_hub.readers.adapterhub import read_adapterhub
 from tupate_hub.readers.names import block_name
 from tupate_hub.readers.source import Findings, Source
 from tupate_hub.space import Space
 from tupate_hub.training.multihead import ATTRIBUTE
-from tupate_hub.training.regime import Floats
 
 #: Every layer knows the one pool of prefixes; torch names its parameters by the first.
 _PREFIX_POOL = re.compile(r".*\.prefix_tuning\.pool\.")
@@ -25,7 +25,7 @@ _TRAINING = (
 )  # fmt: skip
 
 
-def to_embedding(tensors: Mapping[str, Floats], facts: Mapping[str, Any], base: str) -> TaskEmbedding:
+def to_embedding(tensors: Mapping[str, Float32Array], facts: Mapping[str, Any], base: str) -> TaskEmbedding:
     """An embedding of a run's tensors, as the `adapters` library names them, and the run's facts.
 
     `base` is the base model's id on the Hub.
@@ -59,7 +59,7 @@ def to_embedding(tensors: Mapping[str, Floats], facts: Mapping[str, Any], base: 
     return TaskEmbedding(facts["task"], Space(base, facts["method"]), adapter.blocks, header)
 
 
-def read_tensors(tensors: Mapping[str, Floats], facts: Mapping[str, Any]) -> Adapter:
+def read_tensors(tensors: Mapping[str, Float32Array], facts: Mapping[str, Any]) -> Adapter:
     """The run's own parameters, read as a stranger's file of them would be."""
     named = {_PREFIX_POOL.sub("prefix_tuning.", name): array for name, array in tensors.items()}
     source = Source(Path(facts["task"]), Path(facts["task"]), facts["saved_config"], named)
@@ -73,12 +73,12 @@ def read_tensors(tensors: Mapping[str, Floats], facts: Mapping[str, Any]) -> Ada
     return adapter
 
 
-def _biases(tensors: Mapping[str, Floats], architecture: Mapping[str, Any]) -> Iterator[Block]:
+def _biases(tensors: Mapping[str, Float32Array], architecture: Mapping[str, Any]) -> Iterator[Block]:
     for name, difference in tensors.items():
         yield make_block(block_name(name), {"bias": difference})
 
 
-def _multihead(tensors: Mapping[str, Floats], architecture: Mapping[str, Any]) -> Iterator[Block]:
+def _multihead(tensors: Mapping[str, Float32Array], architecture: Mapping[str, Any]) -> Iterator[Block]:
     """One block a head: positions may change places, and a ReLU's input and output may trade a positive factor."""
     heads = architecture["num_attention_heads"]
     for name, keys in tensors.items():
@@ -91,7 +91,7 @@ def _multihead(tensors: Mapping[str, Floats], architecture: Mapping[str, Any]) -
                 yield make_block(f"{attention}.head.{head}", {"A": key, "B": value.T})
 
 
-_OWN: Mapping[str, Callable[[Mapping[str, Floats], Mapping[str, Any]], Iterator[Block]]] = {
+_OWN: Mapping[str, Callable[[Mapping[str, Float32Array], Mapping[str, Any]], Iterator[Block]]] = {
     "bitfit": _biases,
     "multihead-parallel": _multihead,
 }

@@ -6,12 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from tupate_hub.arrays import Float32Array
 from tupate_hub.training.methods import Method
-
-Floats = NDArray[np.float32]
 
 #: What suits a kind better than a regime's defaults: sequences a step cost about the same, and spans learn slowly.
 _BY_KIND: Mapping[str, Mapping[str, Any]] = {
@@ -65,4 +61,4 @@ class Setup:
 
     device: str = "cpu"
     head: str = "trained"
-    start: Mapping[str, Floats] = field(default_factory=dict)
+    start: Mapping[str, Float32Array] = field(default_factory=dict)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from tupate_hub.training.regime import Floats
+from tupate_hub.arrays import Float32Array
 
 _PACKAGES = ("tupate-hub", "torch", "adapters", "transformers", "numpy")
 
@@ -20,7 +20,7 @@ class Moment:
     step: int
     steps: int
     loss: float
-    tensors: dict[str, Floats]
+    tensors: dict[str, Float32Array]
     facts: Mapping[str, Any]
 
 
@@ -31,9 +31,9 @@ class Result:
     `early` maps shares of the steps to the tensors at that point.
     """
 
-    tensors: dict[str, Floats]
-    head: dict[str, Floats]
-    early: dict[str, dict[str, Floats]]
+    tensors: dict[str, Float32Array]
+    head: dict[str, Float32Array]
+    early: dict[str, dict[str, Float32Array]]
     facts: dict[str, Any] = field(default_factory=dict)
 
 

@@ -14,19 +14,19 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef, recall_score
 from transformers.data.metrics.squad_metrics import compute_exact, compute_f1
 
+from tupate_hub.arrays import Array
 from tupate_hub.data.dataset import TaskData
 from tupate_hub.errors import UnknownName
 
 Scores = dict[str, float]
-Predictions = Sequence[Any] | NDArray[Any]
+Predictions = Sequence[Any] | Array
 
 
-def _correlations(gold: NDArray[Any], predicted: NDArray[Any]) -> Scores:
+def _correlations(gold: Array, predicted: Array) -> Scores:
     if np.ptp(predicted) == 0 or np.ptp(gold) == 0:
         return {"pearson": 0.0, "spearman": 0.0}
     return {
@@ -77,7 +77,7 @@ def _accuracy(gold: Predictions, predicted: Predictions) -> float:
     return float(accuracy_score(gold, predicted))
 
 
-def _matthews(gold: NDArray[Any], predicted: NDArray[Any]) -> float:
+def _matthews(gold: Array, predicted: Array) -> float:
     if np.ptp(predicted) == 0 or np.ptp(gold) == 0:  # scikit-learn gives 0 as well, with a warning for one class
         return 0.0
     return float(matthews_corrcoef(gold, predicted))

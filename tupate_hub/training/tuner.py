@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from tupate_hub.arrays import Float32Array
 from tupate_hub.data.dataset import TaskData
 from tupate_hub.errors import TupateHubError, WorkFailed
 from tupate_hub.training.checkpoint import Checkpoint
@@ -41,7 +42,7 @@ from tupate_hub.training.model import (
     round_to_float16,
     tuned_state,
 )
-from tupate_hub.training.regime import Floats, Regime, Setup
+from tupate_hub.training.regime import Regime, Setup
 from tupate_hub.training.result import Moment, Result, versions
 from tupate_hub.training.scoring import gold_labels, score, trivial_baseline
 
@@ -388,7 +389,7 @@ def _attention(device: torch.device) -> AbstractContextManager[Any]:
     return plain
 
 
-def _split(state: Tensors) -> tuple[dict[str, Floats], dict[str, Floats]]:
+def _split(state: Tensors) -> tuple[dict[str, Float32Array], dict[str, Float32Array]]:
     """The method's tensors and the head's, as arrays."""
     arrays = {name: value.to(torch.float32).cpu().numpy() for name, value in state.items()}
     head = {name: array for name, array in arrays.items() if is_head(name)}

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from tupate_hub.arrays import Float32Array
 from tupate_hub.data.dataset import TaskData
 from tupate_hub.embedding import Block, TaskEmbedding, kind_of
 from tupate_hub.errors import FormatError, SpaceMismatch, UnknownName
@@ -21,7 +22,6 @@ from tupate_hub.search.resolve import read_query
 from tupate_hub.training.methods import Method, get_method, saved_config
 from tupate_hub.training.model import architecture, build_model, is_head, tuned_state
 from tupate_hub.training.record import read_tensors
-from tupate_hub.training.regime import Floats
 from tupate_hub.zoo import Zoo
 
 _TARGETS: Mapping[str, str] = {
@@ -92,7 +92,7 @@ def method_of(source: TaskEmbedding) -> Method:
 
 def starting_tensors(
     base: Path, data: TaskData, method: Method, init_seed: int, source: TaskEmbedding
-) -> dict[str, Floats]:
+) -> dict[str, Float32Array]:
     """What `Setup.start` has to be for a run to begin with the source's parameters.
 
     `method` has the source's sizes (`method_of`). Places that the source did not change start as they always do.
@@ -131,7 +131,7 @@ def starting_tensors(
     return {name: piece.reshape(start[name].shape) for name, piece in zip(start, pieces, strict=True)}
 
 
-def _numbered(tensors: Mapping[str, Floats]) -> dict[str, Floats]:
+def _numbered(tensors: Mapping[str, Float32Array]) -> dict[str, Float32Array]:
     """The tensors with each number replaced by its position among all of them; float32 holds them up to 2^24."""
     total = sum(array.size for array in tensors.values())
     if total >= 1 << 24:
@@ -155,7 +155,7 @@ def _check_places(source: TaskEmbedding, own: Mapping[str, Block]) -> None:
         raise FormatError(f"{source.task} has no {rows[0]!r} ({len(rows)} such), which the run needs to start with.")
 
 
-def _fill(flat: Floats, block: Block, places: Block, own: Block, task: str) -> None:
+def _fill(flat: Float32Array, block: Block, places: Block, own: Block, task: str) -> None:
     """Put a source's block into the run's numbers; `places` is the run's block with positions for values."""
     if {name: part.shape for name, part in block.parts.items()} != {
         name: part.shape for name, part in own.parts.items()

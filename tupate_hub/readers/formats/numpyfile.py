@@ -12,14 +12,11 @@ import struct
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from tupate_hub.arrays import Array
 from tupate_hub.errors import FormatError
-
-Array = NDArray[Any]
 
 _HEADER = re.compile(
     r"\{ *'descr': '(?P<dtype>[<>=|](?:f[248]|[iu][1248]))', 'fortran_order': (?P<fortran>True|False), "

@@ -11,12 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from tupate_hub.arrays import Array
 from tupate_hub.errors import FormatError
 from tupate_hub.readers.formats.archive import Archive
-
-Array = NDArray[Any]
 
 MOST_TENSORS = 50_000
 

@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from tupate_hub.arrays import Array
 from tupate_hub.errors import FormatError
 from tupate_hub.readers.formats.archive import open_archive
 from tupate_hub.readers.formats.storages import Storages
 from tupate_hub.readers.formats.torchpickle import Machine
 
-Array = NDArray[Any]
 Tensors = dict[str, Array]
 
 #: Ten thousand tensors take some 2.5 MB.

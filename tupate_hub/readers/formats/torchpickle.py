@@ -14,12 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from tupate_hub.arrays import Array
 from tupate_hub.errors import FormatError
 from tupate_hub.readers.formats.storages import Storage, Storages, StorageType
-
-Array = NDArray[Any]
 
 MOST_STEPS = 200_000
 MOST_DIMENSIONS = 8
