@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from tupate_hub.compare.input_covariance import Moments
-from tupate_hub.compare.pair_index import build_index
+from tupate_hub.compare.input_covariance import InputCovariance
+from tupate_hub.compare.pair_index import build_pair_index
 from tupate_hub.embedding import Block, TaskEmbedding, make_block, order_blocks, parse_embedding
 from tupate_hub.export import export
 from tupate_hub.registry import FILENAME, Entry, Registry, SpaceEntry, Task
@@ -113,7 +113,7 @@ def build_toy_zoo(root: Path) -> Path:
             kept = place(root, f"zoo/{space.name}/{name}.safetensors", data)
             entries.append(Entry(name, space.name, **kept, source=source, scores=scores, flags=flags))
         digests = [entry.sha256 for entry in entries if entry.space == space.name]
-        index = build_index(space.name, "update", made, digests).to_bytes()
+        index = build_pair_index(space.name, "update", made, digests).to_bytes()
         stored = {"update": place(root, f"zoo/{space.name}/index-update.safetensors", index)}
         spaces[space.name] = SpaceEntry(space.name, BASE, space.method, "0" * 64, {}, stored)
     registry = Registry(tasks, spaces, tuple(entries), LORA.name)
@@ -135,7 +135,7 @@ def zoo_of(root: Path, *embeddings: TaskEmbedding, index: bool = False, **tasks:
         for name, space in registry.spaces.items():
             mine = sorted((one for one in embeddings if one.space.name == name), key=lambda one: one.task)
             digests = [entry.sha256 for entry in registry.in_space(name)]
-            data = build_index(name, "update", mine, digests).to_bytes()
+            data = build_pair_index(name, "update", mine, digests).to_bytes()
             stored = place(root, f"zoo/{name}/index-update.safetensors", data)
             spaces[name] = replace(space, index={"update": stored})
         registry = replace(registry, spaces=spaces)
@@ -156,9 +156,9 @@ def covariance(seed: int, width: int = INNER) -> np.ndarray:
     return np.asarray(x.T @ x / 20, dtype=np.float32)
 
 
-def moments(**changed: Any) -> Moments:
+def input_covariance(**changed: Any) -> InputCovariance:
     inputs = {"layer.0.query": covariance(0), "layer.1.query": covariance(1)}
-    return Moments(
+    return InputCovariance(
         **{"base": BASE, "base_sha256": "ab" * 32, "tokens": 20, "inputs": inputs, "place": PLACE, **changed}
     )
 

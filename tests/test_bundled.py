@@ -110,7 +110,7 @@ def test_the_stored_index_is_the_kernel_of_the_files(similarity: str, bundled: Z
     for space in bundled.registry.spaces.values():
         entries = bundled.registry.in_space(space.name)
         packed = pack([bundled.load(entry) for entry in entries], similarity)
-        stored = bundled.index(space.name, similarity)
+        stored = bundled.pair_index(space.name, similarity)
         assert similarity in space.index
         np.testing.assert_allclose(stored.scores(), kernel(packed, packed).scores(), atol=1e-5)
 

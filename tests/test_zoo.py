@@ -13,7 +13,7 @@ from builders import BASE, LORA, TASKS, dense, lora, place, prompt
 from damage import change, put
 
 from tupate_hub import Zoo
-from tupate_hub.compare.pair_index import build_index, parse_index
+from tupate_hub.compare.pair_index import build_pair_index, parse_pair_index
 from tupate_hub.embedding import TaskEmbedding, read_embedding
 from tupate_hub.errors import FormatError, RegistryError, SpaceMismatch, UnknownName
 from tupate_hub.registry import Repeat
@@ -231,7 +231,7 @@ def test_the_stored_index_is_used(toy_zoo: Path) -> None:
 @pytest.mark.parametrize("how", ["digests", "tasks", "space", "similarity"])
 def test_an_index_that_does_not_fit_is_computed_anew(how: str, toy_zoo: Path) -> None:
     file = f"zoo/{LORA.name}/index-update.safetensors"
-    right = parse_index((toy_zoo / file).read_bytes(), file)
+    right = parse_pair_index((toy_zoo / file).read_bytes(), file)
     wrong = {
         "digests": right.digests[::-1],
         "tasks": right.tasks[::-1],
@@ -240,7 +240,7 @@ def test_an_index_that_does_not_fit_is_computed_anew(how: str, toy_zoo: Path) ->
     }
     stored = {**vars(right), how: wrong[how], "pairs": right.pairs * 0}
     put(toy_zoo, file, type(right)(**stored).to_bytes())
-    np.testing.assert_allclose(Zoo.open(toy_zoo).index(LORA.name, "update").pairs, right.pairs, atol=1e-6)
+    np.testing.assert_allclose(Zoo.open(toy_zoo).pair_index(LORA.name, "update").pairs, right.pairs, atol=1e-6)
 
 
 def test_without_an_index_the_scores_are_the_same(toy_zoo: Path) -> None:
@@ -253,7 +253,7 @@ def test_without_an_index_the_scores_are_the_same(toy_zoo: Path) -> None:
 
 def test_an_index_without_a_direction_is_refused(toy_zoo: Path) -> None:
     file = f"zoo/{LORA.name}/index-update.safetensors"
-    right = parse_index((toy_zoo / file).read_bytes(), file)
+    right = parse_pair_index((toy_zoo / file).read_bytes(), file)
     put(toy_zoo, file, type(right)(**{**vars(right), "norms": right.norms * 0}).to_bytes())
     with pytest.raises(FormatError, match="is damaged"):
         Zoo.open(toy_zoo).similar("imdb")
@@ -304,7 +304,7 @@ def test_contributions_add_up_to_the_score(similarity: str, space: str, centre: 
 
 def test_percentile_is_the_share_of_pairs_below(toy_zoo: Path) -> None:
     zoo = Zoo.open(toy_zoo)
-    kernel = zoo.index(LORA.name, "update")
+    kernel = zoo.pair_index(LORA.name, "update")
     pairs = kernel.scores()[np.triu_indices(len(TASKS), 1)]
     for one in zoo.similar("mnli"):
         below, equal = (pairs < one.score - 1e-9).sum(), (abs(pairs - one.score) <= 1e-9).sum()
@@ -409,5 +409,5 @@ def test_explain_pair_is_symmetric_and_adds_up(toy_zoo: Path) -> None:
 def test_the_index_is_that_of_the_embeddings(toy_zoo: Path) -> None:
     zoo = Zoo.open(toy_zoo)
     entries = zoo.registry.in_space(LORA.name)
-    built = build_index(LORA.name, "update", [zoo.load(entry) for entry in entries], [e.sha256 for e in entries])
-    np.testing.assert_allclose(zoo.index(LORA.name, "update").kernel, built.kernel, rtol=1e-5)
+    built = build_pair_index(LORA.name, "update", [zoo.load(entry) for entry in entries], [e.sha256 for e in entries])
+    np.testing.assert_allclose(zoo.pair_index(LORA.name, "update").kernel, built.kernel, rtol=1e-5)

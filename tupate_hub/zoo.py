@@ -15,8 +15,8 @@ from tupate_hub.registry import FILENAME, Entry, Registry, SpaceEntry, Task
 from tupate_hub.storage.registry_json import parse_registry
 
 if TYPE_CHECKING:
-    from tupate_hub.compare.input_covariance import Moments
-    from tupate_hub.compare.pair_index import Index
+    from tupate_hub.compare.input_covariance import InputCovariance
+    from tupate_hub.compare.pair_index import PairIndex
     from tupate_hub.compare.ranking import Ranking
     from tupate_hub.embedding import TaskEmbedding
     from tupate_hub.hub.cache import Snapshot
@@ -170,44 +170,46 @@ class Zoo:
             self.remote.prefetch((entry.file, entry.bytes, entry.sha256) for entry in entries)
         return [self.load(entry) for entry in entries]
 
-    def index(self, space: str, similarity: str) -> Index:
+    def pair_index(self, space: str, similarity: str) -> PairIndex:
         """The kernel of a space: the stored one where it fits the registry, else computed from the embeddings."""
-        from tupate_hub.compare.pair_index import build_index, parse_index
+        from tupate_hub.compare.pair_index import build_pair_index, parse_pair_index
 
         place = self.registry.space(space).index.get(similarity)
         entries = self.registry.in_space(space)
         digests = tuple(entry.sha256 for entry in entries)
         if place is not None:
-            stored = parse_index(self.read_file(place["file"], place["bytes"], place["sha256"]), place["file"])
+            stored = parse_pair_index(self.read_file(place["file"], place["bytes"], place["sha256"]), place["file"])
             tasks = tuple(entry.task for entry in entries)
             if (stored.digests, stored.tasks, stored.space, stored.similarity) == (digests, tasks, space, similarity):
                 return stored
-        return build_index(space, similarity, self.load_space(space), digests, self.moments_for(space, similarity))
+        return build_pair_index(
+            space, similarity, self.load_space(space), digests, self.input_covariance_for(space, similarity)
+        )
 
-    def moments_for(self, space: str, similarity: str) -> Moments | None:
-        """The base model's statistics where the similarity asks for them; errors as in `moments`."""
+    def input_covariance_for(self, space: str, similarity: str) -> InputCovariance | None:
+        """What `input_covariance` returns, where the similarity asks for it, else None."""
         from tupate_hub.compare.similarity import get_similarity
 
-        return self.moments(space) if get_similarity(similarity).needs_moments else None
+        return self.input_covariance(space) if get_similarity(similarity).needs_input_covariance else None
 
-    def moments(self, space: str) -> Moments | None:
-        """The base model's statistics of a space, or None where the registry has none.
+    def input_covariance(self, space: str) -> InputCovariance | None:
+        """The covariance of the inputs of a space's base model, or None where the registry has none.
 
         Raises
         ------
         FormatError
             When their file is damaged or another base model's.
         """
-        from tupate_hub.compare.input_covariance import parse_moments
+        from tupate_hub.compare.input_covariance import parse_input_covariance
 
         entry = self.registry.space(space)
         if not entry.moments:
             return None
         file = entry.moments["file"]
-        moments = parse_moments(self.read_file(file, entry.moments["bytes"], entry.moments["sha256"]), file)
-        if moments.base != entry.base:
-            raise FormatError(f"{file} is of {moments.base}, not of {entry.base}.", hint="tupate-hub verify")
-        return moments
+        covariance = parse_input_covariance(self.read_file(file, entry.moments["bytes"], entry.moments["sha256"]), file)
+        if covariance.base != entry.base:
+            raise FormatError(f"{file} is of {covariance.base}, not of {entry.base}.", hint="tupate-hub verify")
+        return covariance
 
     def verify(self, each: Callable[[Iterator[Entry]], Iterator[Entry]] = lambda entries: entries) -> list[str]:
         """Check every file against its hash and every header against its entry; a sentence for each that is wrong.
@@ -226,19 +228,19 @@ class Zoo:
         return problems
 
     def _verify_indexes(self, space: SpaceEntry) -> list[str]:
-        from tupate_hub.compare.pair_index import parse_index
+        from tupate_hub.compare.pair_index import parse_pair_index
 
         problems = []
         digests = tuple(entry.sha256 for entry in self.registry.in_space(space.name))
         for place in space.index.values():
             try:
-                stored = parse_index(self.read_file(place["file"], place["bytes"], place["sha256"]), place["file"])
+                stored = parse_pair_index(self.read_file(place["file"], place["bytes"], place["sha256"]), place["file"])
                 if stored.digests != digests:
                     problems.append(f"{place['file']} was made from other embeddings than the registry lists.")
             except TupateHubError as error:
                 problems.append(error.message)
         try:
-            self.moments(space.name)
+            self.input_covariance(space.name)
         except TupateHubError as error:
             problems.append(error.message)
         return problems

@@ -20,7 +20,7 @@ import numpy as np
 from benchmark_import import import_speedup
 
 from tupate_hub import Zoo
-from tupate_hub.compare.pair_index import build_index
+from tupate_hub.compare.pair_index import build_pair_index
 from tupate_hub.embedding import TaskEmbedding, make_block, order_blocks
 from tupate_hub.registry import FILENAME, Entry, Registry, SpaceEntry, placed
 from tupate_hub.space import Space
@@ -65,7 +65,7 @@ def registry_of(count: int) -> dict[str, bytes]:
         entries.append(Entry(name, SPACE.name, **place, source=like.source, scores=like.scores, flags=like.flags))
     order = sorted(range(count), key=lambda at: entries[at].task)
     digests = [entries[at].sha256 for at in order]
-    index = build_index(SPACE.name, "update", [embeddings[at] for at in order], digests).to_bytes()
+    index = build_pair_index(SPACE.name, "update", [embeddings[at] for at in order], digests).to_bytes()
     place = placed(f"zoo/{SPACE.name}/index-update.safetensors", index)
     spaces = {SPACE.name: replace(SPACE, index={"update": place})}
     text = Registry(tasks, spaces, tuple(entries), SPACE.name).to_json()

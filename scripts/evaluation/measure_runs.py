@@ -82,7 +82,7 @@ def runs_of(zoo: Zoo, space: str, similarity: str) -> Runs:
         for entry in zoo.registry.in_space(space)
         for run, start in zip(entry.runs(), (0, *(one.init_seed for one in entry.repeats)), strict=True)
     ]
-    packed = pack([zoo.load(run) for run, _ in entries], similarity, zoo.moments_for(space, similarity))
+    packed = pack([zoo.load(run) for run, _ in entries], similarity, zoo.input_covariance_for(space, similarity))
     scores = kernel(packed, packed).scores()
     tasks, starts = np.array([run.task for run, _ in entries]), np.array([start for _, start in entries])
     return Runs(tasks, starts, (scores + scores.T) / 2)
@@ -136,7 +136,7 @@ def distinct(zoo: Zoo, space: str) -> list[str]:
     """The similarities of a space, without those that are another one by its method's definition."""
     kept: dict[str, Float64Array] = {}
     for name in available(bool(zoo.registry.space(space).moments)):
-        scores = zoo.index(space, name).scores()
+        scores = zoo.pair_index(space, name).scores()
         if not any(np.allclose(scores, other, atol=1e-5) for other in kept.values()):
             kept[name] = scores
     return list(kept)
@@ -241,7 +241,7 @@ def early_rows(zoo: Zoo, folders: Sequence[Path]) -> Iterator[list[str]]:
         final = [zoo.load(entry) for entry in known]
         early = {share: [read_early(files[one.task][share], one) for one in final] for share in SHARES}
         for similarity in distinct(zoo, space.name):
-            moments = zoo.moments_for(space.name, similarity)
+            moments = zoo.input_covariance_for(space.name, similarity)
             packed = pack(final, similarity, moments)
             settled = kernel(packed, packed).scores()
             cells: dict[str, list[str]] = {"both": [], "target": []}

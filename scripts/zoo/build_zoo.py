@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from tupate_hub.compare.input_covariance import Moments, parse_moments
-from tupate_hub.compare.pair_index import Index, build_index, parse_index
+from tupate_hub.compare.input_covariance import InputCovariance, parse_input_covariance
+from tupate_hub.compare.pair_index import PairIndex, build_pair_index, parse_pair_index
 from tupate_hub.compare.similarity import available
 from tupate_hub.embedding import TaskEmbedding, parse_embedding
 from tupate_hub.errors import FormatError, TupateHubError
@@ -163,22 +163,24 @@ def read_zoo(root: Path) -> dict[str, list[Held]]:
     return {space: sorted(held, key=lambda one: one.entry.task) for space, held in spaces.items()}
 
 
-def index_files(root: Path, space: str, held: Sequence[Held], moments: Moments | None) -> dict[str, tuple[str, bytes]]:
+def index_files(
+    root: Path, space: str, held: Sequence[Held], moments: InputCovariance | None
+) -> dict[str, tuple[str, bytes]]:
     """By similarity the path of its index from the root, and the file's bytes."""
     embeddings, digests = [one.embedding for one in held], [one.entry.sha256 for one in held]
     files = {}
     for name in available(moments is not None):
         file = f"zoo/{space}/index-{name}.safetensors"
-        files[name] = file, stored_or_new(root / file, build_index(space, name, embeddings, digests, moments))
+        files[name] = file, stored_or_new(root / file, build_pair_index(space, name, embeddings, digests, moments))
     return files
 
 
-def stored_or_new(path: Path, computed: Index) -> bytes:
+def stored_or_new(path: Path, computed: PairIndex) -> bytes:
     """The bytes of a stored index that agrees with the one computed here, else the computed one's."""
     if path.exists():
         data = path.read_bytes()
         try:
-            stored = parse_index(data, str(path))
+            stored = parse_pair_index(data, str(path))
         except FormatError:
             return computed.to_bytes()
         if stored.to_bytes() == data and agree(stored, computed):
@@ -186,7 +188,7 @@ def stored_or_new(path: Path, computed: Index) -> bytes:
     return computed.to_bytes()
 
 
-def agree(stored: Index, computed: Index) -> bool:
+def agree(stored: PairIndex, computed: PairIndex) -> bool:
     """Whether two indexes are of the same files and their numbers lie within `TOLERANCE`."""
     names = [(index.space, index.similarity, index.tasks, index.digests) for index in (stored, computed)]
     return (
@@ -203,13 +205,13 @@ def build(root: Path) -> dict[str, bytes]:
     )
     registry = Registry()
     files: dict[str, bytes] = {}
-    indexes: dict[str, dict[str, Index]] = {}
+    indexes: dict[str, dict[str, PairIndex]] = {}
     for space, held in read_zoo(root).items():
         statistics = root / "zoo" / space / MOMENTS
         moments = statistics.read_bytes() if statistics.exists() else None
-        made = index_files(root, space, held, parse_moments(moments, str(statistics)) if moments else None)
+        made = index_files(root, space, held, parse_input_covariance(moments, str(statistics)) if moments else None)
         files.update(made.values())
-        indexes[space] = {name: parse_index(data, file) for name, (file, data) in made.items()}  # as readers of it do
+        indexes[space] = {name: parse_pair_index(data, file) for name, (file, data) in made.items()}
         row = space_of(held, {name: placed(file, data) for name, (file, data) in made.items()}, moments)
         for one in held:
             registry = registry.with_entry(one.entry, task_of(one.embedding, names), row)

@@ -96,7 +96,7 @@ def test_stats_keeps_what_similar_needs(
     assert re.fullmatch(r"\d+ tokens, 1 inputs, 0\.0 MB in zoo/toy-bert/lora/moments\.safetensors\n", done.err)
     zoo = Zoo.open(registry)
     assert zoo.verify() == []
-    known = zoo.moments(SPACE)
+    known = zoo.input_covariance(SPACE)
     assert known is not None and set(known.place) == set(PLACES)
     assert known.base_sha256 == hashlib.sha256((base_model / "model.safetensors").read_bytes()).hexdigest()
     for name in ("torch", "transformers", "tupate_hub.training.measure"):
@@ -119,7 +119,7 @@ def test_stats_twice_gives_the_same_bytes(base_model: Path, registry: Path, invo
 def test_stats_on_a_text_of_ones_own(base_model: Path, registry: Path, tmp_path: Path, invoke: Any) -> None:
     (tmp_path / "text").write_text("a b c\n\nd e\n")
     assert invoke("stats", base_model, "--registry", registry, "--text", tmp_path / "text").code == 0
-    known = Zoo.open(registry).moments(SPACE)
+    known = Zoo.open(registry).input_covariance(SPACE)
     assert known is not None and known.tokens == 5 + 4
 
 
@@ -509,4 +509,4 @@ def test_moments_that_are_damaged_are_told(toy_zoo: Path, invoke: Any) -> None:
     assert invoke("similar", "imdb", "--registry", toy_zoo).code == 0
     assert invoke("verify", "--registry", toy_zoo).code == 2
     with pytest.raises(UnknownName):
-        Zoo.open(toy_zoo).moments("nowhere")
+        Zoo.open(toy_zoo).input_covariance("nowhere")

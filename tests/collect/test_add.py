@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from builders import BASE, LORA, TASKS, lora, moments, peft
+from builders import BASE, LORA, TASKS, input_covariance, lora, peft
 from damage import snapshot
 
 import tupate_hub.collect.add
 from tupate_hub import Zoo
-from tupate_hub.collect.add import add, add_all, add_embeddings, keep_index, keep_moments, open_or_start
+from tupate_hub.collect.add import add, add_all, add_embeddings, keep_input_covariance, keep_pair_index, open_or_start
 from tupate_hub.embedding import TaskEmbedding
 from tupate_hub.errors import FormatError, TargetExists, TupateHubError, UnknownName, WorkFailed
 from tupate_hub.space import Space
@@ -114,7 +114,7 @@ def test_an_addition_makes_the_spaces_index_old(toy_zoo: Path, tmp_path: Path) -
     found = sound(zoo)
     assert found.registry.space(LORA.name).index == {}
     assert found.registry.space("tiny-bert/prompt").index
-    assert found.index(LORA.name, "update").kernel.shape == (len(TASKS) + 1,) * 2
+    assert found.pair_index(LORA.name, "update").kernel.shape == (len(TASKS) + 1,) * 2
     assert "reviews" in {one.task for one in found.similar("imdb")}
 
 
@@ -272,7 +272,7 @@ def test_what_others_added_meanwhile_stays(tmp_path: Path) -> None:
 def test_an_index_knows_what_others_added_meanwhile(tmp_path: Path) -> None:
     zoo, _ = add_embeddings(open_or_start(tmp_path), located(*(on(BASE, lora(name, 1)) for name in "abc")))
     add_embeddings(zoo, located(on(BASE, lora("d", 2))))
-    indexed = keep_index(zoo, LORA.name)
+    indexed = keep_pair_index(zoo, LORA.name)
     assert len(sound(indexed).registry.entries) == 4
     assert indexed.registry.space(LORA.name).index.keys() == {"update"}
 
@@ -339,32 +339,34 @@ def test_a_file_where_the_registry_should_be(tmp_path: Path) -> None:
 
 
 def test_moments_are_kept_with_their_space(toy_zoo: Path) -> None:
-    zoo = keep_moments(Zoo.open(toy_zoo), LORA.name, moments())
+    zoo = keep_input_covariance(Zoo.open(toy_zoo), LORA.name, input_covariance())
     found = sound(zoo)
-    kept = found.moments(LORA.name)
+    kept = found.input_covariance(LORA.name)
     assert kept is not None and kept.tokens == 20
     assert found.registry.space(LORA.name).index.keys() == {"update"}
-    assert found.moments("tiny-bert/prompt") is None
+    assert found.input_covariance("tiny-bert/prompt") is None
     assert len(found.similar("imdb", similarity="effect")) == len(TASKS) - 1
 
 
 def test_moments_survive_an_addition(toy_zoo: Path, tmp_path: Path) -> None:
-    zoo = keep_moments(Zoo.open(toy_zoo), LORA.name, moments())
+    zoo = keep_input_covariance(Zoo.open(toy_zoo), LORA.name, input_covariance())
     zoo, _ = add(zoo, peft(tmp_path / "reviews"))
     assert sound(zoo).similar("reviews", similarity="effect", k=1).similarity == "effect"
 
 
 def test_new_moments_make_an_index_of_theirs_old(toy_zoo: Path) -> None:
-    zoo = keep_moments(Zoo.open(toy_zoo), LORA.name, moments())
+    zoo = keep_input_covariance(Zoo.open(toy_zoo), LORA.name, input_covariance())
     space = zoo.registry.space(LORA.name)
     place = {**space.index["update"]}
     spaces = {**zoo.registry.spaces, LORA.name: replace(space, index={**space.index, "effect": place})}
     zoo = replace(zoo, registry=replace(zoo.registry, spaces=spaces))
-    assert keep_moments(zoo, LORA.name, moments()).registry.space(LORA.name).index.keys() == {"update"}
+    assert keep_input_covariance(zoo, LORA.name, input_covariance()).registry.space(LORA.name).index.keys() == {
+        "update"
+    }
 
 
 def test_moments_of_another_base_are_refused_when_they_are_used(toy_zoo: Path) -> None:
-    zoo = keep_moments(Zoo.open(toy_zoo), LORA.name, moments(base="acme/other"))
+    zoo = keep_input_covariance(Zoo.open(toy_zoo), LORA.name, input_covariance(base="acme/other"))
     with pytest.raises(FormatError, match="is of acme/other, not of acme/tiny-bert"):
         zoo.similar("imdb", similarity="effect")
     assert len(zoo.verify()) == 1
@@ -372,15 +374,15 @@ def test_moments_of_another_base_are_refused_when_they_are_used(toy_zoo: Path) -
 
 def test_moments_for_a_space_that_is_not_there(toy_zoo: Path) -> None:
     with pytest.raises(UnknownName):
-        keep_moments(Zoo.open(toy_zoo), "tiny-bert/ia3", moments())
+        keep_input_covariance(Zoo.open(toy_zoo), "tiny-bert/ia3", input_covariance())
 
 
 def test_an_index_that_is_kept_fits_the_registry_until_the_next_addition(tmp_path: Path) -> None:
     zoo, _ = add_embeddings(open_or_start(tmp_path), located(*(on(BASE, lora(name, 1)) for name in "abc")))
-    zoo = keep_index(zoo, LORA.name)
+    zoo = keep_pair_index(zoo, LORA.name)
     place = sound(zoo).registry.space(LORA.name).index["update"]
     assert place["file"] == f"zoo/{LORA.name}/index-update.safetensors"
-    np.testing.assert_allclose(zoo.index(LORA.name, "update").scores(), np.ones((3, 3)), atol=1e-6)
+    np.testing.assert_allclose(zoo.pair_index(LORA.name, "update").scores(), np.ones((3, 3)), atol=1e-6)
     zoo, _ = add_embeddings(zoo, located(on(BASE, lora("d", 2))))
     assert sound(zoo).registry.space(LORA.name).index == {}
 

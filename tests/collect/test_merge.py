@@ -281,7 +281,7 @@ def test_an_index_is_kept_where_it_covers_the_space_and_made_anew_elsewhere(tmp_
     fresh = replace(zoo.registry.spaces[LORA.name], index={})
     unindexed = replace(zoo, registry=replace(zoo.registry, spaces={**zoo.registry.spaces, LORA.name: fresh}))
     np.testing.assert_allclose(
-        zoo.index(LORA.name, "update").kernel, unindexed.index(LORA.name, "update").kernel, rtol=1e-6
+        zoo.pair_index(LORA.name, "update").kernel, unindexed.pair_index(LORA.name, "update").kernel, rtol=1e-6
     )
 
 

@@ -11,7 +11,7 @@ from builders import LORA, bottleneck, lora, prompt
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tupate_hub.compare.pair_index import SCHEMA, Index, build_index, parse_index
+from tupate_hub.compare.pair_index import SCHEMA, PairIndex, build_pair_index, parse_pair_index
 from tupate_hub.compare.similarity import kernel, off_diagonal, pack
 from tupate_hub.embedding import TaskEmbedding
 from tupate_hub.errors import FormatError, SpaceMismatch, UnknownName
@@ -22,8 +22,8 @@ def zoo(count: int = 4, seed: int = 0) -> list[TaskEmbedding]:
     return [lora(f"t{number}", seed + number, rank=1 + number % 3) for number in range(count)]
 
 
-def index(count: int = 4, seed: int = 0) -> Index:
-    return build_index(LORA.name, "update", zoo(count, seed), [f"{number:064x}" for number in range(count)])
+def index(count: int = 4, seed: int = 0) -> PairIndex:
+    return build_pair_index(LORA.name, "update", zoo(count, seed), [f"{number:064x}" for number in range(count)])
 
 
 NORMS = np.array([1.0, 2.0])
@@ -58,7 +58,7 @@ def test_the_scores_are_those_of_the_embeddings(seed: int, count: int) -> None:
 @given(st.integers(0, 2**32 - 1), st.integers(1, 6))
 def test_an_index_survives_its_file(seed: int, count: int) -> None:
     one = index(count, seed)
-    found = parse_index(one.to_bytes(), "x")
+    found = parse_pair_index(one.to_bytes(), "x")
     assert (found.space, found.similarity, found.tasks, found.digests) == (
         one.space,
         one.similarity,
@@ -87,7 +87,7 @@ def test_the_kernel_is_that_of_the_embeddings() -> None:
 
 @pytest.mark.parametrize("make", [bottleneck, prompt])
 def test_every_method_has_an_index(make: Any) -> None:
-    one = build_index("space", "tupate", [make("a", 0), make("b", 1)], ["x", "y"])
+    one = build_pair_index("space", "tupate", [make("a", 0), make("b", 1)], ["x", "y"])
     vectors = [side.blocks[0].parts["rows"].mean(axis=0) if make is prompt else side.vector()
                for side in (make("a", 0), make("b", 1))]  # fmt: skip
     expected = vectors[0] @ vectors[1] / np.linalg.norm(vectors[0]) / np.linalg.norm(vectors[1])
@@ -96,7 +96,7 @@ def test_every_method_has_an_index(make: Any) -> None:
 
 def test_the_file_is_what_the_page_says() -> None:
     cosines = np.array([0.5, -0.25, 1.0])
-    one = Index("s", "update", ("a", "b", "c"), ("x", "y", "z"), np.array([1.0, 2, 3]), cosines)
+    one = PairIndex("s", "update", ("a", "b", "c"), ("x", "y", "z"), np.array([1.0, 2, 3]), cosines)
     file = parse_tensorfile(one.to_bytes(), "x")
     assert json.loads(file.metadata["tasks"]) == ["a", "b", "c"]
     assert file.tensors["norms"].tolist() == [1, 2, 3]
@@ -107,31 +107,31 @@ def test_the_file_is_what_the_page_says() -> None:
 
 @pytest.mark.parametrize("cosine", [-1.0, 1.0, 1.0 + 1e-12, -1.0 - 1e-12, 0.0, 1e-9, -(2.0**-23)])
 def test_no_cosine_is_lost(cosine: float) -> None:
-    one = Index("s", "update", ("a", "b"), ("x", "y"), NORMS, np.array([cosine]))
-    (found,) = parse_index(one.to_bytes(), "x").pairs
+    one = PairIndex("s", "update", ("a", "b"), ("x", "y"), NORMS, np.array([cosine]))
+    (found,) = parse_pair_index(one.to_bytes(), "x").pairs
     assert abs(found) <= 1
     assert found == pytest.approx(cosine, abs=2**-24 + 1e-11)
 
 
 def test_the_first_schema_is_read() -> None:
-    found = parse_index(first_schema((4, 3, 9)), "x")
+    found = parse_pair_index(first_schema((4, 3, 9)), "x")
     assert (found.tasks, found.norms.tolist(), found.pairs.tolist()) == (("a", "b"), [2, 3], [0.5])
-    assert parse_index(found.to_bytes(), "x").scores()[0, 1] == pytest.approx(0.5, abs=1e-7)
+    assert parse_pair_index(found.to_bytes(), "x").scores()[0, 1] == pytest.approx(0.5, abs=1e-7)
 
 
 def test_an_index_of_nothing() -> None:
-    nothing = build_index("s", "update", [], [])
-    assert parse_index(nothing.to_bytes(), "x").scores().shape == (0, 0)
+    nothing = build_pair_index("s", "update", [], [])
+    assert parse_pair_index(nothing.to_bytes(), "x").scores().shape == (0, 0)
 
 
 def test_the_smallest_valid_file_is_read() -> None:
-    assert parse_index(file_of(), "x").tasks == ("a", "b")
+    assert parse_pair_index(file_of(), "x").tasks == ("a", "b")
 
 
 @pytest.mark.parametrize("name", ["schema", "space", "similarity", "tasks", "digests"])
 def test_a_missing_field_makes_it_no_index(name: str) -> None:
     with pytest.raises(FormatError, match=r"^x is no index"):
-        parse_index(file_of(**{name: None}), "x")
+        parse_pair_index(file_of(**{name: None}), "x")
 
 
 @pytest.mark.parametrize("name", ["tasks", "digests"])
@@ -140,13 +140,13 @@ def test_a_missing_field_makes_it_no_index(name: str) -> None:
 )
 def test_tasks_and_digests_are_lists_of_text_that_fit_the_kernel(name: str, text: str) -> None:
     with pytest.raises(FormatError, match=r"^x is no index"):
-        parse_index(file_of(**{name: text}), "x")
+        parse_pair_index(file_of(**{name: text}), "x")
 
 
 @pytest.mark.parametrize("schema", ["tupate-hub-index/3", "tupate-hub-embedding/1", ""])
 def test_another_schema_is_refused(schema: str) -> None:
     with pytest.raises(FormatError, match="x is no index of a space"):
-        parse_index(file_of(schema=schema), "x")
+        parse_pair_index(file_of(schema=schema), "x")
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_another_schema_is_refused(schema: str) -> None:
 )
 def test_a_kernel_that_does_not_fit_or_has_no_norms_is_refused(triangle: Any) -> None:
     with pytest.raises(FormatError, match=r"^x is no index"):
-        parse_index(first_schema(triangle), "x")
+        parse_pair_index(first_schema(triangle), "x")
 
 
 @pytest.mark.parametrize(
@@ -178,31 +178,31 @@ def test_a_kernel_that_does_not_fit_or_has_no_norms_is_refused(triangle: Any) ->
 )
 def test_numbers_that_do_not_fit_are_refused(change: dict[str, Any]) -> None:
     right = parse_tensorfile(file_of(), "x").tensors
-    assert parse_index(file_of({**right}), "x").norms.tolist() == NORMS.tolist()
+    assert parse_pair_index(file_of({**right}), "x").norms.tolist() == NORMS.tolist()
     with pytest.raises(FormatError, match=r"^x is no index"):
-        parse_index(file_of({**right, **change}), "x")
+        parse_pair_index(file_of({**right, **change}), "x")
 
 
 def test_a_file_without_its_numbers_is_refused() -> None:
     metadata = parse_tensorfile(file_of(), "x").metadata
     with pytest.raises(FormatError, match="x is no index of a space"):
-        parse_index(TensorFile({"kernel": np.ones(3, np.float32)}, metadata).to_bytes(), "x")
+        parse_pair_index(TensorFile({"kernel": np.ones(3, np.float32)}, metadata).to_bytes(), "x")
 
 
 def test_an_embedding_is_no_index() -> None:
     with pytest.raises(FormatError, match="x is no index of a space"):
-        parse_index(lora("a", 0).to_bytes(), "x")
+        parse_pair_index(lora("a", 0).to_bytes(), "x")
 
 
 def test_a_truncated_index_is_refused() -> None:
     data = index().to_bytes()
     for length in (0, 7, 8, 50, len(data) - 1):
         with pytest.raises(FormatError, match=r"^x "):
-            parse_index(data[:length], "x")
+            parse_pair_index(data[:length], "x")
 
 
 def test_an_index_is_of_one_space_and_a_known_similarity() -> None:
     with pytest.raises(SpaceMismatch):
-        build_index("s", "update", [lora("a", 0), prompt("b", 1)], ["x", "y"])
+        build_pair_index("s", "update", [lora("a", 0), prompt("b", 1)], ["x", "y"])
     with pytest.raises(UnknownName):
-        build_index("s", "cosine", [lora("a", 0)], ["x"])
+        build_pair_index("s", "cosine", [lora("a", 0)], ["x"])

@@ -43,7 +43,7 @@ COLUMNS = {
 
 def table(zoo: Zoo, registry: Registry | None = None) -> list[dict[str, Any]]:
     held = registry or zoo.registry
-    text = browse_table(held, {space: zoo.index(space, "update") for space in zoo.registry.spaces})
+    text = browse_table(held, {space: zoo.pair_index(space, "update") for space in zoo.registry.spaces})
     return [json.loads(line) for line in text.splitlines()]
 
 
@@ -95,11 +95,11 @@ def test_the_vectors_keep_the_distances_of_a_small_space(zoo: Zoo) -> None:
         points = np.array([row["vector"] for row in table(zoo) if row["space"] == space])
         assert points.shape == (len(TASKS), COORDINATES)
         squares = ((points[:, None] - points[None]) ** 2).sum(axis=-1)
-        np.testing.assert_allclose(squares, 2 - 2 * zoo.index(space, "update").scores(), atol=2e-3)
+        np.testing.assert_allclose(squares, 2 - 2 * zoo.pair_index(space, "update").scores(), atol=2e-3)
 
 
 def test_the_same_bytes_twice(zoo: Zoo) -> None:
-    indexes = {space: zoo.index(space, "update") for space in zoo.registry.spaces}
+    indexes = {space: zoo.pair_index(space, "update") for space in zoo.registry.spaces}
     assert browse_table(zoo.registry, indexes) == browse_table(Zoo.open(zoo.root).registry, indexes)
     assert "-0.0," not in browse_table(zoo.registry, indexes)
 
@@ -129,7 +129,7 @@ def test_line_breaks_in_a_title_make_no_row(zoo: Zoo) -> None:
     title = 'a\nb\u2028"c'
     tasks = {**zoo.registry.tasks, name: replace(zoo.registry.tasks[name], title=title)}
     text = browse_table(
-        replace(zoo.registry, tasks=tasks), {space: zoo.index(space, "update") for space in zoo.registry.spaces}
+        replace(zoo.registry, tasks=tasks), {space: zoo.pair_index(space, "update") for space in zoo.registry.spaces}
     )
     assert text.count("\n") == 2 * len(TASKS)
     assert json.loads(text.split("\n")[0])["title"] == title
@@ -190,7 +190,7 @@ def test_a_single_embedding_has_no_neighbours(zoo: Zoo) -> None:
     space = PROMPT.name
     kept: tuple[Entry, ...] = zoo.registry.in_space(space)[:1]
     registry = replace(zoo.registry, entries=kept, spaces={space: zoo.registry.spaces[space]}, default_space=space)
-    (line,) = browse_table(registry, {space: Zoo(zoo.root, registry).index(space, "update")}).splitlines()
+    (line,) = browse_table(registry, {space: Zoo(zoo.root, registry).pair_index(space, "update")}).splitlines()
     row = json.loads(line)
     assert row["neighbors"] == []
     assert row["vector"] == [0.0] * COORDINATES

@@ -65,7 +65,7 @@ def test_an_index_is_made_where_there_is_none(bare: Zoo) -> None:
         LORA.name: {"update"},
         PROMPT.name: {"update"},
     }
-    assert made.files[INDEX].read() == bare.index(LORA.name, "update").to_bytes()
+    assert made.files[INDEX].read() == bare.pair_index(LORA.name, "update").to_bytes()
     assert parse_registry(made.files[FILENAME].read(), FILENAME) == made.registry
     assert not (bare.root / INDEX).exists()
 
@@ -85,7 +85,7 @@ def test_a_new_index_takes_no_other_files_place(tmp_path: Path) -> None:
     place = made.registry.spaces[LORA.name].index["update"]["file"]
     assert place != INDEX
     assert made.files[INDEX].sha256 == entry.sha256
-    assert made.files[place].read() == odd.index(LORA.name, "update").to_bytes()
+    assert made.files[place].read() == odd.pair_index(LORA.name, "update").to_bytes()
 
 
 @pytest.mark.parametrize("file", [README, FILE, FILENAME, ".gitattributes", "zoo/.git/config", ".cache/x.safetensors"])

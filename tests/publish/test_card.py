@@ -98,7 +98,7 @@ def test_the_card_the_pictures_and_the_table_are_made(zoo: Zoo) -> None:
 def test_the_same_bytes_twice_and_whatever_order_the_spaces_come_in(zoo: Zoo) -> None:
     once = card_of(zoo, About())
     assert card_of(Zoo.open(zoo.root), About()) == once
-    indexes = {space: {"update": zoo.index(space, "update")} for space in reversed(list(zoo.registry.spaces))}
+    indexes = {space: {"update": zoo.pair_index(space, "update")} for space in reversed(list(zoo.registry.spaces))}
     assert card_files(zoo.registry, indexes, About()) == once
 
 

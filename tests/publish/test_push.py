@@ -236,7 +236,7 @@ def test_an_index_that_the_hub_had_is_made_anew_for_more_tasks(hub: LoopbackHub,
     push(Zoo.open(toy_zoo), TARGET)
     push(zoo_of(tmp_path / "more", lora("boolq", 9)), TARGET)
     zoo = whole()
-    assert len(zoo.index(LORA.name, "update").tasks) == len(TASKS) + 1
+    assert len(zoo.pair_index(LORA.name, "update").tasks) == len(TASKS) + 1
     assert set(zoo.registry.spaces[LORA.name].index) == {"update"}
 
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from builders import bottleneck, lora, prompt
 
-from tupate_hub.compare.input_covariance import Moments
-from tupate_hub.compare.pair_index import parse_index
+from tupate_hub.compare.input_covariance import InputCovariance
+from tupate_hub.compare.pair_index import parse_pair_index
 from tupate_hub.compare.similarity import SIMILARITIES
 from tupate_hub.embedding import parse_embedding
 from tupate_hub.errors import FormatError
@@ -23,7 +23,7 @@ from tupate_hub.zoo import Zoo
 
 SCRIPTS = Path(__file__).parents[2] / "scripts" / "zoo"
 TASKS = ("sst2", "squad", "rte", "cola", "mrpc")
-INDEXED = {name for name, similarity in SIMILARITIES.items() if not similarity.needs_moments}
+INDEXED = {name for name, similarity in SIMILARITIES.items() if not similarity.needs_input_covariance}
 
 
 def facts(primary=0.9, baseline=0.5, count=400, sha256="a" * 64, **training):
@@ -179,7 +179,7 @@ def test_an_index_holds_the_tasks_of_its_space(script, root):
     files = script.build(root)
     registry = parse_registry(files["registry.json"], "registry.json")
     for similarity in INDEXED:
-        index = parse_index(files[f"zoo/tiny-bert/lora/index-{similarity}.safetensors"], "index")
+        index = parse_pair_index(files[f"zoo/tiny-bert/lora/index-{similarity}.safetensors"], "index")
         assert (index.space, index.similarity, index.tasks) == ("tiny-bert/lora", similarity, tuple(sorted(TASKS)))
         assert index.digests == tuple(entry.sha256 for entry in registry.in_space("tiny-bert/lora"))
         assert (index.kernel.diagonal() > 0).all()
@@ -187,7 +187,9 @@ def test_an_index_holds_the_tasks_of_its_space(script, root):
 
 def test_statistics_of_the_base_model_give_one_more_index(script, root, run):
     blocks = [f"layer.{n}.{place}" for n in range(2) for place in ("query", "value")]
-    moments = Moments("acme/tiny-bert", "b" * 64, 100, {"x": np.eye(6, dtype=np.float32)}, dict.fromkeys(blocks, "x"))
+    moments = InputCovariance(
+        "acme/tiny-bert", "b" * 64, 100, {"x": np.eye(6, dtype=np.float32)}, dict.fromkeys(blocks, "x")
+    )
     (root / "zoo/tiny-bert/lora/moments.safetensors").write_bytes(moments.to_bytes())
     files = script.build(root)
     registry = parse_registry(files["registry.json"], "registry.json")
@@ -195,7 +197,7 @@ def test_statistics_of_the_base_model_give_one_more_index(script, root, run):
     assert set(lora_space.index) == set(SIMILARITIES)
     assert set(prompt_space.index) == INDEXED
     effect, update = (
-        parse_index(files[f"zoo/tiny-bert/lora/index-{name}.safetensors"], name).scores()
+        parse_pair_index(files[f"zoo/tiny-bert/lora/index-{name}.safetensors"], name).scores()
         for name in ("effect", "update")
     )
     np.testing.assert_allclose(effect, update, atol=1e-5)  # every direction of the input weighs the same
@@ -244,7 +246,7 @@ def test_a_check_names_the_file_that_is_stale_and_writes_nothing(root, run, name
 def off_by(path, norm=0.0, pair=0.0):
     """The index with its first norm and its first cosine changed, and what was there before."""
     data = path.read_bytes()
-    index = parse_index(data, "index")
+    index = parse_pair_index(data, "index")
     norms, pairs = index.norms.copy(), index.pairs.copy()
     norms[0] *= 1 + norm
     pairs[0] += pair

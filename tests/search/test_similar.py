@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from builders import BASE, LORA, TASKS, dense, lora, lora_block, moments, prompt
+from builders import BASE, LORA, TASKS, dense, input_covariance, lora, lora_block, prompt
 from damage import change, put
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tupate_hub import Zoo
-from tupate_hub.collect.add import keep_moments
+from tupate_hub.collect.add import keep_input_covariance
 from tupate_hub.compare.ranking import reciprocal_rank_fusion
 from tupate_hub.compare.view import View
 from tupate_hub.embedding import TaskEmbedding, order_blocks
@@ -503,7 +503,7 @@ def test_fusing_similarities_takes_effect_where_it_is_known(toy_zoo: Path) -> No
     for name, *_ in TASKS:  # of one rank, so that the flattened parameters compare as well
         data = lora(name, len(name), 2).to_bytes()
         put(toy_zoo, f"zoo/{LORA.name}/{name}.safetensors", data)
-    zoo = keep_moments(Zoo.open(toy_zoo), LORA.name, moments())
+    zoo = keep_input_covariance(Zoo.open(toy_zoo), LORA.name, input_covariance())
     expected = dict.fromkeys((name for name, *_ in TASKS if name != "imdb"), 0.0)
     for similarity in ("update", "tupate", "effect"):
         for one in zoo.similar("imdb", similarity=similarity):
@@ -528,8 +528,8 @@ def test_an_unknown_fusion_lists_the_known_ones(toy_zoo: Path) -> None:
 @pytest.mark.parametrize("explain", [False, True])
 @pytest.mark.parametrize("inside", [False, True])
 def test_effect_in_a_zoo_is_that_of_the_full_updates(inside: bool, explain: bool, toy_zoo: Path) -> None:
-    known = moments()
-    zoo = keep_moments(Zoo.open(toy_zoo), LORA.name, known)
+    known = input_covariance()
+    zoo = keep_input_covariance(Zoo.open(toy_zoo), LORA.name, known)
     query = zoo.embedding("imdb") if inside else lora("mine", 50)
 
     def full(one: TaskEmbedding) -> np.ndarray:

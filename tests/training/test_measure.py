@@ -12,9 +12,9 @@ import pytest
 import torch
 from toys import FILLERS, LAYERS, WIDTH
 
-from tupate_hub.compare.input_covariance import Moments, parse_moments
+from tupate_hub.compare.input_covariance import InputCovariance, parse_input_covariance
 from tupate_hub.errors import FormatError
-from tupate_hub.training.measure import measure_moments, probe_text
+from tupate_hub.training.measure import measure_input_covariance, probe_text
 from tupate_hub.training.model import base_sha256
 
 PLACES = [f"encoder.layer.{n}.attention.self.{kind}" for n in range(LAYERS) for kind in ("query", "key", "value")]
@@ -24,8 +24,8 @@ TEXT = [" ".join(FILLERS[start % 7 : start % 7 + 1 + start % 5]) for start in ra
 
 
 @pytest.fixture(scope="module")
-def measured(base: Path) -> Moments:
-    return measure_moments(base, "acme/toy", [*PLACES, *OUTPUTS], TEXT)
+def measured(base: Path) -> InputCovariance:
+    return measure_input_covariance(base, "acme/toy", [*PLACES, *OUTPUTS], TEXT)
 
 
 @pytest.fixture(scope="module")
@@ -54,14 +54,14 @@ def moment(inputs: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", [*PLACES, *OUTPUTS])
-def test_a_moment_is_that_of_the_inputs(name: str, measured: Moments, seen: dict[str, np.ndarray]) -> None:
+def test_a_moment_is_that_of_the_inputs(name: str, measured: InputCovariance, seen: dict[str, np.ndarray]) -> None:
     found = measured.inputs[measured.place[name]]
     assert found.shape == (WIDTH, WIDTH)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, moment(seen[name]), rtol=1e-4, atol=1e-4)
 
 
-def test_query_key_and_value_share_an_input(measured: Moments) -> None:
+def test_query_key_and_value_share_an_input(measured: InputCovariance) -> None:
     assert set(measured.place) == {*PLACES, *OUTPUTS}
     for layer in range(LAYERS):
         (shared,) = {measured.place[name] for name in PLACES if f"layer.{layer}." in name}
@@ -70,33 +70,33 @@ def test_query_key_and_value_share_an_input(measured: Moments) -> None:
     assert {measured.place[name] for name in OUTPUTS} == set(OUTPUTS)
 
 
-def test_tokens_are_counted_without_padding(measured: Moments, tokenizer: Any) -> None:
+def test_tokens_are_counted_without_padding(measured: InputCovariance, tokenizer: Any) -> None:
     assert measured.tokens == sum(len(tokenizer(passage)["input_ids"]) for passage in TEXT)
 
 
 def test_passages_are_cut_at_what_the_model_reads(base: Path) -> None:
-    assert measure_moments(base, "acme/toy", PLACES[:1], ["river " * 60]).tokens == 62
-    assert measure_moments(base, "acme/toy", PLACES[:1], ["river " * 90]).tokens == 64
+    assert measure_input_covariance(base, "acme/toy", PLACES[:1], ["river " * 60]).tokens == 62
+    assert measure_input_covariance(base, "acme/toy", PLACES[:1], ["river " * 90]).tokens == 64
 
 
-def test_the_order_of_the_text_hardly_matters(base: Path, measured: Moments) -> None:
-    again = measure_moments(base, "acme/toy", [*PLACES, *OUTPUTS], TEXT[::-1])
+def test_the_order_of_the_text_hardly_matters(base: Path, measured: InputCovariance) -> None:
+    again = measure_input_covariance(base, "acme/toy", [*PLACES, *OUTPUTS], TEXT[::-1])
     assert again.tokens == measured.tokens
     for name, found in measured.inputs.items():
         np.testing.assert_allclose(again.inputs[name], found, rtol=1e-3, atol=1e-4)
 
 
-def test_the_base_model_is_named(base: Path, measured: Moments) -> None:
+def test_the_base_model_is_named(base: Path, measured: InputCovariance) -> None:
     assert (measured.base, measured.base_sha256) == ("acme/toy", base_sha256(base))
 
 
-def test_a_rerun_gives_the_same_bytes(base: Path, measured: Moments) -> None:
-    again = measure_moments(base, "acme/toy", [*PLACES, *OUTPUTS], TEXT)
+def test_a_rerun_gives_the_same_bytes(base: Path, measured: InputCovariance) -> None:
+    again = measure_input_covariance(base, "acme/toy", [*PLACES, *OUTPUTS], TEXT)
     assert again.to_bytes() == measured.to_bytes()
 
 
-def test_what_was_measured_is_a_second_moment(measured: Moments) -> None:
-    found = parse_moments(measured.to_bytes(), "x")
+def test_what_was_measured_is_a_second_moment(measured: InputCovariance) -> None:
+    found = parse_input_covariance(measured.to_bytes(), "x")
     for name in (*PLACES, *OUTPUTS):
         root = found.root(name)
         assert np.isfinite(root).all()
@@ -104,13 +104,13 @@ def test_what_was_measured_is_a_second_moment(measured: Moments) -> None:
         np.testing.assert_allclose(np.trace(root @ root.T), np.trace(c) * 1.01, rtol=1e-3)
 
 
-def test_blank_passages_do_not_count(base: Path, measured: Moments) -> None:
+def test_blank_passages_do_not_count(base: Path, measured: InputCovariance) -> None:
     padded = [line for passage in TEXT for line in ("", passage, "  \t")]
-    assert measure_moments(base, "acme/toy", [*PLACES, *OUTPUTS], padded).to_bytes() == measured.to_bytes()
+    assert measure_input_covariance(base, "acme/toy", [*PLACES, *OUTPUTS], padded).to_bytes() == measured.to_bytes()
 
 
 def test_a_pooler_reads_one_vector_a_passage(base: Path, seen: dict[str, np.ndarray]) -> None:
-    found = measure_moments(base, "acme/toy", ["pooler.dense", PLACES[0]], TEXT)
+    found = measure_input_covariance(base, "acme/toy", ["pooler.dense", PLACES[0]], TEXT)
     assert found.place["pooler.dense"] == "pooler.dense"
     np.testing.assert_allclose(found.inputs["pooler.dense"], moment(seen["pooler.dense"]), rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(found.inputs[PLACES[0]], moment(seen[PLACES[0]]), rtol=1e-4, atol=1e-4)
@@ -124,7 +124,7 @@ def test_the_weights_of_a_gpt2_are_measured_too(tmp_path: Path, base: Path) -> N
     torch.manual_seed(5)
     config = GPT2Config(vocab_size=200, n_embd=16, n_layer=1, n_head=2, n_positions=64)
     GPT2Model(config).save_pretrained(str(folder))
-    found = measure_moments(folder, "acme/gpt2", ["h.0.attn.c_attn", "h.0.mlp.c_proj"], TEXT)
+    found = measure_input_covariance(folder, "acme/gpt2", ["h.0.attn.c_attn", "h.0.mlp.c_proj"], TEXT)
     assert {name: c.shape for name, c in found.inputs.items()} == {
         "h.0.attn.c_attn": (16, 16),
         "h.0.mlp.c_proj": (64, 64),
@@ -139,7 +139,7 @@ def test_progress_goes_over_all_batches(base: Path) -> None:
             lengths.append(len(batch))
             yield batch
 
-    measure_moments(base, "acme/toy", PLACES[:1], TEXT, progress=watched)
+    measure_input_covariance(base, "acme/toy", PLACES[:1], TEXT, progress=watched)
     assert sum(lengths) == len(TEXT) and len(lengths) > 1
 
 
@@ -149,11 +149,11 @@ def test_progress_goes_over_all_batches(base: Path) -> None:
 @pytest.mark.parametrize("blocks", [[], ["nowhere.query"], ["encoder.layer.0"], ["embeddings.word_embeddings"], [""]])
 def test_blocks_that_the_model_has_not(blocks: list[str], base: Path) -> None:
     with pytest.raises(FormatError, match="none of the space's weights"):
-        measure_moments(base, "acme/toy", blocks, TEXT)
+        measure_input_covariance(base, "acme/toy", blocks, TEXT)
 
 
 def test_blocks_that_the_model_has_beside_others(base: Path) -> None:
-    found = measure_moments(base, "acme/toy", [PLACES[0], "nowhere.query"], TEXT)
+    found = measure_input_covariance(base, "acme/toy", [PLACES[0], "nowhere.query"], TEXT)
     assert set(found.place) == {PLACES[0]}
     with pytest.raises(FormatError, match="Nothing is known"):
         found.root("nowhere.query")
@@ -162,12 +162,12 @@ def test_blocks_that_the_model_has_beside_others(base: Path) -> None:
 @pytest.mark.parametrize("text", [[], [""], [" ", "\n"]])
 def test_a_text_without_words(text: list[str], base: Path) -> None:
     with pytest.raises(FormatError, match="text to measure on is empty"):
-        measure_moments(base, "acme/toy", PLACES, text)
+        measure_input_covariance(base, "acme/toy", PLACES, text)
 
 
 def test_a_folder_without_a_model(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match=r"has no model\.safetensors"):
-        measure_moments(tmp_path, "acme/toy", PLACES, TEXT)
+        measure_input_covariance(tmp_path, "acme/toy", PLACES, TEXT)
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_a_damaged_model(file: str, content: bytes | None, tmp_path: Path, base:
     if content is not None:
         (folder / file).write_bytes(content)
     with pytest.raises(FormatError, match=r"no base model|header claims"):
-        measure_moments(folder, "acme/toy", PLACES, TEXT)
+        measure_input_covariance(folder, "acme/toy", PLACES, TEXT)
 
 
 def test_an_encoder_and_decoder(tmp_path: Path, base: Path) -> None:
@@ -190,7 +190,7 @@ def test_an_encoder_and_decoder(tmp_path: Path, base: Path) -> None:
     config = T5Config(vocab_size=200, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
     T5Model(config).save_pretrained(str(folder))
     with pytest.raises(FormatError, match="an encoder and a decoder"):
-        measure_moments(folder, "acme/t5", ["encoder.block.0.layer.0.SelfAttention.q"], TEXT)
+        measure_input_covariance(folder, "acme/t5", ["encoder.block.0.layer.0.SelfAttention.q"], TEXT)
 
 
 # --- the probe text --------------------------------------------------------------------------------------------
@@ -204,5 +204,5 @@ def test_the_probe_text_is_many_different_sentences() -> None:
 
 
 def test_the_probe_text_is_the_default(base: Path, tokenizer: Any) -> None:
-    found = measure_moments(base, "acme/toy", PLACES[:1])
+    found = measure_input_covariance(base, "acme/toy", PLACES[:1])
     assert found.tokens == sum(min(64, len(tokenizer(one)["input_ids"])) for one in probe_text())

@@ -300,7 +300,7 @@ def test_three_steps_move_it(base, load, run, name, settings):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_task_is_most_like_itself(embedded, name):
-    for similarity in available(has_moments=False):
+    for similarity in available(has_input_covariance=False):
         pair = pack([embedded(name), embedded(name, task="toy_numbers")], similarity)
         scores = kernel(pair, pair).scores()
         np.testing.assert_allclose(np.diag(scores), 1, atol=1e-5)

@@ -78,12 +78,12 @@ def import_command(
 
 
 def _pack(zoo: Zoo, base: str) -> None:
-    from tupate_hub.collect.add import keep_index
+    from tupate_hub.collect.add import keep_pair_index
     from tupate_hub.collect.import_hub import unpacked
 
     for space in unpacked(zoo, base):
         output.note(f"packing the index of {space}")
-        zoo = keep_index(zoo, space)
+        zoo = keep_pair_index(zoo, space)
 
 
 def _summary(found: Harvest, as_json: bool) -> None:

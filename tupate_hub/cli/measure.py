@@ -36,7 +36,7 @@ def stats_command(base: Path, space: str | None, text: Path | None, registry: st
     \b
       tupate-hub stats ./all-MiniLM-L6-v2 --registry ./my-zoo
     """
-    from tupate_hub.collect.add import keep_moments
+    from tupate_hub.collect.add import keep_input_covariance
 
     if not (registry or os.environ.get(ENVIRONMENT)):
         raise TupateHubError("The bundled zoo takes no additions.", hint=f"tupate-hub stats {base} --registry DIR")
@@ -45,7 +45,7 @@ def stats_command(base: Path, space: str | None, text: Path | None, registry: st
     if not base.is_dir():
         raise TupateHubError(f"{base} is no folder of a base model.", hint="give the folder with its model.safetensors")
     try:
-        from tupate_hub.training.measure import measure_moments
+        from tupate_hub.training.measure import measure_input_covariance
     except ImportError as error:
         raise TupateHubError(f"This needs {error.name}.", hint="pip install 'tupate-hub[train]'") from error
     passages = None if text is None else _passages(text)
@@ -55,10 +55,10 @@ def stats_command(base: Path, space: str | None, text: Path | None, registry: st
         with output.progress(batches, "stats", len(batches)) as bar:
             yield from bar
 
-    moments = measure_moments(base, entry.base, list(blocks), passages, progress=watched)
-    place = keep_moments(zoo, entry.name, moments).registry.space(entry.name).moments
+    covariance = measure_input_covariance(base, entry.base, list(blocks), passages, progress=watched)
+    place = keep_input_covariance(zoo, entry.name, covariance).registry.space(entry.name).moments
     output.note(
-        f"{moments.tokens} tokens, {len(moments.inputs)} inputs, {place['bytes'] / 1e6:.1f} MB in {place['file']}"
+        f"{covariance.tokens} tokens, {len(covariance.inputs)} inputs, {place['bytes'] / 1e6:.1f} MB in {place['file']}"
     )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from tupate_hub.collect.read_adapter import plain_name, read_for_registry, read_from
-from tupate_hub.compare.input_covariance import Moments
+from tupate_hub.compare.input_covariance import InputCovariance
 from tupate_hub.compare.similarity import DEFAULT, get_similarity
 from tupate_hub.embedding import TaskEmbedding
 from tupate_hub.errors import TargetExists, TupateHubError
@@ -146,22 +146,22 @@ def add_all(
     return zoo, sorted([*refused, *taken], key=lambda one: one.path)
 
 
-def keep_moments(zoo: Zoo, space: str, moments: Moments) -> Zoo:
+def keep_input_covariance(zoo: Zoo, space: str, covariance: InputCovariance) -> Zoo:
     """Keep a base model's statistics with a space of a zoo; indexes made with other ones are no longer listed."""
     with _held(zoo) as zoo:
         entry = zoo.registry.space(space)
-        data = moments.to_bytes()
+        data = covariance.to_bytes()
         file = f"zoo/{entry.name}/moments.safetensors"
         write_bytes(zoo.folder / file, data)
-        index = {name: at for name, at in entry.index.items() if not get_similarity(name).needs_moments}
+        index = {name: at for name, at in entry.index.items() if not get_similarity(name).needs_input_covariance}
         return _with_space(zoo, replace(entry, index=index, moments=placed(file, data)))
 
 
-def keep_index(zoo: Zoo, space: str, similarity: str = DEFAULT) -> Zoo:
+def keep_pair_index(zoo: Zoo, space: str, similarity: str = DEFAULT) -> Zoo:
     """Keep the kernel of a space of a zoo, so that a question about its tasks needs no embeddings."""
     with _held(zoo) as zoo:
         entry = zoo.registry.space(space)
-        data = zoo.index(space, similarity).to_bytes()
+        data = zoo.pair_index(space, similarity).to_bytes()
         file = f"zoo/{entry.name}/index-{similarity}.safetensors"
         write_bytes(zoo.folder / file, data)
         return _with_space(zoo, replace(entry, index={**entry.index, similarity: placed(file, data)}))

@@ -278,7 +278,7 @@ def _reindexed(zoo: Zoo, ours: Registry, theirs: Registry) -> Registry:
         index = dict(space.index)
         for similarity in available(bool(space.moments)):
             if similarity in had and similarity not in index:
-                data = zoo.index(name, similarity).to_bytes()
+                data = zoo.pair_index(name, similarity).to_bytes()
                 index[similarity] = place = index_place(name, similarity, data, taken)
                 _keep(zoo.root / place["file"], data)
         spaces[name] = replace(space, index=index)

@@ -1,4 +1,4 @@
-"""Moments: what the base model's own inputs look like at each place, so that an update can be weighed by its effect."""
+"""InputCovariance: what the base model's own inputs look like at each place, to weigh an update by its effect."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from tupate_hub.storage.safetensors import TensorFile, parse_tensorfile
 
 SCHEMA = "tupate-hub-moments/1"
 
-#: Added to each second moment, as a share of its mean eigenvalue: what a small text never visits counts a little.
+#: Added to each covariance, as a share of its mean eigenvalue: what a small text never visits counts a little.
 _SHRINKAGE = 0.01
 
 
 @dataclass(frozen=True)
-class Moments:
-    """Second moments C = E[x xᵀ] of the inputs of a base model's weights, over the tokens of a probe text.
+class InputCovariance:
+    """Uncentred covariance C = E[x xᵀ] of the inputs of a base model's weights, over the tokens of a probe text.
 
     `inputs` maps an input's name to C, of shape (in, in); `place` maps a block's name to the input that it reads
     (query, key and value of a layer read one input). `tokens` is how many were averaged.
@@ -39,7 +39,7 @@ class Moments:
         Raises
         ------
         FormatError
-            When nothing is known of the block's input, or what is known is no second moment.
+            When nothing is known of the block's input, or what is known is no covariance.
         """
         if block not in self.place:
             raise FormatError(
@@ -50,21 +50,21 @@ class Moments:
     @cached_property
     def _roots(self) -> dict[str, Float32Array]:
         roots = {}
-        for name, moment in self.inputs.items():
-            full = moment.astype(np.float64)
+        for name, matrix in self.inputs.items():
+            full = matrix.astype(np.float64)
             full += np.eye(len(full)) * (_SHRINKAGE * np.trace(full) / len(full))
             try:
                 roots[name] = np.linalg.cholesky(full).astype(np.float32)
             except np.linalg.LinAlgError as error:
                 raise FormatError(
-                    f"What {self.base!r} reads at {name!r} has no second moment: it is not positive.",
+                    f"What {self.base!r} reads at {name!r} is not a covariance: it is not positive.",
                     hint="measure it again: tupate-hub stats BASE_FOLDER",
                 ) from error
         return roots
 
     def to_bytes(self) -> bytes:
         """The safetensors file: the upper triangle of each C in float32."""
-        tensors = {name: moment[np.triu_indices(len(moment))] for name, moment in self.inputs.items()}
+        tensors = {name: matrix[np.triu_indices(len(matrix))] for name, matrix in self.inputs.items()}
         metadata = {
             "schema": SCHEMA,
             "base": self.base,
@@ -75,13 +75,13 @@ class Moments:
         return TensorFile(tensors, metadata).to_bytes()
 
 
-def parse_moments(data: bytes, where: str) -> Moments:
-    """Read moments from the bytes of their file.
+def parse_input_covariance(data: bytes, where: str) -> InputCovariance:
+    """Read a covariance from the bytes of its file.
 
     Raises
     ------
     FormatError
-        When the file holds no moments, or none that could be second moments.
+        When the file holds none, or numbers that cannot be one.
     """
     file = parse_tensorfile(data, where)
     meta = file.metadata
@@ -90,12 +90,12 @@ def parse_moments(data: bytes, where: str) -> Moments:
         tokens = int(meta["tokens"])
         known = meta["schema"] == SCHEMA and set(place.values()) <= set(file.tensors)
         inputs = {name: _square(array) for name, array in file.tensors.items()}
-        moments = Moments(meta["base"], meta["base_sha256"], tokens, inputs, place)
+        covariance = InputCovariance(meta["base"], meta["base_sha256"], tokens, inputs, place)
     except (KeyError, ValueError, TypeError, RecursionError) as error:
-        raise FormatError(f"{where} is no file of moments.") from error
-    if not known or not all(np.isfinite(moment).all() for moment in inputs.values()):
-        raise FormatError(f"{where} is no {SCHEMA} file, or is damaged.")
-    return moments
+        raise FormatError(f"{where} is not a file of input covariances.") from error
+    if not known or not all(np.isfinite(matrix).all() for matrix in inputs.values()):
+        raise FormatError(f"{where} is not a {SCHEMA} file, or is damaged.")
+    return covariance
 
 
 def _square(triangle: Float32Array) -> Float32Array:

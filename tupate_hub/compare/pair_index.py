@@ -1,4 +1,4 @@
-"""Index: how all embeddings of a space compare, computed once, so that a question needs no parameters."""
+"""PairIndex: how all embeddings of a space compare, computed once, so that a question needs no parameters."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tupate_hub.arrays import Array, Float32Array, Float64Array
-from tupate_hub.compare.input_covariance import Moments
+from tupate_hub.compare.input_covariance import InputCovariance
 from tupate_hub.compare.similarity import kernel, off_diagonal, pack
 from tupate_hub.embedding import TaskEmbedding
 from tupate_hub.errors import FormatError
@@ -22,7 +22,7 @@ _ONE = 2**23 - 1
 
 
 @dataclass(frozen=True)
-class Index:
+class PairIndex:
     """Lengths and cosines of all embeddings of a space under one similarity.
 
     `norms` are the lengths of their updates, of shape (tasks,); `pairs` the cosines of all pairs, each once, row by row
@@ -79,20 +79,20 @@ class Index:
         return TensorFile(tensors, metadata).to_bytes()
 
 
-def build_index(
+def build_pair_index(
     space: str,
     similarity: str,
     embeddings: Sequence[TaskEmbedding],
     digests: Sequence[str],
-    moments: Moments | None = None,
-) -> Index:
+    covariance: InputCovariance | None = None,
+) -> PairIndex:
     """Compare the embeddings of a space with each other, in their order."""
-    packed = pack(embeddings, similarity, moments)
+    packed = pack(embeddings, similarity, covariance)
     total = kernel(packed, packed).cross.sum(axis=0)
-    return Index(space, similarity, packed.tasks, tuple(digests), *_normalised((total + total.T) / 2))
+    return PairIndex(space, similarity, packed.tasks, tuple(digests), *_normalised((total + total.T) / 2))
 
 
-def parse_index(data: bytes, where: str) -> Index:
+def parse_pair_index(data: bytes, where: str) -> PairIndex:
     """Read an index from the bytes of its file, of schema 1 or 2.
 
     Raises
@@ -107,7 +107,7 @@ def parse_index(data: bytes, where: str) -> Index:
         if len(tasks) != len(digests) or not all(isinstance(one, str) for one in (*tasks, *digests)):
             raise ValueError("tasks and digests that are none")
         norms, pairs = _READERS[meta["schema"]](file.tensors, len(tasks))
-        return Index(meta["space"], meta["similarity"], tasks, digests, norms, pairs)
+        return PairIndex(meta["space"], meta["similarity"], tasks, digests, norms, pairs)
     except (KeyError, ValueError, TypeError, RecursionError) as error:
         raise FormatError(
             f"{where} is no index of a space, is damaged, or is of a later version.", hint="tupate-hub verify"
@@ -115,7 +115,7 @@ def parse_index(data: bytes, where: str) -> Index:
 
 
 def _in_three_bytes(tensors: Mapping[str, Array], count: int) -> tuple[Float64Array, Float32Array]:
-    """Norms and cosines as `Index.to_bytes` writes them."""
+    """Norms and cosines as `PairIndex.to_bytes` writes them."""
     norms, high, low = (tensors[name] for name in ("norms", "high", "low"))
     if [one.str for one in (norms.dtype, high.dtype, low.dtype)] != ["<f8", "<i2", "|u1"]:
         raise ValueError("numbers of other kinds")

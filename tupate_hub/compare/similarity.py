@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tupate_hub.arrays import Float64Array
-from tupate_hub.compare.input_covariance import Moments
+from tupate_hub.compare.input_covariance import InputCovariance
 from tupate_hub.compare.lowrank import Factors, Stack, stack, stacked_inner, stacked_squares
 from tupate_hub.embedding import Block, TaskEmbedding, shared_names
 from tupate_hub.errors import FormatError, SpaceMismatch, UnknownName
@@ -27,22 +27,22 @@ from tupate_hub.space import Space
 class Similarity:
     """A named inner product: `features` maps a block to the factors whose update it compares.
 
-    `needs_moments` says whether it asks for the base model's statistics as well.
+    `needs_input_covariance` says whether it asks for the covariance of the base model's inputs as well.
     """
 
     name: str
-    features: Callable[[Block, Moments | None], Factors]
+    features: Callable[[Block, InputCovariance | None], Factors]
     summary: str
-    needs_moments: bool = False
+    needs_input_covariance: bool = False
 
 
-def _flattened(block: Block, moments: Moments | None) -> Factors:
+def _flattened(block: Block, covariance: InputCovariance | None) -> Factors:
     if block.form == "rows":
         return Factors.of_vector(block.parts["rows"].mean(axis=0))
     return Factors.of_vector(np.concatenate([array.ravel() for array in block.parts.values()]))
 
 
-def _update(block: Block, moments: Moments | None) -> Factors:
+def _update(block: Block, covariance: InputCovariance | None) -> Factors:
     parts = block.parts
     if block.form == "lowrank":
         return Factors(parts["A"], block.scale * parts["B"].T)
@@ -67,12 +67,12 @@ def _affine(block: Block) -> Factors:
     return Factors(a, np.float32(block.scale) * np.concatenate([parts["up"].T, parts["up_bias"][None, :]]))
 
 
-def _effect(block: Block, moments: Moments | None) -> Factors:
+def _effect(block: Block, covariance: InputCovariance | None) -> Factors:
     """Updates of weights as what they do to the base model's own inputs: tr(W C W'ᵀ) = <W R, W' R>, C = R Rᵀ."""
-    factors = _update(block, moments)
-    if moments is None or block.form != "lowrank":
+    factors = _update(block, covariance)
+    if covariance is None or block.form != "lowrank":
         return factors
-    root = moments.root(block.name)
+    root = covariance.root(block.name)
     if factors.a.shape[1] != len(root):
         raise SpaceMismatch(f"Block {block.name!r} has {factors.a.shape[1]} inputs, the base model's has {len(root)}.")
     return Factors(factors.a @ root, factors.bt)
@@ -83,7 +83,9 @@ SIMILARITIES: Mapping[str, Similarity] = {
     for one in (
         Similarity("update", _update, "cosine of the changes that the parameters make, whatever their coordinates"),
         Similarity("tupate", _flattened, "cosine of the flattened parameters (Zhou et al., EMNLP 2022)"),
-        Similarity("effect", _effect, "update, weighed by the base model's own activations", needs_moments=True),
+        Similarity(
+            "effect", _effect, "update, weighed by the base model's own activations", needs_input_covariance=True
+        ),
     )
 }
 DEFAULT = "update"
@@ -102,9 +104,9 @@ def get_similarity(name: str) -> Similarity:
     return SIMILARITIES[name]
 
 
-def available(has_moments: bool) -> tuple[str, ...]:
-    """The names of the similarities that a space allows, with or without statistics of its base model."""
-    return tuple(one.name for one in SIMILARITIES.values() if has_moments or not one.needs_moments)
+def available(has_input_covariance: bool) -> tuple[str, ...]:
+    """The names of the similarities that a space allows, with or without the covariance of its base model's inputs."""
+    return tuple(one.name for one in SIMILARITIES.values() if has_input_covariance or not one.needs_input_covariance)
 
 
 @dataclass(frozen=True)
@@ -164,8 +166,10 @@ class Pack:
         return tuple(self.stacks)
 
 
-def pack(embeddings: Sequence[TaskEmbedding], similarity: str = DEFAULT, moments: Moments | None = None) -> Pack:
-    """Stack the factors of embeddings of one space. `moments` are those of its base model, where the similarity asks.
+def pack(
+    embeddings: Sequence[TaskEmbedding], similarity: str = DEFAULT, covariance: InputCovariance | None = None
+) -> Pack:
+    """Stack the factors of embeddings of one space, with the covariance of its inputs where the similarity asks for it.
 
     Raises
     ------
@@ -175,7 +179,7 @@ def pack(embeddings: Sequence[TaskEmbedding], similarity: str = DEFAULT, moments
         For an embedding whose update is all zero, or too large for float32: it has no direction.
     """
     chosen = get_similarity(similarity)
-    if chosen.needs_moments and moments is None:
+    if chosen.needs_input_covariance and covariance is None:
         raise UnknownName(
             f"{similarity!r} needs statistics of the base model, which this registry does not have.",
             hint="`similarity='update'`, or measure them: tupate-hub stats BASE_FOLDER",
@@ -186,7 +190,7 @@ def pack(embeddings: Sequence[TaskEmbedding], similarity: str = DEFAULT, moments
     for row, name in enumerate(names):
         owners = [index for index, one in enumerate(embeddings) if name in one.by_name]
         with np.errstate(over="ignore", invalid="ignore"):  # refused below, by the task's name
-            updates = [chosen.features(embeddings[index].by_name[name], moments) for index in owners]
+            updates = [chosen.features(embeddings[index].by_name[name], covariance) for index in owners]
         _require_one_shape(updates, [embeddings[index].task for index in owners], name, similarity)
         stacks[name] = stack(updates, owners)
         with np.errstate(over="ignore", invalid="ignore"):

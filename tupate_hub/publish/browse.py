@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tupate_hub.arrays import Float64Array
-from tupate_hub.compare.pair_index import Index
+from tupate_hub.compare.pair_index import PairIndex
 from tupate_hub.compare.ranking import order
 from tupate_hub.publish.layout import coordinates
 from tupate_hub.registry import Entry, Registry
@@ -22,7 +22,7 @@ COORDINATES = 8
 _MOST_WHOLE = 2**63 - 1  # what a column of the viewer holds
 
 
-def browse_table(registry: Registry, indexes: Mapping[str, Index]) -> str:
+def browse_table(registry: Registry, indexes: Mapping[str, PairIndex]) -> str:
     """The table of a registry as JSON lines, every row with the same columns of the same types.
 
     Columns: `task`, `title`, `space`, `base`, `method`, `kind`, `task_class`, `dataset`, `data_licence`, `train_size`,
@@ -34,7 +34,7 @@ def browse_table(registry: Registry, indexes: Mapping[str, Index]) -> str:
     ----------
     registry : Registry
         Whose embeddings are listed, in its order.
-    indexes : mapping of str to Index
+    indexes : mapping of str to PairIndex
         For each space with embeddings its index, whose tasks are those of the space in the registry's order.
     """
     rows = (row for space in registry.spaces for row in _rows(registry, space, indexes))
@@ -64,7 +64,7 @@ def number(value: Any) -> float | None:
     return found if math.isfinite(found) else None
 
 
-def _rows(registry: Registry, space: str, indexes: Mapping[str, Index]) -> Iterator[dict[str, Any]]:
+def _rows(registry: Registry, space: str, indexes: Mapping[str, PairIndex]) -> Iterator[dict[str, Any]]:
     entries = registry.in_space(space)
     if not entries:
         return

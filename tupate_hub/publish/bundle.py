@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from tupate_hub.collect.merge import index_place
-from tupate_hub.compare.pair_index import Index, parse_index
+from tupate_hub.compare.pair_index import PairIndex, parse_pair_index
 from tupate_hub.compare.similarity import available
 from tupate_hub.errors import FormatError
 from tupate_hub.hub.upload import File
@@ -70,10 +70,10 @@ def _held(data: bytes) -> File:
 
 def _indexed(
     zoo: Zoo, similarities: Mapping[str, set[str]]
-) -> tuple[Registry, dict[str, dict[str, Index]], dict[str, bytes]]:
+) -> tuple[Registry, dict[str, dict[str, PairIndex]], dict[str, bytes]]:
     """The registry with the packed indexes that are wanted, all of them, and the bytes of those that are new."""
     registry, made = zoo.registry, {}
-    indexes: dict[str, dict[str, Index]] = {}
+    indexes: dict[str, dict[str, PairIndex]] = {}
     for space in zoo.registry.spaces.values():
         if not zoo.registry.in_space(space.name):
             continue
@@ -82,12 +82,12 @@ def _indexed(
         places = dict(space.index)
         indexes[space.name] = {}
         for name in names:
-            index = zoo.index(space.name, name)
+            index = zoo.pair_index(space.name, name)
             if name not in places:
                 data = index.to_bytes()
                 places[name] = index_place(space.name, name, data, {file for file, _, _ in registry.files()})
                 made[places[name]["file"]] = data
-                index = parse_index(data, places[name]["file"])  # with the rounded numbers that readers will see
+                index = parse_pair_index(data, places[name]["file"])  # with the rounded numbers that readers will see
             indexes[space.name][name] = index
         registry = replace(registry, spaces={**registry.spaces, space.name: replace(space, index=places)})
     return registry, indexes, made

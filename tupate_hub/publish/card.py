@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tupate_hub.compare.pair_index import Index
+from tupate_hub.compare.pair_index import PairIndex
 from tupate_hub.compare.similarity import SIMILARITIES
 from tupate_hub.publish.browse import FILE, browse_table, nearest, number
 from tupate_hub.publish.frontmatter import FOLDER, About, front_matter
@@ -31,7 +31,7 @@ _COLUMNS = ("task", "what it asks", "kind", "metric", "score", "baseline", "trai
 #: Columns that describe a task; a space whose tasks the default space has does not repeat them.
 _OF_THE_TASK = ("what it asks", "kind", "train size")
 _MOST_TEXT = 160
-Indexes = Mapping[str, Mapping[str, Index]]
+Indexes = Mapping[str, Mapping[str, PairIndex]]
 
 
 BUNDLED = About("The bundled zoo of tupate-hub", "", ("en",))
@@ -45,11 +45,11 @@ def card_of(zoo: Zoo, about: About, at: str = CARD) -> dict[str, bytes]:
     FormatError
         When a file of the zoo is damaged. An index that no longer fits the registry is computed anew.
     """
-    indexes: dict[str, dict[str, Index]] = {}
+    indexes: dict[str, dict[str, PairIndex]] = {}
     for space in zoo.registry.spaces.values():
         if zoo.registry.in_space(space.name):
             wanted = [name for name in SIMILARITIES if name == SHOWN or name in space.index]
-            indexes[space.name] = {name: zoo.index(space.name, name) for name in wanted}
+            indexes[space.name] = {name: zoo.pair_index(space.name, name) for name in wanted}
     return card_files(zoo.registry, indexes, about, at)
 
 
@@ -62,7 +62,7 @@ def card_files(registry: Registry, indexes: Indexes, about: About, at: str = CAR
     ----------
     registry : Registry
         Texts in it are taken for a stranger's: whatever they hold, they stay text.
-    indexes : mapping of str to mapping of str to Index
+    indexes : mapping of str to mapping of str to PairIndex
         For each space that has embeddings the index of `update`, and of other similarities where they are known.
     about : About
         Title, location and languages.
@@ -92,7 +92,7 @@ def _picture(space: str, kind: str) -> str:
     return f"zoo/{space}/{kind}.svg"
 
 
-def _pictures(registry: Registry, space: str, index: Index) -> dict[str, str]:
+def _pictures(registry: Registry, space: str, index: PairIndex) -> dict[str, str]:
     scores = index.scores()
     points, shares = coordinates(scores, 2)
     places = [
@@ -135,7 +135,7 @@ def _introduction(registry: Registry, indexes: Indexes, about: About) -> str:
     )
 
 
-def _example(index: Index) -> str:
+def _example(index: PairIndex) -> str:
     """A task with a near neighbour, so that its ranking shows something."""
     scores = index.scores()
     best = [max((round(float(scores[row, at]), 6) for at in nearest(scores, row, index.tasks, 1)), default=0.0)
@@ -165,7 +165,7 @@ def _spaces(registry: Registry) -> str:
     )
 
 
-def _space(registry: Registry, space: str, index: Index, at: str) -> str:
+def _space(registry: Registry, space: str, index: PairIndex, at: str) -> str:
     entries = registry.in_space(space)
     columns = list(_COLUMNS)
     if space != registry.default_space and {entry.task for entry in entries} <= _described(registry):
@@ -246,7 +246,7 @@ def _evaluation(registry: Registry, indexes: Indexes, about: About) -> str:
     return "\n".join(parts)
 
 
-def _agreement(registry: Registry, entries: Sequence[Entry], index: Index) -> list[str]:
+def _agreement(registry: Registry, entries: Sequence[Entry], index: PairIndex) -> list[str]:
     """How often the nearest neighbour is of the task's own class, beside how often chance does that; empty if unknown.
 
     Classes are `task_class` where every task has one, else `kind`.

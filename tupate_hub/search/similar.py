@@ -117,8 +117,8 @@ def explain_pair(
             f"{first} is {spaces[0]}, {second} is {spaces[1]}: they do not compare.",
             hint="compare embeddings of one space: tupate-hub spaces",
         )
-    moments = zoo.moments_for(queries[0].space.name, view.similarity)
-    packs = [pack([side], view.similarity, moments) for side in sides]
+    covariance = zoo.input_covariance_for(queries[0].space.name, view.similarity)
+    packs = [pack([side], view.similarity, covariance) for side in sides]
     compared = Compared.plainly(view.of(kernel(packs[0], packs[1])))
     parts = compared.contributions()[:, 0]
     return float(compared.scores()[0]), dict(zip(compared.blocks, map(float, parts), strict=True))
@@ -133,9 +133,9 @@ def pair_scores(zoo: Zoo, space: str, view: View) -> Float64Array:
         For an unknown space or similarity, or one that needs statistics which the space does not have.
     """
     if view.plain:
-        index = zoo.index(space, view.similarity)
+        index = zoo.pair_index(space, view.similarity)
         return centred(index.kernel) if view.centre else index.scores()
-    everything = pack(zoo.load_space(space), view.similarity, zoo.moments_for(space, view.similarity))
+    everything = pack(zoo.load_space(space), view.similarity, zoo.input_covariance_for(space, view.similarity))
     inside = view.of(kernel(everything, everything))
     return centred(inside.cross.sum(axis=0)) if view.centre else inside.scores()
 
@@ -145,7 +145,7 @@ def pair_scores(zoo: Zoo, space: str, view: View) -> Float64Array:
 
 def _from_index(zoo: Zoo, asked: Query, view: View) -> _Comparison:
     """Without looking at blocks: a task's row of the index, or a query against the embeddings."""
-    index = zoo.index(asked.space.name, view.similarity)
+    index = zoo.pair_index(asked.space.name, view.similarity)
     moved = centred(index.kernel) if view.centre else None
     pairs = index.pairs if moved is None else off_diagonal(moved)
     if asked.row is not None:
@@ -179,9 +179,9 @@ def _blockwise(zoo: Zoo, asked: Query, view: View) -> _Comparison:
 def _kernels(zoo: Zoo, asked: Query, view: View, inside: bool) -> tuple[Kernel, Kernel | None]:
     """The kernel between the query and the space and, if asked for, that of the space."""
     space = asked.space.name
-    moments = zoo.moments_for(space, view.similarity)
-    everything = pack(zoo.load_space(space), view.similarity, moments)
-    one = pack([loaded(zoo, asked)], view.similarity, moments)
+    covariance = zoo.input_covariance_for(space, view.similarity)
+    everything = pack(zoo.load_space(space), view.similarity, covariance)
+    one = pack([loaded(zoo, asked)], view.similarity, covariance)
     return kernel(one, everything), kernel(everything, everything) if inside else None
 
 

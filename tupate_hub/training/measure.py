@@ -1,4 +1,4 @@
-"""Measure: the second moments of a base model's inputs over a probe text, for the similarity `effect`."""
+"""Measure: the covariance of a base model's inputs over a probe text, for the similarity `effect`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from tupate_hub.compare.input_covariance import Moments
+from tupate_hub.compare.input_covariance import InputCovariance
 from tupate_hub.errors import FormatError
 from tupate_hub.storage.safetensors import read_tensorfile
 from tupate_hub.training.model import base_sha256, load_tokenizer
@@ -25,14 +25,14 @@ def probe_text() -> list[str]:
     return [line for line in text.splitlines() if line.strip()]
 
 
-def measure_moments(
+def measure_input_covariance(
     folder: Path,
     base: str,
     blocks: Sequence[str],
     text: Sequence[str] | None = None,
     *,
     progress: Progress = lambda batches: batches,
-) -> Moments:
+) -> InputCovariance:
     """Run a base model over a text and average x xᵀ over the tokens at the inputs of the named blocks.
 
     Parameters
@@ -40,7 +40,7 @@ def measure_moments(
     folder : Path
         The base model's folder; its id on the Hub is `base`.
     blocks : sequence of str
-        Weights by their module's path inside the encoder. Blocks that read one input share its moment.
+        Weights by their module's path inside the encoder. Blocks that read one input share its covariance.
     text : sequence of str, optional
         One passage each; the project's probe text by default.
     progress : callable, optional
@@ -81,7 +81,7 @@ def measure_moments(
                 sums[name] = sums.get(name, 0) + inputs.T @ inputs
                 counts[name] += len(inputs)
     inputs_by_name = {name: (total / counts[name]).float().numpy() for name, total in sums.items()}
-    return Moments(base, digest, tokens, inputs_by_name, place)
+    return InputCovariance(base, digest, tokens, inputs_by_name, place)
 
 
 def _load(folder: Path) -> tuple[Any, Any]:
