@@ -19,7 +19,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tupate_hub.evaluation.transfer_rows import SCRATCH, TransferRow, append_rows, read_rows
+from tupate_hub.evaluation.transfer_rows import SCRATCH, append_rows, read_rows
 
 if TYPE_CHECKING:
     from tupate_hub.embedding import TaskEmbedding
@@ -70,8 +70,7 @@ def measure_run(
 
     from tupate_hub.training.basemodel import find_base
     from tupate_hub.training.methods import get_method
-    from tupate_hub.training.result import versions
-    from tupate_hub.training.transfer import PROTOCOLS, measure
+    from tupate_hub.training.transfer import PROTOCOLS, measure, transfer_row
     from tupate_hub.training.warmstart import method_of
 
     logging.set_verbosity_error()
@@ -79,28 +78,12 @@ def measure_run(
     plan, target = PROTOCOLS[protocol], _target(data, run.target)
     source = None if run.source == SCRATCH else _source(zoo, run.source, f"{BASE.rpartition('/')[2]}/{method}")
     tuned = get_method(method) if source is None else method_of(source)
-    known = versions()
     told = []
     for score in measure(find_base(BASE).folder, target, tuned, plan, run.seed, source, device=device):
         scratch = (row for row in read_rows(table(out, protocol, score.steps)) if is_of(row, run, SCRATCH))
         without = next((float(row["score"]) for row in scratch), None)
-        row = TransferRow(
-            source=run.source,
-            target=run.target,
-            score=score.value,
-            baseline_score_without_transfer=score.value if source is None else without,
-            regime=protocol,
-            seed=run.seed,
-            metric=target.metric,
-            steps=score.steps,
-            examples=plan.examples or len(target.train),
-            scored_on=plan.scored_on,
-            method=method,
-            device=device,
-            torch=known.get("torch", ""),
-            adapters=known.get("adapters", ""),
-            transformers=known.get("transformers", ""),
-            seconds=score.seconds,
+        row = transfer_row(
+            score, run.source, target, plan, run.seed, method, device, score.value if source is None else without
         )
         append_rows(table(out, protocol, score.steps, run.source), [row])
         told.append(f"{score.value:.3f}")

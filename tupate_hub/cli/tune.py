@@ -18,6 +18,7 @@ from tupate_hub.errors import FormatError, SpaceMismatch, TupateHubError
 
 if TYPE_CHECKING:
     from tupate_hub.data.dataset import Loaded
+    from tupate_hub.embedding import TaskEmbedding
     from tupate_hub.training.basemodel import BaseModel
     from tupate_hub.training.delivery import Delivery
     from tupate_hub.training.methods import Method
@@ -50,7 +51,8 @@ def data_options(function: F) -> F:
 @click.argument("data")
 @data_options
 @click.option("--method", help="How to tune. [default: lora, or the method of --start-from]")
-@click.option("--start-from", metavar="TASK|PATH", help="Start from a task of the registry, or from an adapter.")
+@click.option("--start-from", metavar="TASK|PATH",
+              help="Start from a task of the registry, an adapter, or the average of several: a+b+c.")  # fmt: skip
 @click.option("--space", help="The space of the task to start from.")
 @click.option(
     "--head",
@@ -109,7 +111,7 @@ def train_command(data: str, **options: Any) -> None:
         from tupate_hub.training.warmstart import starting_tensors
 
         start = starting_tensors(base.folder, task, method, 0, source)
-        output.note(f"starting from {options['start_from']}: {source.space.method}, {len(source.blocks)} blocks")
+        output.note(about_source(options["start_from"], source))
     by = {"by": "tupate-hub train", **({"start_from": options["start_from"]} if source is not None else {})}
     regime, setup = _regime(task.kind, method, options), Setup(options["device"], options["head"], start)
     meter = output.Meter(task.name, options["as_json"])
@@ -179,23 +181,41 @@ def base_model(written: str | None, zoo: Zoo) -> BaseModel:
     return find_base(written, zoo.registry.spaces.values())
 
 
+def source_and_base(zoo: Zoo, written: str, options: Mapping[str, Any]) -> tuple[TaskEmbedding, BaseModel]:
+    """What to start from, by `--method`, `--space` and `--base` as far as they are given, and its base model."""
+    from tupate_hub.training.warmstart import find_source
+
+    given = base_model(options["base"], zoo) if options["base"] else None
+    source = find_source(
+        zoo, written, method=options.get("method"), space=options["space"], base=given.id if given else None
+    )
+    base = given or base_model(source.space.base, zoo)
+    if base.id != source.space.base:
+        raise SpaceMismatch(
+            f"{written} was tuned on {source.space.base}, not on {base.id}.",
+            hint="leave out --base, or start from another",
+        )
+    return source, base
+
+
+def about_source(written: str, source: TaskEmbedding) -> str:
+    """A line about what a run starts from."""
+    parts = f"starting from {written}: {source.space.method}, {len(source.blocks)} blocks"
+    known = source.facts.get("blend")
+    if known is None:
+        return parts
+    rank = "" if known["rank"] is None else f"; rank {known['rank']} keeps {known['kept']:.0%} of its squared norm"
+    return f"{parts}, the average of {len(known['of'])} updates{rank}"
+
+
 def _what_to_tune(zoo: Zoo, options: Mapping[str, Any]) -> tuple[BaseModel, Method, Any]:
     """The base model, the method with its sizes, and what to start from, or None."""
     if options["start_from"] is None:
         base = base_model(options["base"], zoo)
         return base, _method(options["method"] or "lora", base, options), None
-    from tupate_hub.training.warmstart import find_source, method_of
+    from tupate_hub.training.warmstart import method_of
 
-    given = base_model(options["base"], zoo) if options["base"] else None
-    source = find_source(
-        zoo, options["start_from"], method=options["method"], space=options["space"], base=given.id if given else None
-    )
-    base = given or base_model(source.space.base, zoo)
-    if base.id != source.space.base:
-        raise SpaceMismatch(
-            f"{options['start_from']} was tuned on {source.space.base}, not on {base.id}.",
-            hint="leave out --base, or start from another",
-        )
+    source, base = source_and_base(zoo, options["start_from"], options)
     asked = options["lora_on"] or options["reparametrise"] or options["sizes"] or options["budget"]
     if asked or options["method"] not in (None, source.space.method):
         return base, _method(options["method"] or source.space.method, base, options), source

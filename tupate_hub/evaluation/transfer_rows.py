@@ -97,3 +97,21 @@ def append_rows(path: Path, rows: Iterable[TransferRow]) -> None:
         stream.write(text.getvalue())
         stream.flush()
         os.fsync(stream.fileno())
+
+
+def require_table(path: Path) -> None:
+    """Refuse early a file that `append_rows` could not add to; nothing is left behind.
+
+    Raises
+    ------
+    FormatError
+        When it holds something else.
+    TupateHubError, WorkFailed
+        When it cannot be written.
+    """
+    read_rows(path)
+    with alone(path.parent), told_in_one_sentence(path):
+        new = not path.exists()
+        path.open("ab").close()
+        if new:
+            path.unlink()

@@ -7,16 +7,20 @@ With and without the source a run has the same examples, in the same order, the 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any
 
 from tupate_hub.data.dataset import TaskData
 from tupate_hub.data.splits import limited
 from tupate_hub.embedding import TaskEmbedding
+from tupate_hub.errors import TupateHubError
+from tupate_hub.evaluation.transfer_rows import TransferRow
 from tupate_hub.training.methods import Method
 from tupate_hub.training.regime import Regime, Setup, regime_for
+from tupate_hub.training.result import versions
 from tupate_hub.training.tuner import Progress, score_on_the_way
 from tupate_hub.training.warmstart import starting_tensors
 
@@ -71,6 +75,56 @@ PROTOCOLS: Mapping[str, Protocol] = {
 }
 
 
+#: How many times the steps of a run a run from nothing gets that is to converge, and when it is scored.
+_CONVERGED = (2, 3, 4)
+
+
+def protocol_for(
+    available: int, *, examples: int | None = None, steps: int | None = None, score_at: Sequence[int] = ()
+) -> Protocol:
+    """A protocol with numbers of one's own; what is not given is that of the nearest of `PROTOCOLS`.
+
+    The nearest is the smallest that has as many examples as there are. It is returned itself where no number differs.
+
+    Parameters
+    ----------
+    available : int
+        How many training examples the target has.
+    examples : int, optional
+        How many of them each seed draws; all by default.
+    steps : int, optional
+        Of each run. The scores on the way move with it.
+    score_at : sequence of int, optional
+        After how many steps to score; the last step is always one of them.
+
+    Raises
+    ------
+    TupateHubError
+        When a score is asked for after more steps than there are.
+    """
+    count = min(available, examples or available)
+    near = next(one for one in _BY_SIZE if one.examples is None or count <= one.examples)
+    made = steps or near.steps
+    if late := [at for at in score_at if not 1 <= at <= made]:
+        raise TupateHubError(
+            f"There is no score after {late[0]} steps in a run of {made}.",
+            hint=f"`score_at={made}`, or `steps={late[0]}`",
+        )
+    marks = tuple(score_at) or tuple(max(1, round(at * made / near.steps)) for at in near.score_at)
+    own = replace(near, name="own", examples=examples, steps=made, score_at=tuple(sorted({*marks, made})))
+    same_size = examples is None if near.examples is None else count == near.examples
+    return near if same_size and (own.steps, own.score_at) == (near.steps, near.score_at) else own
+
+
+_BY_SIZE = tuple(PROTOCOLS[name] for name in ("few-shot", "limited", "full"))
+
+
+def until_converged(protocol: Protocol) -> Protocol:
+    """The same for a run from nothing that is four times as long, scored on the way from the second quarter on."""
+    steps = [protocol.steps * times for times in _CONVERGED]
+    return replace(protocol, name=f"{protocol.name}-converged", steps=steps[-1], score_at=tuple(steps))
+
+
 @dataclass(frozen=True)
 class Score:
     """A target's score after so many steps of a run, `seconds` after the run began."""
@@ -115,3 +169,89 @@ def measure(
     setup = Setup(device=device, start=start)
     for steps, scores in score_on_the_way(base, cut, method, regime, protocol.score_at, setup=setup, progress=progress):
         yield Score(steps, scores["primary"], time.perf_counter() - began)
+
+
+def transfer_row(
+    score: Score,
+    source: str,
+    data: TaskData,
+    protocol: Protocol,
+    seed: int,
+    method: str,
+    device: str,
+    without: float | None,
+) -> TransferRow:
+    """A score as a row of a table of truth; `source` is a name or `SCRATCH`, `without` the same seed's from nothing."""
+    known = versions()
+    return TransferRow(
+        source=source,
+        target=data.name,
+        score=score.value,
+        baseline_score_without_transfer=without,
+        regime=protocol.name,
+        seed=seed,
+        metric=data.metric,
+        steps=score.steps,
+        examples=min(protocol.examples or len(data.train), len(data.train)),
+        scored_on=protocol.scored_on,
+        method=method,
+        device=device,
+        torch=known.get("torch", ""),
+        adapters=known.get("adapters", ""),
+        transformers=known.get("transformers", ""),
+        seconds=score.seconds,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two runs of one seed: the score from a source after `steps`, and that from nothing after `scratch_steps`."""
+
+    seed: int
+    steps: int
+    score: float
+    scratch_steps: int
+    scratch_score: float
+
+    @property
+    def difference(self) -> float:
+        """What the source adds."""
+        return self.score - self.scratch_score
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What a source adds on average over seeds, with the standard error of that; None with a single seed."""
+
+    steps: int
+    scratch_steps: int
+    score: float
+    scratch_score: float
+    difference: float
+    standard_error: float | None
+    seeds: int
+
+
+def compared(
+    seed: int, started: Sequence[Score], scratch: Sequence[Score], converged: Sequence[Score] = ()
+) -> list[Comparison]:
+    """The scores of a seed's runs side by side: at equal steps, and the last ones against that of a converged run."""
+    pairs = [*zip(started, scratch, strict=True), *((started[-1], last) for last in converged[-1:])]
+    return [Comparison(seed, ours.steps, ours.value, theirs.steps, theirs.value) for ours, theirs in pairs]
+
+
+def gains(comparisons: Iterable[Comparison]) -> list[Gain]:
+    """The mean difference at each pair of steps, and its standard error: that of the differences, not of the scores.
+
+    Runs of one seed share examples, order and head, so their difference varies less than either score.
+    """
+    groups: dict[tuple[int, int], list[Comparison]] = {}
+    for one in comparisons:
+        groups.setdefault((one.steps, one.scratch_steps), []).append(one)
+    found = []
+    for (steps, scratch_steps), group in groups.items():
+        differences = [one.difference for one in group]
+        error = stdev(differences) / len(group) ** 0.5 if len(group) > 1 else None
+        scores = fmean(one.score for one in group), fmean(one.scratch_score for one in group)
+        found.append(Gain(steps, scratch_steps, *scores, fmean(differences), error, len(group)))
+    return found

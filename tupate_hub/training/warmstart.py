@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 
 from tupate_hub.arrays import Float32Array
+from tupate_hub.compare.blend import blend
 from tupate_hub.data.dataset import TaskData
 from tupate_hub.embedding import Block, TaskEmbedding, kind_of
 from tupate_hub.errors import FormatError, SpaceMismatch, UnknownName
 from tupate_hub.export.places import whole
+from tupate_hub.registry import fold
 from tupate_hub.search.resolve import read_query
 from tupate_hub.training.methods import Method, get_method, saved_config
 from tupate_hub.training.model import architecture, build_model, is_head, tuned_state
@@ -37,14 +39,29 @@ def find_source(zoo: Zoo, written: str, *, method: str | None, space: str | None
     """What to start from: a task of the zoo, by name or alias, else an adapter on disk or on the Hub.
 
     A task is taken from `space`, else from the space of `base` and `method`, as far as they are given, that has it.
+    Several, joined by `+`, are blended (`compare.blend`), in the space of the first.
 
     Raises
     ------
     UnknownName
         When the zoo has no such task, or not in such a space.
     FormatError
-        When an adapter cannot be read.
+        When an adapter cannot be read, or the method's updates do not add up.
+    SpaceMismatch
+        When what is to be blended is of different spaces.
     """
+    if "+" not in written or Path(written).exists() or fold(written) in zoo.registry.spelled:
+        return _find_one(zoo, written, method=method, space=space, base=base)
+    names = [name.strip() for name in written.split("+")]
+    if "" in names:
+        raise UnknownName(f"{written!r} names nothing before or after a '+'.", hint="write a blend as sst2+imdb")
+    sources = [_find_one(zoo, names[0], method=method, space=space, base=base)]
+    first = sources[0].space
+    sources += [_find_one(zoo, name, method=first.method, space=space, base=first.base) for name in names[1:]]
+    return blend(sources)
+
+
+def _find_one(zoo: Zoo, written: str, *, method: str | None, space: str | None, base: str | None) -> TaskEmbedding:
     try:
         task = zoo.registry.task(written).name
     except UnknownName:
