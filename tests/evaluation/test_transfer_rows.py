@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tupate_hub.errors import FormatError, TupateHubError
-from tupate_hub.evaluation.transfer_rows import COLUMNS, TransferRow, append_rows, read_rows
+from tupate_hub.evaluation.transfer_rows import COLUMNS, TransferRow, append_rows, read_rows, require_table
 from tupate_hub.evaluation.truth import read_truth
 
 ROW = TransferRow(
@@ -84,3 +84,17 @@ def test_a_place_that_cannot_be_written_is_told_in_a_sentence(tmp_path: Path) ->
         append_rows(tmp_path / "file" / "rows.csv", [ROW])
     with pytest.raises(TupateHubError, match="cannot be written"):
         append_rows(tmp_path, [ROW])
+
+
+def test_a_table_is_tried_before_there_are_rows_and_nothing_stays(tmp_path: Path) -> None:
+    require_table(tmp_path / "new" / "rows.csv")
+    assert list(tmp_path.iterdir()) == []
+    append_rows(tmp_path / "rows.csv", [ROW])
+    before = (tmp_path / "rows.csv").read_bytes()
+    require_table(tmp_path / "rows.csv")
+    assert (tmp_path / "rows.csv").read_bytes() == before
+    with pytest.raises(TupateHubError, match="cannot be written"):
+        require_table(tmp_path)
+    (tmp_path / "other.csv").write_text("text,label\n")
+    with pytest.raises(FormatError, match="is not a table of transfer runs"):
+        require_table(tmp_path / "other.csv")
