@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
@@ -105,6 +106,14 @@ def online(isolated: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     _forget_sessions()
     enable_progress_bars()
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds that anything would have slept: nothing sleeps, so that no test has to look at a clock."""
+    asked: list[float] = []
+    monkeypatch.setattr(time, "sleep", asked.append)
+    return asked
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -197,17 +196,15 @@ def test_a_registry_on_the_hub_is_not_written_to(
 
 def test_a_question_that_needs_every_embedding_asks_for_several_at_once(hub: LoopbackHub, published: str) -> None:
     zoo = Zoo.open(NAME)
-    hub.fault("slow", f"{REGISTRY}/.*safetensors", seconds=0.3)
-    began = time.monotonic()
+    hub.fault("meet", f"{REGISTRY}/.*safetensors")
     assert len(zoo.load_space(LORA.name)) == 6
-    assert time.monotonic() - began < 6 * 0.3
     assert len(hub.requests()) == 7
 
 
 def test_two_processes_at_once(hub: LoopbackHub, published: str, toy_zoo: Path) -> None:
     program = [sys.executable, "-m", "tupate_hub", "similar", str(toy_zoo / FIRST), "--registry", NAME]
     both = [subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    answers = [one.communicate(timeout=60) for one in both]
+    answers = [one.communicate(timeout=250) for one in both]
     assert [one.returncode for one in both] == [0, 0], answers
     assert answers[0] == answers[1]
 
@@ -247,26 +244,24 @@ def test_offline_what_is_cached_answers(
 
 
 def test_without_a_network_what_is_cached_answers(
-    hub: LoopbackHub, published: str, invoke: Any, request: pytest.FixtureRequest
+    hub: LoopbackHub, published: str, invoke: Any, pauses: list[float], request: pytest.FixtureRequest
 ) -> None:
     first = invoke("similar", "sst2", "--registry", NAME)
     make_stale()
     request.getfixturevalue("nowhere")
-    began = time.monotonic()
     again = invoke("similar", "sst2", "--registry", NAME)
-    assert time.monotonic() - began < 5
+    assert sum(pauses) < 5
     assert (again.code, again.out) == (0, first.out)
     assert "The Hub does not answer" in again.err
 
 
 @pytest.mark.parametrize("off", [True, False])
 def test_what_is_not_cached_is_named_at_once(
-    off: bool, online: None, nowhere: str, invoke: Any, monkeypatch: pytest.MonkeyPatch
+    off: bool, online: None, nowhere: str, invoke: Any, pauses: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", str(int(off)))
-    began = time.monotonic()
     result = invoke("similar", "sst2", "--registry", f"hf://datasets/{NAME}")
-    assert time.monotonic() - began < 5
+    assert sum(pauses) < 5
     assert (result.code, result.out) == (3, "")
     assert f"registry.json of hf://datasets/{NAME} is not in the cache" in result.err
     assert ("unset HF_HUB_OFFLINE" if off else nowhere) in result.err
@@ -293,11 +288,9 @@ def test_a_short_name_may_have_been_a_path(online: None, nowhere: str, invoke: A
 def test_a_slow_hub_is_given_up(hub: LoopbackHub, published: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tupate_hub.hub.client._SECONDS", 0.2)
     monkeypatch.setattr("tupate_hub.hub.client._QUICK", 0.1)
-    hub.fault("slow", REGISTRY, seconds=0.7)
-    began = time.monotonic()
+    hub.fault("slow", REGISTRY, seconds=250)
     with pytest.raises(NotAvailableOffline, match="cannot be reached"):
         Zoo.open(NAME)
-    assert time.monotonic() - began < 0.65
 
 
 # --- faults ----------------------------------------------------------------------------------------------------
@@ -333,12 +326,17 @@ def test_what_fails_once_is_tried_again(
     ],
 )
 def test_what_keeps_failing_ends_soon(
-    options: dict[str, Any], words: tuple[str, ...], count: int, hub: LoopbackHub, published: str, invoke: Any
+    options: dict[str, Any],
+    words: tuple[str, ...],
+    count: int,
+    hub: LoopbackHub,
+    published: str,
+    invoke: Any,
+    pauses: list[float],
 ) -> None:
     hub.fault("status", REGISTRY, **options)
-    began = time.monotonic()
     result = invoke("list", "--registry", NAME)
-    assert time.monotonic() - began < 5
+    assert sum(pauses) < 5
     assert (result.code, result.out) == (1, "")
     assert all(word in result.err for word in words)
     assert len(hub.requests()) == count
@@ -655,7 +653,7 @@ def test_an_adapter_offline(hub: LoopbackHub, adapter: dict[str, bytes], monkeyp
 
 def test_killed_while_fetching_and_again(hub: LoopbackHub, published: str, tmp_path: Path) -> None:
     program = [sys.executable, "-m", "tupate_hub", "verify", "--registry", NAME]
-    hub.fault("slow", "snli", times=1, seconds=1.5)
+    hub.fault("slow", "snli", times=1, seconds=5)
     first = subprocess.Popen(program, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     waiting = threading.Event()
     for _ in range(400):

@@ -58,11 +58,11 @@ def test_killed_in_the_middle_of_a_request_and_again(
     command: tuple[str, ...], moment: str, hub: LoopbackHub, published: str, adapter: dict[str, bytes], tmp_path: Path
 ) -> None:
     hub.store.put("models", MODEL, adapter)
-    hub.fault("slow", moment, times=1, seconds=20)
+    hub.fault("slow", moment, times=1, seconds=250)
     target = ("--to", str(tmp_path / "out")) if command[0] == "pull" else ()
     program = [sys.executable, "-m", "tupate_hub", *command, *target]
     first = subprocess.Popen(program, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    until = time.monotonic() + 60
+    until = time.monotonic() + 250
     while hub.faults.waiting() and time.monotonic() < until:
         assert first.poll() is None
         time.sleep(0.02)
@@ -119,13 +119,13 @@ def test_an_adapter_that_keeps_failing_leaves_nothing_half_fetched(
     words: str,
     hub: LoopbackHub,
     adapter: dict[str, bytes],
+    pauses: list[float],
 ) -> None:
     hub.store.put("models", MODEL, adapter)
     hub.fault(kind, where, **options)
-    began = time.monotonic()
     with pytest.raises(error, match=words) as caught:
         read_from(MODEL)
-    assert time.monotonic() - began < 10
+    assert sum(pauses) < 10
     assert caught.value.hint
     assert not list(cache_root().rglob("*.safetensors"))
     hub.faults.clear()
@@ -184,10 +184,8 @@ def test_a_slow_hub_leaves_the_cache_to_answer(
     make_stale()
     monkeypatch.setattr("tupate_hub.hub.client._SECONDS", 0.3)
     monkeypatch.setattr("tupate_hub.hub.client._QUICK", 0.1)
-    hub.fault("slow", REGISTRY, seconds=2)
-    began = time.monotonic()
+    hub.fault("slow", REGISTRY, seconds=250)
     again = invoke("similar", "sst2", "--registry", NAME)
-    assert time.monotonic() - began < 2
     assert (again.code, again.out) == (0, first.out)
     assert "The Hub does not answer" in again.err
 
@@ -195,9 +193,10 @@ def test_a_slow_hub_leaves_the_cache_to_answer(
 def test_a_file_that_is_slow_to_come_is_named(
     hub: LoopbackHub, published: str, invoke: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert invoke("list", "--registry", NAME).code == 0  # so that only the slow request has to be quick
     monkeypatch.setattr("tupate_hub.hub.client._SECONDS", 0.3)
     monkeypatch.setattr("tupate_hub.hub.client._QUICK", 0.1)
-    hub.fault("slow", "/storage/.*imdb", seconds=1.5)
+    hub.fault("slow", "imdb", seconds=250)
     result = invoke("pull", "imdb", "--registry", NAME)
     assert (result.code, result.out) == (3, "")
     assert f"{FIRST} of hf://datasets/{NAME}@{published} is not in the cache" in result.err

@@ -246,7 +246,7 @@ def test_bodies_that_are_cut_or_wrong(hub: LoopbackHub) -> None:
 
 
 def test_slow_answers(hub: LoopbackHub) -> None:
-    hub.fault("slow", "whoami", seconds=0.6)
+    hub.fault("slow", "whoami", seconds=250)
     with pytest.raises(Exception, match=r"(?i)timed out"):
         get_session().get(f"{hub.endpoint}/api/whoami-v2", timeout=0.2)
 

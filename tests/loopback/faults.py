@@ -7,7 +7,7 @@ import threading
 from dataclasses import dataclass, field
 
 #: What a fault may be; the answer that it gives is in `server`.
-KINDS = frozenset({"status", "cut", "wrong", "slow", "close"})
+KINDS = frozenset({"status", "cut", "wrong", "slow", "meet", "close"})
 
 
 @dataclass
@@ -15,8 +15,9 @@ class Fault:
     """One switch.
 
     `kind`: `status` answers with `status`; `cut` ends the body early; `wrong` sends other bytes of the same length;
-    `slow` waits `seconds` first and then answers; `close` ends the connection without an answer. `where` is searched
-    for in `METHOD /path`; `times` is how often, None for ever.
+    `slow` waits `seconds` first, or until the faults are cleared, and then answers; `meet` answers two requests at a
+    time, which wait for each other; `close` ends the connection without an answer. `where` is searched for in
+    `METHOD /path`; `times` is how often, None for ever.
     """
 
     kind: str
@@ -25,6 +26,8 @@ class Fault:
     status: int = 500
     seconds: float = 0.0
     headers: dict[str, str] = field(default_factory=dict)
+    over: threading.Event = field(default_factory=threading.Event)
+    pair: threading.Barrier = field(default_factory=lambda: threading.Barrier(2, timeout=100))
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -45,6 +48,9 @@ class Faults:
 
     def clear(self) -> None:
         with self._lock:
+            for fault in self._on:
+                fault.over.set()
+                fault.pair.abort()
             self._on.clear()
 
     def waiting(self) -> bool:

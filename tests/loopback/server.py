@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,10 +19,7 @@ from loopback.store import Blob, Refused, Repository, Store, User
 
 @dataclass(frozen=True)
 class Seen:
-    """A request that arrived: its method, its path without the query, who sent it, and how many bytes went back.
-
-    `at` is when it was answered, on the monotonic clock.
-    """
+    """A request that arrived: its method, its path without the query, who sent it, and how many bytes went back."""
 
     method: str
     path: str
@@ -32,7 +28,6 @@ class Seen:
     host: str
     sent: int
     status: int
-    at: float
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"
@@ -80,6 +75,7 @@ class LoopbackHub:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.faults.clear()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
@@ -154,8 +150,13 @@ class _Handler(BaseHTTPRequestHandler):
         elif fault.kind == "close":
             self.close_connection = True
         elif fault.kind == "slow":
-            time.sleep(fault.seconds)
+            fault.over.wait(fault.seconds)
             return False
+        elif fault.kind == "meet":
+            with suppress(threading.BrokenBarrierError):
+                fault.pair.wait()
+                return False
+            self._json({"error": "nobody else came"}, 500)
         else:
             return False
         return True
@@ -225,7 +226,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._status = status
         host = (self.headers.get("Host") or "").partition(":")[0]
         said, path = self.headers.get("Range") or "", unquote(urlsplit(self.path).path)
-        self.hub.seen.append(Seen(self.command, path, self._token(), said, host, sent, status, time.monotonic()))
+        self.hub.seen.append(Seen(self.command, path, self._token(), said, host, sent, status))
 
     def _file(self, data: bytes, headers: dict[str, str]) -> None:
         """A file or the range of it that was asked for."""
