@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,15 @@ def dense(one: TaskEmbedding) -> dict[str, np.ndarray]:
         block.name: block.scale * block.parts["B"].astype(np.float64) @ block.parts["A"].astype(np.float64)
         for block in one.blocks
     }
+
+
+def each_block(one: TaskEmbedding, change: Callable[[Block], Block]) -> TaskEmbedding:
+    """The embedding with every block changed."""
+    return replace(one, blocks=tuple(change(block) for block in one.blocks))
+
+
+def cosine(x: np.ndarray, y: np.ndarray) -> float:
+    return float(x @ y / np.linalg.norm(x) / np.linalg.norm(y))
 
 
 def place(root: Path, file: str, data: bytes) -> dict[str, Any]:

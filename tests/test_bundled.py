@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tupate_hub import Zoo
-from tupate_hub.compare.similarity import kernel, pack
+from tupate_hub.compare.kernel import kernel, pack
 from tupate_hub.embedding import TaskEmbedding
 from tupate_hub.publish.table import CLEARLY, margin
 from tupate_hub.storage.registry_json import parse_registry

@@ -120,3 +120,7 @@ def test_a_model_that_moved_has_two_spellings_of_one_id(base: str, home: str) ->
 @pytest.mark.parametrize("base", ["acme/bert-tiny", "meta-llama/Llama-2-7b-hf", "unheard-of"])
 def test_every_other_model_has_one(base: str) -> None:
     assert spellings(base) == (base,)
+
+
+def test_a_space_in_words() -> None:
+    assert str(Space("acme/tiny-bert", "lora")) == "lora on acme/tiny-bert"

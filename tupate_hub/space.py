@@ -43,6 +43,10 @@ class Space:
     base: str
     method: str
 
+    def __str__(self) -> str:
+        """The space in words, for messages: `lora on acme/tiny-bert`."""
+        return f"{self.method} on {self.base}"
+
     @property
     def name(self) -> str:
         """Short name, `<last part of the base>/<method>`: the folder of the space in a zoo."""

@@ -152,8 +152,7 @@ class Zoo:
         wanted = self.registry.space(entry.space).space
         if one.space != wanted:
             raise SpaceMismatch(
-                f"{self.where(entry.file)} holds {one.space.method} on {one.space.base}; "
-                f"the registry says {wanted.method} on {wanted.base}.",
+                f"{self.where(entry.file)} holds {one.space}; the registry says {wanted}.",
                 hint="tupate-hub verify",
             )
         if one.task != entry.task:

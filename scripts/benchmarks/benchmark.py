@@ -23,8 +23,8 @@ import benchmark_hub
 import numpy as np
 from safetensors.numpy import load_file, save
 
+from tupate_hub.compare.kernel import Pack, kernel, pack
 from tupate_hub.compare.lowrank import Stack
-from tupate_hub.compare.similarity import Pack, kernel, pack
 from tupate_hub.embedding import Block, TaskEmbedding, embed
 from tupate_hub.readers import read_adapter
 from tupate_hub.space import Space

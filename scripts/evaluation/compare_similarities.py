@@ -18,8 +18,8 @@ import numpy as np
 from prompt_variants import VARIANTS
 
 from tupate_hub.arrays import Float64Array
+from tupate_hub.compare.kernel import kernel, pack
 from tupate_hub.compare.lowrank import Factors, inner
-from tupate_hub.compare.similarity import kernel, pack
 from tupate_hub.embedding import Block, TaskEmbedding, embed
 from tupate_hub.evaluation.evaluate import Report, Summary, difference, evaluate
 from tupate_hub.evaluation.metrics import METRICS, bootstrap_interval

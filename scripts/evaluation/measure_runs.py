@@ -22,7 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tupate_hub.arrays import Float32Array, Float64Array, IndexArray, StrArray
-from tupate_hub.compare.similarity import available, kernel, pack
+from tupate_hub.compare.kernel import kernel, pack
+from tupate_hub.compare.similarity import available
 from tupate_hub.embedding import TaskEmbedding, make_block, parse_embedding
 from tupate_hub.errors import FormatError, TupateHubError
 from tupate_hub.evaluation.metrics import bootstrap_interval, roc_area, spearman

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tupate_hub.compare.input_covariance import SCHEMA, InputCovariance, parse_input_covariance
-from tupate_hub.compare.similarity import kernel, pack
+from tupate_hub.compare.kernel import kernel, pack
 from tupate_hub.embedding import Block, TaskEmbedding, make_block
 from tupate_hub.errors import FormatError, SpaceMismatch, UnknownName
 from tupate_hub.storage.safetensors import TensorFile, parse_tensorfile

@@ -11,8 +11,8 @@ from builders import LORA, bottleneck, lora, prompt
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tupate_hub.compare.kernel import kernel, off_diagonal, pack
 from tupate_hub.compare.pair_index import SCHEMA, PairIndex, build_pair_index, parse_pair_index
-from tupate_hub.compare.similarity import kernel, off_diagonal, pack
 from tupate_hub.embedding import TaskEmbedding
 from tupate_hub.errors import FormatError, SpaceMismatch, UnknownName
 from tupate_hub.storage.safetensors import TensorFile, parse_tensorfile

@@ -10,7 +10,7 @@ from builders import LORA, dense, lora, lora_block
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tupate_hub.compare.similarity import Kernel, centred, kernel, pack
+from tupate_hub.compare.kernel import Kernel, centred, kernel, pack
 from tupate_hub.compare.view import Compared, View
 from tupate_hub.embedding import TaskEmbedding, order_blocks
 from tupate_hub.errors import UnknownName

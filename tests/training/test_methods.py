@@ -8,7 +8,8 @@ import pytest
 import torch
 from toys import LAYERS, REGIME, WIDTH
 
-from tupate_hub.compare.similarity import available, kernel, pack
+from tupate_hub.compare.kernel import kernel, pack
+from tupate_hub.compare.similarity import available
 from tupate_hub.embedding import parse_embedding
 from tupate_hub.errors import UnknownName
 from tupate_hub.readers import read_adapter

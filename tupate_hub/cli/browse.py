@@ -93,7 +93,7 @@ def show_command(task: str, space: str | None, registry: str | None, as_json: bo
             ("kind", known.kind),
             ("dataset", known.dataset),
             ("licence", known.licence),
-            ("space", f"{entry.space}: {embedding.space.method} on {embedding.space.base}"),
+            ("space", f"{entry.space}: {embedding.space}"),
             ("file", f"{entry.file}, {entry.bytes} bytes"),
             ("sha256", entry.sha256),
             ("parameters", f"{embedding.parameters} in {len(embedding.blocks)} blocks"),

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tupate_hub.compare.similarity import pack
+from tupate_hub.compare.kernel import pack
 from tupate_hub.embedding import TaskEmbedding, embed
 from tupate_hub.errors import FormatError
 from tupate_hub.hub.location import MODEL, not_on_this_disk, parse_location

@@ -12,7 +12,7 @@ import numpy as np
 
 from tupate_hub.arrays import Array, Float32Array, Float64Array
 from tupate_hub.compare.input_covariance import InputCovariance
-from tupate_hub.compare.similarity import kernel, off_diagonal, pack
+from tupate_hub.compare.kernel import kernel, off_diagonal, pack
 from tupate_hub.embedding import TaskEmbedding
 from tupate_hub.errors import FormatError
 from tupate_hub.storage.safetensors import TensorFile, parse_tensorfile

@@ -8,7 +8,8 @@ from fnmatch import fnmatchcase
 import numpy as np
 
 from tupate_hub.arrays import Float64Array
-from tupate_hub.compare.similarity import DEFAULT, Kernel
+from tupate_hub.compare.kernel import Kernel, Origin, divided
+from tupate_hub.compare.similarity import DEFAULT
 from tupate_hub.embedding import kind_of, layer_of
 from tupate_hub.errors import UnknownName
 
@@ -64,49 +65,46 @@ class Compared:
 
     @staticmethod
     def centred(across: Kernel, inside: Kernel) -> Compared:
-        """The same after moving the origin of each block's feature space to the zoo's mean.
-
-        With K the zoo's kernel of a block and q the query's row, the moved inner products are q - mean(q) - mean(K) +
-        mean(mean(K)) (Schölkopf, Smola and Müller 1998, appendix A).
-        """
+        """The same after moving the origin of each block's feature space to the zoo's mean."""
         zoo = np.stack([_block(inside, name) for name in across.blocks])
-        means, total = zoo.mean(axis=1), zoo.mean(axis=(1, 2))
-        cross = across.cross[:, 0]
-        own = cross.mean(axis=1)
-        moved = cross - own[:, None] - means + total[:, None]
-        square = across.x_squares[:, 0] - 2 * own + total
-        squares = np.diagonal(zoo, axis1=1, axis2=2) - 2 * means + total[:, None]
-        return Compared(across.blocks, moved, np.maximum(square, 0), np.maximum(squares, 0))
+        origin = Origin.of(zoo)
+        square = origin.squares(across.cross, across.x_squares)[:, 0]
+        squares = origin.squares(zoo, np.diagonal(zoo, axis1=1, axis2=2))
+        return Compared(across.blocks, origin.cross(across.cross)[:, 0], square, squares)
 
     def scores(self) -> Float64Array:
         """Cosines, of shape (tasks,); 0 where a side has no norm left."""
-        return _ratio(self.cross.sum(axis=0), self.square.sum() * self.squares.sum(axis=0))
+        return divided(self.cross.sum(axis=0), self._norms())
 
     def contributions(self) -> Float64Array:
         """What each block adds to each score, of shape (blocks, tasks)."""
-        return _ratio(self.cross, np.broadcast_to(self.square.sum() * self.squares.sum(axis=0), self.cross.shape))
+        return divided(self.cross, self._norms())
 
     def by_layer(self) -> Float64Array:
         """Cosines within each layer, of shape (layers, tasks), for fusion."""
         layers = list(dict.fromkeys(map(layer_of, self.blocks)))
         member = np.array([[layer_of(name) == layer for name in self.blocks] for layer in layers], dtype=float)
-        return _ratio(member @ self.cross, (member @ self.square)[:, None] * (member @ self.squares))
+        return self._weighed(member)
 
     def intervals(self, draws: int = 200, level: float = 0.9, seed: int = 0) -> Float64Array:
         """Bootstrap intervals of the scores over blocks, of shape (2, tasks): blocks drawn with replacement."""
         weights = np.random.default_rng(seed).multinomial(
             len(self.blocks), np.full(len(self.blocks), 1 / len(self.blocks)), size=draws
         )
-        scores = _ratio(weights @ self.cross, (weights @ self.square)[:, None] * (weights @ self.squares))
+        scores = self._weighed(weights.astype(float))
         return np.asarray(np.quantile(scores, [(1 - level) / 2, (1 + level) / 2], axis=0))
+
+    def _norms(self) -> Float64Array:
+        """The product of the query's norm and each task's, of shape (tasks,)."""
+        return np.asarray(np.sqrt(self.square.sum() * self.squares.sum(axis=0)))
+
+    def _weighed(self, weights: Float64Array) -> Float64Array:
+        """Scores with each block counted so often, for `weights` of shape (n, blocks); of shape (n, tasks)."""
+        norms = np.sqrt((weights @ self.square)[:, None] * (weights @ self.squares))
+        return divided(weights @ self.cross, norms)
 
 
 def _block(kernel: Kernel, name: str) -> Float64Array:
     if name not in kernel.blocks:
         return np.zeros(kernel.cross.shape[1:])
     return np.asarray(kernel.cross[kernel.blocks.index(name)])
-
-
-def _ratio(cross: Float64Array, product_of_squares: Float64Array) -> Float64Array:
-    norms = np.sqrt(product_of_squares)
-    return np.divide(cross, norms, out=np.zeros_like(cross), where=norms > 0)

@@ -150,7 +150,7 @@ def _auto_class(embedding: TaskEmbedding) -> str:
 
 
 def _page(embedding: TaskEmbedding, notes: Sequence[str], code: Sequence[str]) -> bytes:
-    title = f"# {embedding.task}: {embedding.space.method} on {embedding.space.base}"
+    title = f"# {embedding.task}: {embedding.space}"
     page = [" ".join(title.split()), "", " ".join(["Exported by tupate-hub.", *notes])]
     if code:
         page += ["", "```python", *code, "```"]

@@ -11,7 +11,7 @@ from itertools import groupby
 import numpy as np
 
 from tupate_hub.arrays import Float64Array
-from tupate_hub.compare.similarity import off_diagonal
+from tupate_hub.compare.kernel import off_diagonal
 from tupate_hub.publish.layout import seriate
 
 Box = tuple[float, float, float, float]

@@ -79,17 +79,14 @@ def find_space(registry: Registry, space: Space) -> SpaceEntry:
     for entry in registry.spaces.values():
         if entry.space == space:
             return entry
-    known = "; ".join(f"{entry.method} on {entry.base}" for entry in registry.spaces.values()) or "nothing"
-    raise SpaceMismatch(
-        f"The query is {space.method} on {space.base}; the zoo holds {known}.", hint="tupate-hub spaces"
-    )
+    known = "; ".join(str(entry.space) for entry in registry.spaces.values()) or "nothing"
+    raise SpaceMismatch(f"The query is {space}; the zoo holds {known}.", hint="tupate-hub spaces")
 
 
 def _outside(embedding: TaskEmbedding, found: SpaceEntry, asked: str | None) -> Query:
     if asked is not None and not found.is_called(asked):
         raise SpaceMismatch(
-            f"The query is {embedding.space.method} on {embedding.space.base}, which is space {found.name!r}, "
-            f"not {asked!r}.",
+            f"The query is {embedding.space}, which is space {found.name!r}, not {asked!r}.",
             hint=f"`space={found.name!r}`",
         )
     return Query(embedding.task, found, None, embedding)

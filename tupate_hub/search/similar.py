@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tupate_hub.arrays import Float64Array, FloatArray
+from tupate_hub.compare.kernel import Kernel, centred, kernel, off_diagonal, pack
 from tupate_hub.compare.ranking import (
     ROUNDING,
     Neighbor,
@@ -20,7 +21,7 @@ from tupate_hub.compare.ranking import (
     reciprocal_rank_fusion,
     tied,
 )
-from tupate_hub.compare.similarity import Kernel, available, centred, get_similarity, kernel, off_diagonal, pack
+from tupate_hub.compare.similarity import available, get_similarity
 from tupate_hub.compare.view import Compared, View
 from tupate_hub.embedding import TaskEmbedding
 from tupate_hub.errors import SpaceMismatch, TupateHubError, UnknownName
@@ -112,9 +113,8 @@ def explain_pair(
     queries = [resolve(zoo, one, space, base) for one in (first, second)]
     sides = [loaded(zoo, query) for query in queries]
     if sides[0].space != sides[1].space:
-        spaces = [f"{side.space.method} on {side.space.base}" for side in sides]
         raise SpaceMismatch(
-            f"{first} is {spaces[0]}, {second} is {spaces[1]}: they do not compare.",
+            f"{first} is {sides[0].space}, {second} is {sides[1].space}: they do not compare.",
             hint="compare embeddings of one space: tupate-hub spaces",
         )
     covariance = zoo.input_covariance_for(queries[0].space.name, view.similarity)
