@@ -14,6 +14,7 @@ from damage import change, put
 
 from tupate_hub import Zoo
 from tupate_hub.compare.pair_index import build_pair_index, parse_pair_index
+from tupate_hub.compare.view import View
 from tupate_hub.embedding import TaskEmbedding, read_embedding
 from tupate_hub.errors import FormatError, RegistryError, SpaceMismatch, UnknownName
 from tupate_hub.registry import Repeat
@@ -276,8 +277,8 @@ def test_scores_are_those_of_the_full_updates_in_order(toy_zoo: Path) -> None:
 def test_an_embedding_from_elsewhere_scores_like_the_same_in_the_zoo(toy_zoo: Path) -> None:
     zoo = Zoo.open(toy_zoo)
     for centre in (False, True):
-        inside = {one.task: one for one in zoo.similar("rte", centre=centre)}
-        outside = {one.task: one for one in zoo.similar(zoo.embedding("rte"), centre=centre)}
+        inside = {one.task: one for one in zoo.similar("rte", view=View(centre=centre))}
+        outside = {one.task: one for one in zoo.similar(zoo.embedding("rte"), view=View(centre=centre))}
         assert outside.pop("rte").score == pytest.approx(1, abs=1e-5)
         assert outside.keys() == inside.keys()
         for name, one in inside.items():
@@ -291,12 +292,12 @@ def test_contributions_add_up_to_the_score(similarity: str, space: str, centre: 
     zoo = Zoo.open(toy_zoo)
     if (similarity, space) == ("tupate", "tiny-bert/lora"):
         with pytest.raises(SpaceMismatch, match="equal ranks") as caught:
-            zoo.similar("imdb", space=space, similarity=similarity)
+            zoo.similar("imdb", space=space, view=View(similarity))
         assert "`similarity='update'`" in caught.value.hint
         return
     for query in ("imdb", zoo.embedding("imdb", space)):
         where = space if query == "imdb" else None
-        ranking = zoo.similar(query, space=where, similarity=similarity, centre=centre, explain=True)
+        ranking = zoo.similar(query, space=where, explain=True, view=View(similarity, centre=centre))
         assert len(ranking) >= 5
         for one in ranking:
             assert sum(one.contributions.values()) == pytest.approx(one.score, abs=1e-5)
@@ -392,7 +393,7 @@ def test_a_zoo_of_one_task_answers(toy_zoo: Path) -> None:
     zoo = Zoo.open(toy_zoo)
     assert len(zoo.similar("imdb")) == 0
     for centre in (False, True):
-        (only,) = zoo.similar(lora("mine", 50), centre=centre, explain=True)
+        (only,) = zoo.similar(lora("mine", 50), explain=True, view=View(centre=centre))
         assert only.percentile is None
         assert sum(only.contributions.values()) == pytest.approx(only.score, abs=1e-5)
 

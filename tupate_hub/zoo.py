@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tupate_hub.compare.input_covariance import InputCovariance
     from tupate_hub.compare.pair_index import PairIndex
     from tupate_hub.compare.ranking import Ranking
+    from tupate_hub.compare.view import View
     from tupate_hub.embedding import TaskEmbedding
     from tupate_hub.hub.cache import Snapshot
 
@@ -252,10 +253,7 @@ class Zoo:
         k: int | None = None,
         *,
         space: str | None = None,
-        similarity: str = "update",
-        centre: bool = False,
-        balance: bool = False,
-        blocks: str | None = None,
+        view: View | None = None,
         explain: bool = False,
         fuse: str | None = None,
         base: str | None = None,
@@ -268,12 +266,10 @@ class Zoo:
             A task's name or alias; else the path of an adapter file or folder, or a model repository of the Hub.
         k : int, optional
             How many neighbours; all of them by default.
-        space, similarity : str, optional
-            Where to look and how; by default the space of the query, or the registry's default space.
-        centre, balance : bool
-            Centre the feature space over the zoo; normalise every block on its own.
-        blocks : str, optional
-            Compare only blocks with this in their names (`value`, `layer.5`).
+        space : str, optional
+            The name of the space to look in; by default that of the query, or the registry's default space.
+        view : View, optional
+            How to compare; by default `View("update")`: the similarity `update` over all blocks, not centred.
         explain : bool
             Also give what each block contributes to each score, and an interval of the score over blocks.
         fuse : str, optional
@@ -290,10 +286,8 @@ class Zoo:
         FormatError
             When a file is damaged, or the query's update is all zero.
         """
-        from tupate_hub.compare.view import View
         from tupate_hub.search import similar as search
 
-        view = View(similarity, centre, balance, blocks)
         return search.similar(self, query, k, space=space, view=view, explain=explain, fuse=fuse, base=base)
 
     @cached_property

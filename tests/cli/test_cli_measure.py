@@ -399,16 +399,16 @@ def test_the_soft_prompts_and_their_authors_truth(
 
 def test_the_options_of_a_view_reach_the_ranking(toy_zoo: Path, invoke: Any) -> None:
     zoo = Zoo.open(toy_zoo)
-    for options, how in [
-        (("--balance",), {"balance": True}),
-        (("--blocks", "value"), {"blocks": "value"}),
-        (("--centre", "--blocks", "layer.1", "--balance"), {"centre": True, "blocks": "layer.1", "balance": True}),
-        (("--fuse", "layers"), {"fuse": "layers"}),
+    for options, view, fuse in [
+        (("--balance",), View(balance=True), None),
+        (("--blocks", "value"), View(blocks="value"), None),
+        (("--centre", "--blocks", "layer.1", "--balance"), View(centre=True, blocks="layer.1", balance=True), None),
+        (("--fuse", "layers"), View(), "layers"),
     ]:
         found = invoke("similar", "imdb", "--registry", toy_zoo, "--json", *options).json()
-        expected = zoo.similar("imdb", **how)
+        expected = zoo.similar("imdb", view=view, fuse=fuse)
         assert [(one["task"], one["score"]) for one in found["neighbors"]] == [(n.task, n.score) for n in expected]
-        assert found["fused"] == how.get("fuse")
+        assert found["fused"] == fuse
 
 
 def test_what_was_done_is_said(toy_zoo: Path, invoke: Any) -> None:

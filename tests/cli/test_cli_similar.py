@@ -14,6 +14,7 @@ import pytest
 from builders import LORA, TASKS, lora, prompt
 
 from tupate_hub import Zoo
+from tupate_hub.compare.view import View
 from tupate_hub.export import export
 
 FIELDS = {"query", "space", "similarity", "centred", "fused", "neighbors"}
@@ -73,7 +74,7 @@ def test_json_has_exactly_the_documented_fields(toy_zoo: Path, invoke: Any) -> N
 
 def test_json_is_what_the_python_interface_gives(toy_zoo: Path, invoke: Any) -> None:
     found = invoke("similar", "imdb", "--registry", toy_zoo, "-k", 2, "--centre", "--json").json()
-    ranking = Zoo.open(toy_zoo).similar("imdb", 2, centre=True)
+    ranking = Zoo.open(toy_zoo).similar("imdb", 2, view=View(centre=True))
     assert found["centred"] is True
     assert [(one["task"], one["score"]) for one in found["neighbors"]] == [(n.task, n.score) for n in ranking]
 
@@ -169,7 +170,7 @@ def test_a_peft_folder_scores_like_the_embedding_it_was_made_of(toy_zoo: Path, t
     one = lora("mine", 77, 3)
     folder = folder_of(tmp_path / "mine", export(one, "peft", bare=True))
     found = invoke("similar", folder, "--registry", toy_zoo, "--json", "--centre").json()
-    expected = Zoo.open(toy_zoo).similar(one, centre=True)
+    expected = Zoo.open(toy_zoo).similar(one, view=View(centre=True))
     assert [o["task"] for o in found["neighbors"]] == [n.task for n in expected]
     assert [o["score"] for o in found["neighbors"]] == pytest.approx([n.score for n in expected], abs=1e-5)
 

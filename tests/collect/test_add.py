@@ -16,6 +16,7 @@ from damage import snapshot
 import tupate_hub.collect.add
 from tupate_hub import Zoo
 from tupate_hub.collect.add import add, add_all, add_embeddings, keep_input_covariance, keep_pair_index, open_or_start
+from tupate_hub.compare.view import View
 from tupate_hub.embedding import TaskEmbedding
 from tupate_hub.errors import FormatError, TargetExists, TupateHubError, UnknownName, WorkFailed
 from tupate_hub.space import Space
@@ -345,13 +346,13 @@ def test_moments_are_kept_with_their_space(toy_zoo: Path) -> None:
     assert kept is not None and kept.tokens == 20
     assert found.registry.space(LORA.name).index.keys() == {"update"}
     assert found.input_covariance("tiny-bert/prompt") is None
-    assert len(found.similar("imdb", similarity="effect")) == len(TASKS) - 1
+    assert len(found.similar("imdb", view=View("effect"))) == len(TASKS) - 1
 
 
 def test_moments_survive_an_addition(toy_zoo: Path, tmp_path: Path) -> None:
     zoo = keep_input_covariance(Zoo.open(toy_zoo), LORA.name, input_covariance())
     zoo, _ = add(zoo, peft(tmp_path / "reviews"))
-    assert sound(zoo).similar("reviews", similarity="effect", k=1).similarity == "effect"
+    assert sound(zoo).similar("reviews", k=1, view=View("effect")).similarity == "effect"
 
 
 def test_new_moments_make_an_index_of_theirs_old(toy_zoo: Path) -> None:
@@ -368,7 +369,7 @@ def test_new_moments_make_an_index_of_theirs_old(toy_zoo: Path) -> None:
 def test_moments_of_another_base_are_refused_when_they_are_used(toy_zoo: Path) -> None:
     zoo = keep_input_covariance(Zoo.open(toy_zoo), LORA.name, input_covariance(base="acme/other"))
     with pytest.raises(FormatError, match="is of acme/other, not of acme/tiny-bert"):
-        zoo.similar("imdb", similarity="effect")
+        zoo.similar("imdb", view=View("effect"))
     assert len(zoo.verify()) == 1
 
 

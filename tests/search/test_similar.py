@@ -121,7 +121,7 @@ def test_an_unknown_space_and_similarity_list_the_known_ones(toy_zoo: Path) -> N
         zoo.similar("sst2", space="tiny-bert/ia3")
     assert caught.value.hint == f"known: {LORA.name}, {PROMPT_SPACE}"
     with pytest.raises(UnknownName) as caught:
-        zoo.similar("sst2", similarity="cosine")
+        zoo.similar("sst2", view=View("cosine"))
     assert "update" in caught.value.hint
     assert "tupate" in caught.value.hint
 
@@ -193,7 +193,10 @@ def test_an_answer_without_and_with_explanation_is_the_same(toy_zoo: Path) -> No
     zoo = Zoo.open(toy_zoo)
     for query in ("imdb", lora("mine", 50)):
         for centre in (False, True):
-            plain, explained = zoo.similar(query, centre=centre), zoo.similar(query, centre=centre, explain=True)
+            plain, explained = (
+                zoo.similar(query, view=View(centre=centre)),
+                zoo.similar(query, explain=True, view=View(centre=centre)),
+            )
             assert [one.task for one in plain] == [one.task for one in explained]
             for one, other in zip(plain, explained, strict=True):
                 assert one.score == pytest.approx(other.score, abs=1e-5)
@@ -212,7 +215,7 @@ def test_centred_scores_and_contributions_are_those_of_centred_updates(toy_zoo: 
         return float(np.sqrt(sum((update**2).sum() for update in one.values())))
 
     query = moved(dense(mine))
-    for one in zoo.similar(mine, centre=True, explain=True):
+    for one in zoo.similar(mine, explain=True, view=View(centre=True)):
         other = moved(every[one.task])
         for block, part in one.contributions.items():
             assert part == pytest.approx((query[block] * other[block]).sum() / norm(query) / norm(other), abs=1e-5)
@@ -307,17 +310,13 @@ def all_pairs(view: View, embeddings: list[TaskEmbedding]) -> np.ndarray:
     return np.asarray(rows @ rows.T)
 
 
-def how(view: View) -> dict[str, object]:
-    return {"centre": view.centre, "balance": view.balance, "blocks": view.blocks}
-
-
 @pytest.mark.parametrize("view", VIEWS, ids=str)
 def test_every_view_of_a_zoo_is_that_of_the_full_updates(view: View, toy_zoo: Path) -> None:
     zoo = Zoo.open(toy_zoo)
     expected = all_pairs(view, [zoo.embedding(name) for name, *_ in TASKS])
     np.testing.assert_allclose(pair_scores(zoo, LORA.name, view), expected, atol=1e-5)
     for row, (task, *_) in enumerate(TASKS):
-        found = {one.task: one.score for one in zoo.similar(task, **how(view))}
+        found = {one.task: one.score for one in zoo.similar(task, view=view)}
         assert found == pytest.approx(
             {name: expected[row, at] for at, (name, *_) in enumerate(TASKS) if at != row}, abs=1e-5
         )
@@ -328,7 +327,7 @@ def test_every_view_of_a_zoo_is_that_of_the_full_updates(view: View, toy_zoo: Pa
 def test_contributions_add_up_in_every_view(view: View, inside: bool, toy_zoo: Path) -> None:
     zoo = Zoo.open(toy_zoo)
     query = "imdb" if inside else lora("mine", 50, rank=3)
-    explained, plain = zoo.similar(query, explain=True, **how(view)), zoo.similar(query, **how(view))
+    explained, plain = zoo.similar(query, explain=True, view=view), zoo.similar(query, view=view)
     assert [one.task for one in explained] == [one.task for one in plain]
     for one, other in zip(explained, plain, strict=True):
         assert sum(one.contributions.values()) == pytest.approx(one.score, abs=1e-6)
@@ -344,7 +343,7 @@ def test_contributions_add_up_in_every_view(view: View, inside: bool, toy_zoo: P
 )
 def test_a_pair_is_explained_as_in_the_ranking(view: View, toy_zoo: Path) -> None:
     zoo = Zoo.open(toy_zoo)
-    for one in zoo.similar("imdb", explain=True, **how(view)):
+    for one in zoo.similar("imdb", explain=True, view=view):
         score, parts = explain_pair(zoo, "imdb", one.task, view=view)
         assert score == pytest.approx(one.score, abs=1e-6)
         assert parts == pytest.approx(one.contributions, abs=1e-6)
@@ -353,7 +352,7 @@ def test_a_pair_is_explained_as_in_the_ranking(view: View, toy_zoo: Path) -> Non
 def test_blocks_that_the_space_has_not_lists_the_kinds(toy_zoo: Path) -> None:
     zoo = Zoo.open(toy_zoo)
     for ask in (
-        lambda: zoo.similar("imdb", blocks="output"),
+        lambda: zoo.similar("imdb", view=View(blocks="output")),
         lambda: explain_pair(zoo, "imdb", "rte", view=View(blocks="output")),
         lambda: pair_scores(zoo, LORA.name, View(blocks="output")),
     ):
@@ -367,7 +366,9 @@ def test_a_task_that_has_none_of_the_blocks_scores_nothing(toy_zoo: Path) -> Non
     put(toy_zoo, f"zoo/{LORA.name}/squad.safetensors", TaskEmbedding("squad", LORA, blocks).to_bytes())
     zoo = Zoo.open(toy_zoo)
     for centre, balance in ((False, False), (False, True), (True, False), (True, True)):
-        found = {one.task: one for one in zoo.similar("imdb", blocks="layer.1", centre=centre, balance=balance)}
+        found = {
+            one.task: one for one in zoo.similar("imdb", view=View(centre=centre, balance=balance, blocks="layer.1"))
+        }
         assert all(np.isfinite(one.score) and 0 <= one.percentile <= 100 for one in found.values())
         if not centre:
             assert found["squad"].score == 0
@@ -390,7 +391,7 @@ def test_pairs_of_an_unknown_space_or_similarity(toy_zoo: Path) -> None:
 def test_identical_embeddings_have_an_interval_of_one(toy_zoo: Path) -> None:
     for view in VIEWS:
         zoo = Zoo.open(toy_zoo)
-        found = zoo.similar(zoo.embedding("rte"), explain=True, **how(view))
+        found = zoo.similar(zoo.embedding("rte"), explain=True, view=view)
         first = next(iter(found))
         assert first.task == "rte"
         assert first.interval == pytest.approx((1, 1), abs=1e-5)
@@ -478,9 +479,9 @@ def test_fusing_layers_is_ranking_by_each(inside: bool, balance: bool, toy_zoo: 
     others = [name for name, *_ in TASKS if not inside or name != "imdb"]
     expected = dict.fromkeys(others, 0.0)
     for layer in ("layer.0", "layer.1"):
-        for one in zoo.similar(query, blocks=layer, balance=balance):
+        for one in zoo.similar(query, view=View(blocks=layer, balance=balance)):
             expected[one.task] += 1 / (60 + one.rank)
-    ranking = zoo.similar(query, fuse="layers", balance=balance)
+    ranking = zoo.similar(query, fuse="layers", view=View(balance=balance))
     assert ranking.fused == "layers"
     assert {one.task: one.score for one in ranking} == pytest.approx(expected)
     assert [one.task for one in ranking] == sorted(others, key=lambda name: (-expected[name], name))
@@ -491,7 +492,7 @@ def test_fusing_similarities_is_ranking_by_each(toy_zoo: Path) -> None:
     zoo = Zoo.open(toy_zoo)
     expected = dict.fromkeys((name for name, *_ in TASKS if name != "imdb"), 0.0)
     for similarity in ("update", "tupate"):
-        for one in zoo.similar("imdb", space=PROMPT_SPACE, similarity=similarity):
+        for one in zoo.similar("imdb", space=PROMPT_SPACE, view=View(similarity)):
             expected[one.task] += 1 / (60 + one.rank)
     ranking = zoo.similar("imdb", space=PROMPT_SPACE, fuse="similarities")
     assert {one.task: one.score for one in ranking} == pytest.approx(expected)
@@ -506,7 +507,7 @@ def test_fusing_similarities_takes_effect_where_it_is_known(toy_zoo: Path) -> No
     zoo = keep_input_covariance(Zoo.open(toy_zoo), LORA.name, input_covariance())
     expected = dict.fromkeys((name for name, *_ in TASKS if name != "imdb"), 0.0)
     for similarity in ("update", "tupate", "effect"):
-        for one in zoo.similar("imdb", similarity=similarity):
+        for one in zoo.similar("imdb", view=View(similarity)):
             expected[one.task] += 1 / (60 + one.rank)
     assert {one.task: one.score for one in zoo.similar("imdb", fuse="similarities")} == pytest.approx(expected)
 
@@ -535,7 +536,7 @@ def test_effect_in_a_zoo_is_that_of_the_full_updates(inside: bool, explain: bool
     def full(one: TaskEmbedding) -> np.ndarray:
         return np.concatenate([(w @ known.root(name).astype(float)).ravel() for name, w in dense(one).items()])
 
-    for one in zoo.similar("imdb" if inside else query, similarity="effect", explain=explain):
+    for one in zoo.similar("imdb" if inside else query, explain=explain, view=View("effect")):
         x, y = full(query), full(zoo.embedding(one.task))
         assert one.score == pytest.approx(x @ y / np.linalg.norm(x) / np.linalg.norm(y), abs=1e-5)
     score, _ = explain_pair(zoo, "imdb", "rte", view=View("effect"))
@@ -546,7 +547,7 @@ def test_effect_in_a_zoo_is_that_of_the_full_updates(inside: bool, explain: bool
 def test_effect_without_statistics_says_what_to_do(explain: bool, toy_zoo: Path) -> None:
     for query in ("imdb", lora("mine", 0)):
         with pytest.raises(UnknownName, match="needs statistics of the base model") as caught:
-            Zoo.open(toy_zoo).similar(query, similarity="effect", explain=explain)
+            Zoo.open(toy_zoo).similar(query, explain=explain, view=View("effect"))
         assert "tupate-hub stats" in caught.value.hint
 
 

@@ -60,14 +60,13 @@ def similar_command(
       tupate-hub similar ./my-lora --explain
       tupate-hub similar glue/sst2 -k 5 --json
     """
+    from tupate_hub.compare.view import View
+
     ranking = output.opened(registry).similar(
         query,
         k,
         space=space,
-        similarity=similarity,
-        centre=centre,
-        balance=balance,
-        blocks=blocks,
+        view=View(similarity, centre, balance, blocks),
         explain=explain,
         fuse=fuse,
         base=base,
@@ -127,7 +126,7 @@ def explain_command(
     from tupate_hub.compare.view import View
     from tupate_hub.search.similar import explain_pair
 
-    view = View(similarity, False, balance, blocks)
+    view = View(similarity, balance=balance, blocks=blocks)
     score, parts = explain_pair(output.opened(registry), first, second, space=space, view=view, base=base)
     if as_json:
         output.document(
