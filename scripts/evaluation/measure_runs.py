@@ -147,9 +147,9 @@ def area_rows(zoo: Zoo) -> Iterator[list[str]]:
     for space in zoo.registry.spaces.values():
         if not any(entry.repeats for entry in zoo.registry.in_space(space.name)):
             continue
+        compared = {name: runs_of(zoo, space.name, name) for name in distinct(zoo, space.name)}
         for shared in (True, False):
-            for similarity in distinct(zoo, space.name):
-                runs = runs_of(zoo, space.name, similarity)
+            for similarity, runs in compared.items():
                 pairs = pairs_of(runs, shared)
                 same, different = (pairs.of_one_task(yes).scores for yes in (True, False))
                 if not (len(same) and len(different)):

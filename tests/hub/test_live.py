@@ -1,4 +1,4 @@
-"""Against the real Hub, for whoever has a network: `TUPATE_HUB_LIVE=1 python -m pytest tests/test_live.py`.
+"""Against the real Hub, for whoever has a network: `TUPATE_HUB_LIVE=1 python -m pytest tests/hub/test_live.py`.
 
 Pushing needs `TUPATE_HUB_LIVE_TOKEN`, which may write, and `TUPATE_HUB_LIVE_REPO`, an OWNER/NAME that the test may fill.
 """
