@@ -1,7 +1,7 @@
 """Run the numeric tests and the checks of generated files as other processors would compute them.
 
-OpenBLAS takes a processor's kernels by OPENBLAS_CORETYPE, torch its instructions by ATEN_CPU_CAPABILITY; other libraries
-ignore both. A kernel whose instructions this processor lacks is left out and named.
+OpenBLAS takes its kernels by OPENBLAS_CORETYPE, torch its instructions by ATEN_CPU_CAPABILITY; other libraries ignore
+both. Kernels that need instructions which this processor lacks are left out and named.
 """
 
 from __future__ import annotations
