@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tupate_hub.arrays import Float32Array
+from tupate_hub.arrays import Float64Array
 from tupate_hub.embedding import Block, TaskEmbedding, make_block, order_blocks, shared_names
 from tupate_hub.errors import FormatError, SpaceMismatch, TupateHubError
 
@@ -153,7 +153,7 @@ def _linear(name: str, having: Sequence[tuple[float, Block]]) -> tuple[Block, li
         scale = block.scale if form != "scaling" else 1.0
         update = update + share * scale * (part.astype(np.float64) - neutral)
     (part_name,) = having[0][1].parts
-    values: Float32Array = update + neutral
+    values: Float64Array = update + neutral
     return make_block(name, {part_name: values}), [float(np.square(update).sum())]
 
 
