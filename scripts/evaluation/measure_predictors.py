@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from logging import ERROR, getLogger
 from multiprocessing import get_context
@@ -63,13 +63,16 @@ def load(data: Path, name: str) -> Any:
 def measure_task(
     place: Place, space: str, task: str, parts: Sequence[str], targets: Sequence[str], threads: int
 ) -> str:
-    """Measure the named parts of a task, in their order, and write each; returns a line about them."""
+    """Measure the named parts of a task, in their order, and write each; returns a line about them.
+
+    Evidence on new targets is added to what there is.
+    """
     import torch
     from transformers.utils import logging
 
     from tupate_hub import Zoo
     from tupate_hub.storage.atomic import write_bytes
-    from tupate_hub.storage.safetensors import TensorFile
+    from tupate_hub.storage.safetensors import TensorFile, read_tensorfile
     from tupate_hub.training.basemodel import find_base
     from tupate_hub.training.predictors.measured import PARTS
     from tupate_hub.training.predictors.subject import Subject
@@ -77,16 +80,23 @@ def measure_task(
     logging.set_verbosity_error()
     getLogger("adapters").setLevel(ERROR)
     torch.set_num_threads(threads)
-    tried = tuple(load(place.data, name) for name in targets)
     base = place.base or find_base(BASE).folder
-    subject = Subject(base, load(place.data, task), Zoo.open(place.zoo).embedding(task, space), tried)
+    subject = Subject(base, load(place.data, task), Zoo.open(place.zoo).embedding(task, space))
     told = []
     for part in parts:
+        path = place.part(part, task)
+        known = read_tensorfile(path) if path.exists() else TensorFile({}, {"seconds": "0", "targets": ""})
+        new = [name for name in targets if name not in known.metadata["targets"].split()]
+        tried = tuple(load(place.data, name) for name in new) if part == "evidence" else ()
         began = time.process_time()
-        arrays = PARTS[part](subject)
+        arrays = PARTS[part](replace(subject, targets=tried) if tried else subject)
         seconds = time.process_time() - began
-        facts = {"seconds": f"{seconds:.4f}", "threads": str(threads), "targets": " ".join(targets)}
-        write_bytes(place.part(part, task), TensorFile(dict(arrays), facts).to_bytes())
+        facts = {
+            "seconds": f"{float(known.metadata['seconds']) + seconds:.4f}",
+            "targets": " ".join([*known.metadata["targets"].split(), *new]),
+            "threads": str(threads),
+        }
+        write_bytes(path, TensorFile({**known.tensors, **arrays}, facts).to_bytes())
         told.append(f"{part} {seconds:.1f} s")
     return f"{task}: {', '.join(told)}"
 
