@@ -331,5 +331,29 @@ def test_an_embedding_file_is_a_source_too(zoo, tmp_path):
     shutil.rmtree(zoo.root)  # the zoo was not needed
 
 
+def test_several_are_blended_in_the_space_of_the_first(zoo):
+    found = find_source(zoo, "films+books", method=None, space=None, base=None)
+    assert (found.task, found.space, found.facts["blend"]["of"]) == (
+        "films+books", Space(BASE_ID, "lora"), ["films", "books"],
+    )  # fmt: skip
+    with pytest.raises(SpaceMismatch, match="songs of acme/other by lora: they do not blend"):
+        find_source(zoo, "films+songs", method=None, space=None, base=None)
+    with pytest.raises(FormatError, match="prefix has no average"):
+        find_source(zoo, "films+films", method="prefix", space=None, base=None)
+
+
+def test_an_adapter_that_names_its_base_keeps_it_in_a_blend(zoo, tmp_path):
+    """The base model of the first is not put in the place of its own."""
+    peft = pytest.importorskip("peft")
+    from transformers import BertConfig, BertModel
+
+    model = BertModel(BertConfig(hidden_size=WIDTH, num_hidden_layers=1, num_attention_heads=2, vocab_size=20))
+    theirs = peft.get_peft_model(model, peft.LoraConfig(r=2, target_modules=["query"], init_lora_weights=False))
+    theirs.peft_config["default"].base_model_name_or_path = "acme/third"
+    theirs.save_pretrained(str(tmp_path / "theirs"), save_embedding_layers=False)
+    with pytest.raises(SpaceMismatch, match="theirs of acme/third by lora: they do not blend"):
+        find_source(zoo, f"films+{tmp_path / 'theirs'}", method=None, space=None, base=None)
+
+
 def test_every_method_but_none_is_covered():
     assert {name for name, _ in VARIANTS} == set(METHODS)

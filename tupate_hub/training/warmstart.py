@@ -21,6 +21,7 @@ from tupate_hub.errors import FormatError, SpaceMismatch, UnknownName
 from tupate_hub.export.places import whole
 from tupate_hub.registry import fold
 from tupate_hub.search.resolve import read_query
+from tupate_hub.space import Space
 from tupate_hub.training.methods import Method, get_method, saved_config
 from tupate_hub.training.model import architecture, build_model, is_head, tuned_state
 from tupate_hub.training.record import read_tensors
@@ -55,13 +56,17 @@ def find_source(zoo: Zoo, written: str, *, method: str | None, space: str | None
     names = [name.strip() for name in written.split("+")]
     if "" in names:
         raise UnknownName(f"{written!r} names nothing before or after a '+'.", hint="write a blend as sst2+imdb")
-    sources = [_find_one(zoo, names[0], method=method, space=space, base=base)]
-    first = sources[0].space
-    sources += [_find_one(zoo, name, method=first.method, space=space, base=first.base) for name in names[1:]]
+    sources: list[TaskEmbedding] = []
+    for name in names:
+        beside = sources[0].space if sources else None
+        sources.append(_find_one(zoo, name, method=method, space=space, base=base, beside=beside))
     return blend(sources)
 
 
-def _find_one(zoo: Zoo, written: str, *, method: str | None, space: str | None, base: str | None) -> TaskEmbedding:
+def _find_one(
+    zoo: Zoo, written: str, *, method: str | None, space: str | None, base: str | None, beside: Space | None = None
+) -> TaskEmbedding:
+    """One source; a task that is to be blended comes from the space of the first, `beside`, if it is there."""
     try:
         task = zoo.registry.task(written).name
     except UnknownName:
@@ -73,12 +78,12 @@ def _find_one(zoo: Zoo, written: str, *, method: str | None, space: str | None, 
             hint = error.hint or "give a task (tupate-hub list), or the folder or file of an adapter or embedding"
             raise FormatError(error.message, hint=hint) from error
     if space is None:
-        wanted = [
+        known = zoo.registry.spaces
+        having = [entry for entry in zoo.registry.entries if entry.task == task]
+        wanted = [entry for entry in having if beside is not None and known[entry.space].space == beside] or [
             entry
-            for entry in zoo.registry.entries
-            if entry.task == task
-            and method in (None, zoo.registry.spaces[entry.space].method)
-            and base in (None, zoo.registry.spaces[entry.space].base)
+            for entry in having
+            if method in (None, known[entry.space].method) and base in (None, known[entry.space].base)
         ]
         spaces = [entry.space for entry in wanted]
         space = zoo.registry.default_space if zoo.registry.default_space in spaces or not spaces else spaces[0]
