@@ -129,7 +129,9 @@ def paths_in(text: str) -> list[str]:
     return named + linked
 
 
-@pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "Makefile"], ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page", [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", ROOT / "Makefile"], ids=lambda page: page.name
+)
 def test_every_path_of_the_documents_is_there(page: Path) -> None:
     for path in paths_in(page.read_text(encoding="utf-8")):
         assert any(list(folder.glob(path)) for folder in (ROOT, page.parent)), path

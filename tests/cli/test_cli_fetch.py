@@ -196,7 +196,7 @@ tupate_hub.cli.main(sys.argv[2:])
 """
 
 
-@pytest.mark.parametrize("kill", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("kill", [signal.SIGINT, getattr(signal, "SIGKILL", signal.SIGTERM)])
 @pytest.mark.parametrize("existing", [False, True])
 def test_an_interrupted_pull_leaves_nothing_half_written(
     kill: signal.Signals, existing: bool, toy_zoo: Path, tmp_path: Path

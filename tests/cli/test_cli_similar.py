@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pty
 import re
 import subprocess
 import sys
@@ -31,7 +30,7 @@ def folder_of(path: Path, files: dict[str, bytes]) -> Path:
 
 def on_terminal(*arguments: str) -> str:
     """Run the command line with a pseudo-terminal as its stdout and stderr; returns what a person sees."""
-    leader, follower = pty.openpty()
+    leader, follower = os.openpty()
     with subprocess.Popen(
         [sys.executable, "-m", "tupate_hub", *arguments], stdin=follower, stdout=follower, stderr=follower, text=False
     ) as process:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tupate_hub import __version__
 from tupate_hub.storage.registry_json import parse_registry
 
 pytestmark = pytest.mark.timeout(600)
@@ -78,7 +79,7 @@ def test_the_wheel_holds_the_zoo_and_the_types(wheel: Path) -> None:
     assert "tupate_hub/bundled/zoo/all-MiniLM-L6-v2/lora/sst2.safetensors" in names
     assert "tupate-hub = tupate_hub.cli:main" in entry_points
     assert any(name.endswith("licenses/LICENSE") for name in names)
-    assert all(name.startswith(("tupate_hub/", "tupate_hub-")) for name in names)
+    assert all(name.startswith(("tupate_hub/", f"tupate_hub-{__version__}.dist-info/")) for name in names)
     assert not [name for name in names if "__pycache__" in name or "/." in name or "shared" in name]
 
 
