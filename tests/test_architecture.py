@@ -37,6 +37,7 @@ LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}
 #: Where each package from outside may be imported; the others nowhere.
 HOMES = {
     "numpy": "anywhere",
+    "safetensors": "storage",
     "click": "cli",
     "huggingface_hub": "hub",
     "torch": "training",

@@ -201,14 +201,18 @@ class TaskEmbedding:
 
 
 def parse_embedding(data: bytes, where: str) -> TaskEmbedding:
-    """Read an embedding from the bytes of its file.
+    """Read an embedding from the bytes of its file; errors as in `embedding_of`."""
+    return embedding_of(parse_tensorfile(data, where), where)
+
+
+def embedding_of(file: TensorFile, where: str) -> TaskEmbedding:
+    """The embedding that a safetensors file holds.
 
     Raises
     ------
     FormatError
         For a truncated or foreign file, a newer schema, NaN or infinity.
     """
-    file = parse_tensorfile(data, where)
     meta = dict(file.metadata)
     if meta.pop("schema", None) != SCHEMA:
         raise FormatError(f"{where} is no {SCHEMA} file.", hint="other formats are read by: tupate-hub inspect PATH")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tupate_hub.compare.view import View
     from tupate_hub.embedding import TaskEmbedding
     from tupate_hub.hub.cache import Snapshot
+    from tupate_hub.storage.safetensors import TensorFile
 
 ENVIRONMENT = "TUPATE_HUB_REGISTRY"
 
@@ -139,29 +140,36 @@ class Zoo:
         """As `embedding`; of a zoo on the Hub the file's header alone is fetched, and the numbers may be zeros."""
         where = self.registry.space(space)
         entry = self.registry.entry(self.registry.task(task).name, where.name)
-        read = self.read_file if self.remote is None else self.remote.outline
-        return self._parse(entry, read(entry.file, entry.bytes, entry.sha256))
+        if self.remote is None:
+            return self.load(entry)
+        from tupate_hub.storage.safetensors import parse_tensorfile
+
+        data = self.remote.outline(entry.file, entry.bytes, entry.sha256)
+        return self._embedding(entry, parse_tensorfile(data, self.where(entry.file)))
 
     def load(self, entry: Entry) -> TaskEmbedding:
         """The embedding of an entry; errors as in `embedding`."""
-        return self._parse(entry, self.read_file(entry.file, entry.bytes, entry.sha256))
+        from tupate_hub.storage.safetensors import load_tensorfile
 
-    def _parse(self, entry: Entry, data: bytes) -> TaskEmbedding:
-        from tupate_hub.embedding import parse_embedding
+        data = self.read_file(entry.file, entry.bytes, entry.sha256)
+        return self._embedding(entry, load_tensorfile(data, self.where(entry.file)))
 
-        one = parse_embedding(data, self.where(entry.file))
+    def _embedding(self, entry: Entry, file: TensorFile) -> TaskEmbedding:
+        from tupate_hub.embedding import embedding_of
+
+        embedding = embedding_of(file, self.where(entry.file))
         wanted = self.registry.space(entry.space).space
-        if one.space != wanted:
+        if embedding.space != wanted:
             raise SpaceMismatch(
-                f"{self.where(entry.file)} holds {one.space}; the registry says {wanted}.",
+                f"{self.where(entry.file)} holds {embedding.space}; the registry says {wanted}.",
                 hint="tupate-hub verify",
             )
-        if one.task != entry.task:
+        if embedding.task != entry.task:
             raise FormatError(
-                f"{self.where(entry.file)} holds task {one.task!r}; the registry says {entry.task!r}.",
+                f"{self.where(entry.file)} holds task {embedding.task!r}; the registry says {entry.task!r}.",
                 hint="tupate-hub verify",
             )
-        return one
+        return embedding
 
     def load_space(self, space: str) -> list[TaskEmbedding]:
         """All embeddings of a space, in the registry's order; errors as in `embedding`."""

@@ -217,7 +217,7 @@ def not_finite(number: float) -> bytes:
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (b"", "no safetensors file"),
+        (b"", "not a safetensors file"),
         (lora("imdb", 0).to_bytes()[:-1], "truncated"),
         (lora("imdb", 0).to_bytes()[:50], "truncated"),
         (not_finite(np.nan), "NaN or infinity"),

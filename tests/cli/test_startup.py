@@ -23,6 +23,7 @@ HEAVY = (
     "peft",
     "scipy",
 )
+ARRAYS = {"numpy", "safetensors"}
 PROGRAM = """
 import sys
 from tupate_hub.cli import run
@@ -69,19 +70,48 @@ def test_looking_at_the_registry_loads_nothing(arguments: list[str]) -> None:
         ["verify"],
     ],
 )
-def test_answers_on_the_bundled_zoo_need_numpy_alone(arguments: list[str]) -> None:
-    assert loaded(PROGRAM, *arguments) == {"numpy"}
+def test_answers_on_the_bundled_zoo_need_numpy_and_safetensors(arguments: list[str]) -> None:
+    assert loaded(PROGRAM, *arguments) == ARRAYS
 
 
-def test_a_file_as_the_query_needs_numpy_alone(toy_zoo: Path, tmp_path: Path) -> None:
+def test_so_does_a_file_as_the_query(toy_zoo: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.safetensors").write_bytes(prompt("mine", 0).to_bytes())
-    assert loaded(PROGRAM, "similar", tmp_path / "mine.safetensors", "--registry", toy_zoo) == {"numpy"}
+    assert loaded(PROGRAM, "similar", tmp_path / "mine.safetensors", "--registry", toy_zoo) == ARRAYS
 
 
-def test_an_adapter_as_the_query_needs_numpy_alone(toy_zoo: Path, tmp_path: Path, invoke: Any) -> None:
+def test_so_does_an_adapter_as_the_query(toy_zoo: Path, tmp_path: Path, invoke: Any) -> None:
     folder = tmp_path / "mine"
     assert invoke("pull", "rte", "--as", "peft", "--bare", "--to", folder, "--registry", toy_zoo).code == 0
-    assert loaded(PROGRAM, "similar", folder, "--registry", toy_zoo) == {"numpy"}
+    assert loaded(PROGRAM, "similar", folder, "--registry", toy_zoo) == ARRAYS
+
+
+OPENS = """
+import sys
+opened = []
+sys.addaudithook(lambda event, about: opened.append(str(about[0])) if event == "open" else None)
+from tupate_hub.cli import run
+code = run(sys.argv[2:])
+sys.stdout.flush()
+print("LOADED", *[path.rsplit("/", 1)[1] for path in opened if path.startswith(sys.argv[2 + 1] + "/")], file=sys.stderr)
+sys.exit(code)
+"""
+
+
+@pytest.mark.parametrize("form", ["peft", "adapters", "embedding"])
+def test_a_folder_as_the_query_is_opened_once(form: str, tmp_path: Path, invoke: Any) -> None:
+    folder, bare = tmp_path / "mine", ["--bare"] if form == "peft" else []
+    assert invoke("pull", "rte", "--as", form, *bare, "--to", folder).code == 0
+    names = [path.name for path in folder.iterdir() if path.suffix in (".json", ".safetensors")]
+    done = subprocess.run(
+        [sys.executable, "-c", OPENS, "", "similar", str(folder)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("LOADED")]
+    expected = [*names, *names] if form == "embedding" else names  # its header says first whose file it is
+    assert sorted(line.split()[1:]) == sorted(expected)
 
 
 def test_the_package_itself_loads_nothing() -> None:

@@ -124,7 +124,7 @@ SENTENCES: dict[str, tuple[Callable[[Path], None], str]] = {
     "empty": (_text(WEIGHTS, ""), "is empty"),
     "truncated": (_cut, "truncated or malformed"),
     "a header that lies": (_lie, "its header claims 1099511627776 bytes"),
-    "text in place of weights": (_text(WEIGHTS, "Entry not found, please log in first.\n"), "no safetensors file"),
+    "text in place of weights": (_text(WEIGHTS, "Entry not found, please log in first.\n"), "not a safetensors file"),
     "a dtype that is not read": (_fp8, "dtype 'F8_'"),
     "no weights": (_no_weights, "holds a configuration and no weights"),
     "a folder for weights": (_folder_for_weights, "holds a configuration and no weights"),
@@ -180,7 +180,7 @@ def test_a_pipe_in_place_of_weights_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(folder / "adapter_model.safetensors")
     with pytest.raises(FormatError, match="no weights"):
         read_adapter(folder)
-    with pytest.raises(FormatError, match="is no file"):
+    with pytest.raises(FormatError, match="is not a file"):
         read_adapter(folder / "adapter_model.safetensors")
 
 

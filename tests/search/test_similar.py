@@ -19,8 +19,9 @@ from tupate_hub.compare.ranking import reciprocal_rank_fusion
 from tupate_hub.compare.view import View
 from tupate_hub.embedding import TaskEmbedding, order_blocks
 from tupate_hub.errors import FormatError, SpaceMismatch, TupateHubError, UnknownName
+from tupate_hub.search.notes import DIVERGED
 from tupate_hub.search.resolve import read_query
-from tupate_hub.search.similar import DIVERGED, explain_pair, pair_scores
+from tupate_hub.search.similar import explain_pair, pair_scores
 from tupate_hub.space import Space
 from tupate_hub.storage.safetensors import TensorFile
 
@@ -556,7 +557,7 @@ def test_a_large_space_without_an_index_is_not_compared_with_itself(
 ) -> None:
     with_index = Zoo.open(toy_zoo).similar("imdb")
     change(toy_zoo, lambda data: data["spaces"][LORA.name].update(index={}))
-    monkeypatch.setattr("tupate_hub.search.similar.MOST_PAIRED", 5)
+    monkeypatch.setattr("tupate_hub.search.comparison.MOST_PAIRED", 5)
     without = Zoo.open(toy_zoo).similar("imdb")
     assert [one.task for one in without] == [one.task for one in with_index]
     np.testing.assert_allclose([one.score for one in without], [one.score for one in with_index], atol=1e-6)

@@ -14,7 +14,16 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from tupate_hub.errors import FormatError
-from tupate_hub.storage.safetensors import TensorFile, parse_tensorfile, read_header, read_tensorfile
+from tupate_hub.storage.safetensors import (
+    TensorFile,
+    load_tensorfile,
+    parse_tensorfile,
+    read_file_header,
+    read_header,
+    read_pieces,
+    read_tensorfile,
+    read_tensors,
+)
 
 WRITTEN = ["float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool"]
 
@@ -121,7 +130,9 @@ def test_the_bytes_depend_on_the_content_alone() -> None:
     assert first == second
     length = int.from_bytes(first[:8], "little")
     assert (8 + length) % 8 == 0
-    assert list(json.loads(first[8 : 8 + length])) == ["__metadata__", "a", "b", "c"]
+    header = json.loads(first[8 : 8 + length])
+    assert list(header) == ["__metadata__", "c", "b", "a"]  # the widest numbers first, as the library lays them out
+    assert list(header["__metadata__"]) == ["a", "z", "é"]
 
 
 def test_views_and_byte_orders_are_written_by_their_values() -> None:
@@ -313,3 +324,75 @@ def test_what_cannot_be_read_is_named_with_the_reason(tmp_path: Path) -> None:
         read_tensorfile(tmp_path / "missing.safetensors")
     with pytest.raises(FormatError, match="cannot be read: Is a directory"):
         read_tensorfile(tmp_path)
+
+
+def test_a_part_of_a_file_is_what_the_whole_has(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    tensors = {name: some(dtype, (2, 3)) for name, dtype in zip("abc", ["float16", "int8", "float64"], strict=True)}
+    path.write_bytes(TensorFile(tensors, {"k": "v"}).to_bytes())
+    assert read_file_header(path) == read_header(path.read_bytes(), "x")
+    (found,) = read_tensors(path, lambda name: name == "c").items()
+    assert found[0] == "c"
+    np.testing.assert_array_equal(found[1], tensors["c"])
+    assert {name: data for name, _, data in read_pieces(path, most=2)} == {
+        name: array.tobytes()[:2] for name, array in tensors.items()
+    }
+
+
+@pytest.mark.parametrize("hostile", ENTRIES.values(), ids=ENTRIES.keys())
+def test_a_hostile_part_of_a_file_is_named(hostile: Any, tmp_path: Path) -> None:
+    path = tmp_path / "here.safetensors"
+    path.write_bytes(raw({"x": hostile}, b"\0" * 4))
+    with pytest.raises(FormatError, match=r"here\.safetensors\b.*'x'"):
+        read_tensors(path, lambda name: True)
+
+
+def test_a_part_of_a_file_that_is_not_there(tmp_path: Path) -> None:
+    for read in (read_file_header, lambda path: list(read_pieces(path))):
+        with pytest.raises(FormatError, match="cannot be read"):
+            read(tmp_path / "missing.safetensors")
+
+
+# --- through the library ---------------------------------------------------------------------------------------
+
+
+def test_a_checked_file_is_read_as_any_other_and_cannot_be_changed() -> None:
+    data = TensorFile({dtype: some(dtype) for dtype in WRITTEN}, {"k": "v", "j": "w"}).to_bytes()
+    ours, theirs = parse_tensorfile(data, "x"), load_tensorfile(data, "x")
+    assert theirs.metadata == ours.metadata == {"k": "v", "j": "w"}
+    assert theirs.tensors.keys() == ours.tensors.keys()
+    for name, array in ours.tensors.items():
+        assert theirs.tensors[name].dtype == array.dtype
+        np.testing.assert_array_equal(theirs.tensors[name], array)
+        with pytest.raises(ValueError, match="read-only"):
+            theirs.tensors[name][0] = 0
+
+
+@pytest.mark.parametrize("data", HOSTILE.values(), ids=HOSTILE.keys())
+def test_a_checked_file_may_be_hostile_all_the_same(data: bytes) -> None:
+    with pytest.raises(FormatError, match=r"^here "):
+        load_tensorfile(data, "here")
+
+
+@pytest.mark.parametrize("hostile", ENTRIES.values(), ids=ENTRIES.keys())
+def test_so_may_its_tensors(hostile: Any) -> None:
+    with pytest.raises(FormatError, match=r"^here\b"):
+        load_tensorfile(raw({"x": hostile}, b"\0" * 4), "here")
+
+
+@pytest.mark.parametrize("code", ["BF16", "U64", "C64", "F8_E4M3"])
+def test_a_checked_file_of_numbers_that_are_not_written(code: str) -> None:
+    size = {"BF16": 2, "F8_E4M3": 1}.get(code, 8)
+    with pytest.raises(FormatError, match=r"^here\b"):
+        load_tensorfile(raw({"x": entry(code, [1], [0, size])}, b"\0" * size), "here")
+
+
+@given(st.data())
+def test_one_changed_byte_of_a_checked_file_gives_a_file_or_an_error(data: st.DataObject) -> None:
+    whole = bytearray(TensorFile({"a": some("float32"), "b": some("int8")}, {"k": "v"}).to_bytes())
+    whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        file = load_tensorfile(bytes(whole), "x")
+    except FormatError:
+        return
+    assert all(isinstance(array, np.ndarray) for array in file.tensors.values())

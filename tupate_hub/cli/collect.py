@@ -35,12 +35,12 @@ def inspect_command(path: str, base: str | None, base_weights: Path | None, as_j
       tupate-hub inspect AdapterHub/bert-base-uncased-pf-squad
     """
     from tupate_hub.collect.read_adapter import find_adapter, legacy_reader
-    from tupate_hub.readers import detect, read_adapter
+    from tupate_hub.readers import load_adapter
 
     found_at = find_adapter(path)
     place = found_at if isinstance(found_at, Path) else found_at.folder
-    detection = detect(place)
-    adapter = read_adapter(place, base=base, base_weights=base_weights, legacy=legacy_reader())
+    loaded = load_adapter(place, base=base, base_weights=base_weights, legacy=legacy_reader())
+    detection, adapter = loaded.detection, loaded.adapter
     forms = Counter(block.form for block in adapter.blocks)
     ranks = sorted({len(block.parts["A"]) for block in adapter.blocks if block.form == "lowrank"})
     found = {

@@ -29,7 +29,7 @@ from tupate_hub.hub.list_adapters import Listed, list_adapters
 from tupate_hub.hub.location import endpoint
 from tupate_hub.hub.rate_limit import patient
 from tupate_hub.registry import Entry, fold
-from tupate_hub.search.similar import MOST_PAIRED
+from tupate_hub.search.comparison import MOST_PAIRED
 from tupate_hub.space import Space
 from tupate_hub.zoo import Zoo
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from dataclasses import replace
@@ -15,7 +14,7 @@ from tupate_hub.compare.kernel import pack
 from tupate_hub.embedding import TaskEmbedding, embed
 from tupate_hub.errors import FormatError
 from tupate_hub.hub.location import MODEL, not_on_this_disk, parse_location
-from tupate_hub.readers import detect, read_adapter
+from tupate_hub.readers import load_adapter
 from tupate_hub.readers.source import Legacy
 from tupate_hub.space import require_base
 from tupate_hub.tasknames import canonical
@@ -30,7 +29,12 @@ _TAKEN = re.compile(r"moments|index-.*", re.IGNORECASE)
 
 
 def read_from(
-    written: str | Path, *, base: str | None = None, task: str | None = None, base_weights: Path | None = None
+    written: str | Path,
+    *,
+    base: str | None = None,
+    task: str | None = None,
+    base_weights: Path | None = None,
+    check: bool = True,
 ) -> TaskEmbedding:
     """Read an adapter from a path, or from a model repository of the Hub where there is no such path.
 
@@ -49,12 +53,17 @@ def read_from(
     """
     found = find_adapter(written)
     if isinstance(found, Path):
-        return read_for_registry(found, base=base, task=task, base_weights=base_weights)
-    return read_fetched(found, base=base, task=task, base_weights=base_weights)
+        return read_for_registry(found, base=base, task=task, base_weights=base_weights, check=check)
+    return read_fetched(found, base=base, task=task, base_weights=base_weights, check=check)
 
 
 def read_fetched(
-    found: Fetched, *, base: str | None = None, task: str | None = None, base_weights: Path | None = None
+    found: Fetched,
+    *,
+    base: str | None = None,
+    task: str | None = None,
+    base_weights: Path | None = None,
+    check: bool = True,
 ) -> TaskEmbedding:
     """Read what was fetched of a model repository; errors as `read_from`.
 
@@ -67,6 +76,7 @@ def read_fetched(
         task=task,
         fallback_task=found.task,
         base_weights=base_weights,
+        check=check,
     )
     licence = {"licence": found.licence} if found.licence else {}
     facts = {**one.facts, **licence, "source": {**one.facts["source"], **found.source}}
@@ -98,8 +108,9 @@ def read_for_registry(
     task: str | None = None,
     fallback_task: str | None = None,
     base_weights: Path | None = None,
+    check: bool = True,
 ) -> TaskEmbedding:
-    """Read an adapter as an embedding, with where it came from; refuses one that has no direction.
+    """Read an adapter as an embedding, with where it came from; `check` refuses one that has no direction.
 
     `base` overrides the base model that the file names, `fallback_base` stands in where it names none. Its task is
     `task`, else what the file says, else `fallback_task`, else the name of its folder or file.
@@ -109,9 +120,8 @@ def read_for_registry(
     FormatError
         When it cannot be read, names no base model, or its update is all zero or not finite.
     """
-    detection = detect(path)
-    adapter = read_adapter(path, base=base, task=task, base_weights=base_weights, legacy=legacy_reader())
-    digest = hashlib.sha256(detection.weights.read_bytes()).hexdigest()
+    loaded = load_adapter(path, base=base, task=task, base_weights=base_weights, legacy=legacy_reader())
+    detection, adapter = loaded.detection, loaded.adapter
     called = path.resolve().stem if path.is_file() else path.resolve().name
     name = plain_name(task or adapter.task or fallback_task or called)
     adapter = replace(adapter, base=require_base(adapter.base or fallback_base, str(path)))
@@ -119,12 +129,13 @@ def read_for_registry(
         "kind": "file",
         "file": detection.weights.name,
         "layout": detection.layout,
-        "sha256": digest,
+        "sha256": loaded.sha256,
         "left_out": dict(adapter.left_out),
         "notes": list(adapter.notes),
     }
     embedding = embed(adapter, name, {"source": source})
-    pack([embedding])  # refuses an update that is all zero or too large to measure
+    if check:
+        pack([embedding])  # refuses an update that is all zero or too large to measure
     return embedding
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from tupate_hub.arrays import Float32Array
 from tupate_hub.errors import FormatError
-from tupate_hub.storage.safetensors import TensorFile, parse_tensorfile
+from tupate_hub.storage.safetensors import TensorFile, load_tensorfile
 
 SCHEMA = "tupate-hub-moments/1"
 
@@ -83,7 +83,7 @@ def parse_input_covariance(data: bytes, where: str) -> InputCovariance:
     FormatError
         When the file holds none, or numbers that cannot be one.
     """
-    file = parse_tensorfile(data, where)
+    file = load_tensorfile(data, where)
     meta = file.metadata
     try:
         place = dict(json.loads(meta["place"]))

@@ -15,7 +15,7 @@ from tupate_hub.compare.input_covariance import InputCovariance
 from tupate_hub.compare.kernel import kernel, off_diagonal, pack
 from tupate_hub.embedding import TaskEmbedding
 from tupate_hub.errors import FormatError
-from tupate_hub.storage.safetensors import TensorFile, parse_tensorfile
+from tupate_hub.storage.safetensors import TensorFile, load_tensorfile
 
 SCHEMA = "tupate-hub-index/2"
 _ONE = 2**23 - 1
@@ -100,7 +100,7 @@ def parse_pair_index(data: bytes, where: str) -> PairIndex:
     FormatError
         When it is no index, or its numbers do not fit its tasks.
     """
-    file = parse_tensorfile(data, where)
+    file = load_tensorfile(data, where)
     try:
         meta = file.metadata
         tasks, digests = tuple(json.loads(meta["tasks"])), tuple(json.loads(meta["digests"]))

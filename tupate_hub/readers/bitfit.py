@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from tupate_hub.arrays import Array
 from tupate_hub.embedding import Adapter, Block, make_block
 from tupate_hub.errors import FormatError
 from tupate_hub.readers.names import block_name, is_head
 from tupate_hub.readers.source import Findings, Source, check_weights, floats, read_weights
-from tupate_hub.storage.safetensors import parse_tensorfile, read_header
+from tupate_hub.storage.safetensors import read_file_header, read_pieces, read_tensors
 
-_MOST_HEADER = 16_000_000
 _PROBE = 4096
 
 
@@ -106,60 +101,26 @@ def read_named(path: Path, names: set[str]) -> dict[str, Array]:
     """
     found: dict[str, Array] = {}
     for file in _files(path):
-        if file.suffix != ".safetensors":
-            found |= {block_name(key): array for key, array in read_weights(file).items() if block_name(key) in names}
-            continue
-        header, begin = _header(file)
-        with file.open("rb") as handle:
-            for key, entry in header.items():
-                if block_name(key) not in names:
-                    continue
-                start, stop = _span(entry, file, key)
-                handle.seek(begin + start)
-                found[block_name(key)] = _tensor(key, entry, handle.read(min(stop - start, 1 << 30)), str(file))
+        if file.suffix == ".safetensors":
+            check_weights(file)
+            tensors: Mapping[str, Array] = read_tensors(file, lambda key: block_name(key) in names)
+        else:
+            tensors = read_weights(file)
+        found |= {block_name(key): array for key, array in tensors.items() if block_name(key) in names}
     return found
-
-
-def _tensor(key: str, entry: dict[str, Any], data: bytes, where: str) -> Array:
-    # A safetensors file of this one tensor, so that one parser checks dtypes, shapes and sizes.
-    alone = json.dumps({key: {**entry, "data_offsets": [0, len(data)]}}).encode()
-    return np.asarray(parse_tensorfile(len(alone).to_bytes(8, "little") + alone + data, where).tensors[key])
 
 
 def _beginnings(path: Path) -> Iterator[tuple[str, tuple[object, ...]]]:
     """Each tensor's key with its dtype, shape and first bytes."""
-    header, begin = _header(path)
-    with path.open("rb") as handle:
-        for key, entry in header.items():
-            start, stop = _span(entry, path, key)
-            handle.seek(begin + start)
-            yield key, (str(entry.get("dtype")), str(entry.get("shape")), handle.read(min(stop - start, _PROBE)))
+    _require_safetensors(path)
+    for key, entry, data in read_pieces(path, most=_PROBE):
+        yield key, (str(entry.get("dtype")), str(entry.get("shape")), data)
 
 
-def _header(path: Path) -> tuple[dict[str, Any], int]:
+def _require_safetensors(path: Path) -> None:
     check_weights(path)
     if path.suffix != ".safetensors":
-        raise FormatError(f"{path} is no safetensors file, of which alone single tensors are read.")
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as handle:
-            length = int.from_bytes(handle.read(8), "little")
-            data = length.to_bytes(8, "little") + handle.read(min(length, size, _MOST_HEADER))
-    except OSError as error:
-        raise FormatError(f"{path} cannot be read: {error.strerror}.") from error
-    header, begin = read_header(data, str(path), size)
-    header.pop("__metadata__", None)
-    return header, begin
-
-
-def _span(entry: object, path: Path, key: str) -> tuple[int, int]:
-    offsets = entry.get("data_offsets") if isinstance(entry, dict) else None
-    if not isinstance(offsets, list) or len(offsets) != 2 or not all(type(one) is int for one in offsets):
-        raise FormatError(f"{path}: the header's entry of {key!r} is malformed.")
-    start, stop = offsets
-    if not 0 <= start <= stop <= path.stat().st_size:
-        raise FormatError(f"{path} is truncated or malformed: {key!r} does not fit the file.")
-    return start, stop
+        raise FormatError(f"{path} is not a safetensors file, the only kind whose tensors are read one by one.")
 
 
 def _files(path: Path) -> list[Path]:
@@ -179,4 +140,7 @@ def header_keys(path: Path) -> tuple[str, ...]:
     FormatError
         When it is no safetensors file.
     """
-    return tuple(_header(path)[0])
+    _require_safetensors(path)
+    header, _ = read_file_header(path)
+    header.pop("__metadata__", None)
+    return tuple(header)

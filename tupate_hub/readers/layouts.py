@@ -6,9 +6,12 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from tupate_hub.arrays import Array
 from tupate_hub.embedding import Adapter
 from tupate_hub.errors import FormatError
 from tupate_hub.readers.adapterhub import read_adapterhub
@@ -16,7 +19,15 @@ from tupate_hub.readers.bitfit import header_keys, read_biases, read_checkpoint
 from tupate_hub.readers.mlx import read_mlx
 from tupate_hub.readers.peft import read_peft
 from tupate_hub.readers.prompts import read_prompt
-from tupate_hub.readers.source import Legacy, Source, read_config, read_weights, short_list
+from tupate_hub.readers.source import (
+    Legacy,
+    Source,
+    digest_of,
+    parse_weights,
+    read_bytes,
+    read_config,
+    short_list,
+)
 
 CONFIG = "adapter_config.json"
 
@@ -138,15 +149,29 @@ def detect(path: Path) -> Detection:
     return _detect(path)[0]
 
 
-def read_adapter(
+@dataclass(frozen=True)
+class Loaded:
+    """What one reading of a path gave: what was found there and the adapter; `digest` is None where a part was read."""
+
+    detection: Detection
+    adapter: Adapter
+    digest: str | None
+
+    @cached_property
+    def sha256(self) -> str:
+        """The sha256 of the weights file, which is read for it only if it was not read whole."""
+        return self.digest or digest_of(self.detection.weights)
+
+
+def load_adapter(
     path: Path,
     *,
     base: str | None = None,
     task: str | None = None,
     base_weights: Path | None = None,
     legacy: Legacy | None = None,
-) -> Adapter:
-    """Read tuned parameters, whichever library left them.
+) -> Loaded:
+    """Read tuned parameters, whichever library left them, from one opening of their file.
 
     Parameters
     ----------
@@ -167,10 +192,26 @@ def read_adapter(
         For everything that is not read, each with its own sentence.
     """
     detection, layout, config = _detect(path)
-    tensors = read_weights(detection.weights, legacy) if layout.whole else {}
+    tensors: Mapping[str, Array] = {}
+    digest = None
+    if layout.whole:
+        data = read_bytes(detection.weights)
+        tensors, digest = parse_weights(data, detection.weights, legacy), sha256(data).hexdigest()
     source = Source(path, detection.weights, config, tensors, layout.name, base, task, base_weights)
     adapter = layout.read(source)
-    return replace(adapter, task=task) if task else adapter
+    return Loaded(detection, replace(adapter, task=task) if task else adapter, digest)
+
+
+def read_adapter(
+    path: Path,
+    *,
+    base: str | None = None,
+    task: str | None = None,
+    base_weights: Path | None = None,
+    legacy: Legacy | None = None,
+) -> Adapter:
+    """The adapter alone; parameters and errors as in `load_adapter`."""
+    return load_adapter(path, base=base, task=task, base_weights=base_weights, legacy=legacy).adapter
 
 
 def find_adapters(folder: Path) -> list[Path]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -16,7 +19,7 @@ from tupate_hub.embedding import Adapter, Block, order_blocks
 from tupate_hub.errors import FormatError
 from tupate_hub.readers.names import encoder_of
 from tupate_hub.space import normalise_base
-from tupate_hub.storage.safetensors import read_tensorfile
+from tupate_hub.storage.safetensors import parse_tensorfile
 
 Legacy = Callable[[Path], dict[str, Array] | Array]
 
@@ -26,6 +29,7 @@ BARE = ""
 _POINTER = b"version https://git-lfs"
 _MOST_CONFIG = 4_000_000
 _MOST_WEIGHTS = 8_000_000_000
+_PIECE = 1 << 20
 _FEWEST_BYTES = 32
 _MOST_KEY = 500
 _MOST_TENSORS = 50_000
@@ -185,6 +189,11 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def read_weights(path: Path, legacy: Legacy | None = None) -> Mapping[str, Array]:
+    """`parse_weights` of a file on disk."""
+    return parse_weights(read_bytes(path), path, legacy)
+
+
+def parse_weights(data: bytes, path: Path, legacy: Legacy | None = None) -> Mapping[str, Array]:
     """The arrays of a weights file by key, the format told from the name's ending; a bare array has the key `BARE`.
 
     `legacy` reads files of torch before 1.6 (`tupate_hub.training.legacy.load_legacy`); without it they are refused.
@@ -192,20 +201,19 @@ def read_weights(path: Path, legacy: Legacy | None = None) -> Mapping[str, Array
     Raises
     ------
     FormatError
-        For a Git LFS pointer, a placeholder, a truncated, malformed or unreadable file.
+        For a truncated, malformed or unreadable file.
     """
-    check_weights(path)
-    suffix = path.suffix.lower()
+    suffix, where = path.suffix.lower(), str(path)
     if suffix == ".safetensors":
-        tensors: Mapping[str, Array] | Array = read_tensorfile(path).tensors
+        tensors: Mapping[str, Array] | Array = parse_tensorfile(data, where).tensors
     elif suffix in (".npy", ".npz"):
-        from tupate_hub.readers.formats.numpyfile import read_numpy_file
+        from tupate_hub.readers.formats.numpyfile import parse_numpy_file
 
-        tensors = read_numpy_file(path)
+        tensors = parse_numpy_file(data, where)
     else:
-        from tupate_hub.readers.formats.torchfile import read_torch_file
+        from tupate_hub.readers.formats.torchfile import parse_torch_file
 
-        tensors = read_torch_file(path, legacy)
+        tensors = parse_torch_file(data, where, None if legacy is None else lambda: legacy(path))
     named = tensors if isinstance(tensors, Mapping) else {BARE: tensors}
     if not named:
         raise FormatError(f"{path} holds no tensors.")
@@ -216,22 +224,47 @@ def read_weights(path: Path, legacy: Legacy | None = None) -> Mapping[str, Array
     return named
 
 
-def check_weights(path: Path) -> None:
-    """Refuse what is no weights file, from its first bytes.
+def read_bytes(path: Path) -> bytes:
+    """A weights file's bytes, from one opening.
 
     Raises
     ------
     FormatError
-        For a Git LFS pointer, an empty file, a placeholder, or anything that is no regular file.
+        For a Git LFS pointer, an empty or too large file, a placeholder, or anything that is not a regular file.
     """
+    with _opened_weights(path) as file:
+        return file.read()
+
+
+def check_weights(path: Path) -> None:
+    """Refuse what is not a weights file, from its size and first bytes; errors as in `read_bytes`."""
+    with _opened_weights(path):
+        pass
+
+
+def digest_of(path: Path) -> str:
+    """The sha256 of a weights file that is not read whole at once; errors as in `read_bytes`."""
+    with _opened_weights(path) as file:
+        digest = sha256()
+        while piece := file.read(_PIECE):
+            digest.update(piece)
+        return digest.hexdigest()
+
+
+@contextmanager
+def _opened_weights(path: Path) -> Iterator[BinaryIO]:
     try:
         if not path.is_file():
-            raise FormatError(f"{path} is no file.")
-        size = path.stat().st_size
+            raise FormatError(f"{path} is not a file.")
         with path.open("rb") as file:
-            first = file.read(len(_POINTER))
+            _require_weights(path, os.fstat(file.fileno()).st_size, file.read(len(_POINTER)))
+            file.seek(0)
+            yield file
     except OSError as error:
         raise FormatError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def _require_weights(path: Path, size: int, first: bytes) -> None:
     if first == _POINTER:
         raise FormatError(f"{path} is a Git LFS pointer, not the weights themselves.", hint="fetch them: git lfs pull")
     if size == 0:
@@ -245,7 +278,7 @@ def check_weights(path: Path) -> None:
 def _read(path: Path, most: int) -> bytes:
     try:
         if not path.is_file():
-            raise FormatError(f"{path} is no file.")
+            raise FormatError(f"{path} is not a file.")
         with path.open("rb") as file:
             data = file.read(most + 1)
     except OSError as error:

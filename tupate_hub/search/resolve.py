@@ -1,23 +1,22 @@
-"""Query: what is compared with a zoo: a task that it has, an adapter on disk, or an embedding from elsewhere."""
+"""Resolve: what is compared with a zoo: a task that it has, an adapter on disk, or an embedding from elsewhere."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from tupate_hub.compare.input_covariance import InputCovariance
+from tupate_hub.compare.kernel import Pack, pack
 from tupate_hub.embedding import SCHEMA, TaskEmbedding, read_embedding
 from tupate_hub.errors import FormatError, SpaceMismatch, UnknownName
-from tupate_hub.registry import Entry, Registry, SpaceEntry
+from tupate_hub.registry import Registry, SpaceEntry
 from tupate_hub.space import Space
-from tupate_hub.storage.safetensors import read_header
+from tupate_hub.storage.safetensors import read_file_header
 
 if TYPE_CHECKING:
     from tupate_hub.zoo import Zoo
-
-_MOST_HEADER = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -28,6 +27,11 @@ class Query:
     space: SpaceEntry
     row: int | None
     embedding: TaskEmbedding | None
+
+    def packed(self, zoo: Zoo, similarity: str, covariance: InputCovariance | None) -> Pack:
+        """The query's factors; its embedding is read from the zoo where it is a task of it. Errors as `pack`."""
+        embedding = self.embedding or zoo.load(zoo.registry.entry(self.name, self.space.name))
+        return pack([embedding], similarity, covariance)
 
 
 def resolve(zoo: Zoo, query: str | Path | TaskEmbedding, space: str | None, base: str | None) -> Query:
@@ -60,7 +64,7 @@ def resolve(zoo: Zoo, query: str | Path | TaskEmbedding, space: str | None, base
             zoo.registry.entry(name, where.name)
             row = [entry.task for entry in zoo.registry.in_space(where.name)].index(name)
             return Query(name, where, row, None)
-    embedding = read_query(query, base)
+    embedding = read_query(query, base, check=False)  # comparing it does
     return _outside(embedding, find_space(zoo.registry, embedding.space), space)
 
 
@@ -92,8 +96,10 @@ def _outside(embedding: TaskEmbedding, found: SpaceEntry, asked: str | None) -> 
     return Query(embedding.task, found, None, embedding)
 
 
-def read_query(query: str | Path, base: str | None = None) -> TaskEmbedding:
+def read_query(query: str | Path, base: str | None = None, *, check: bool = True) -> TaskEmbedding:
     """Any adapter that the readers know, on disk or on the Hub, or an embedding file or the folder that `pull` makes.
+
+    `check` as in `read_from`.
 
     Raises
     ------
@@ -103,50 +109,21 @@ def read_query(query: str | Path, base: str | None = None) -> TaskEmbedding:
     from tupate_hub.collect.read_adapter import read_from
 
     path = Path(query)
-    if not _exists(path):
-        return read_from(query, base=base)
+    if _exists(path) and (file := _embedding_file(path)) is not None:
+        return read_embedding(file)
+    return read_from(query, base=base, check=check)
+
+
+def _embedding_file(path: Path) -> Path | None:
+    """The file of an embedding of this project that a path is, or that is alone in a folder; only headers are read."""
+    from tupate_hub.readers.layouts import CONFIG
+
     files = [path] if path.is_file() else sorted(path.glob("*.safetensors"))
-    if len(files) == 1 and _is_embedding(files[0]):
-        return read_embedding(files[0])
-    return read_from(path, base=base)
-
-
-def _is_embedding(file: Path) -> bool:
-    """Whether a file's header says that it is an embedding of this project; what is wrong with it, reading it says."""
+    if len(files) != 1 or (files[0].parent / CONFIG).exists():
+        return None
     try:
-        with file.open("rb") as stream:
-            length = stream.read(8)
-            start = length + stream.read(min(int.from_bytes(length, "little"), _MOST_HEADER))
-        metadata = read_header(start, str(file), file.stat().st_size)[0].get("__metadata__")
-    except (OSError, FormatError):
-        return False
-    return isinstance(metadata, dict) and str(metadata.get("schema")).startswith(SCHEMA.partition("/")[0])
-
-
-def loaded(zoo: Zoo, asked: Query) -> TaskEmbedding:
-    """The query's embedding, read from the zoo where it is a task of it."""
-    if asked.embedding is not None:
-        return asked.embedding
-    return zoo.load(zoo.registry.entry(asked.name, asked.space.name))
-
-
-def _digest(facts: Mapping[str, Any], name: str) -> object:
-    part = facts.get(name)
-    return part.get("sha256") if isinstance(part, dict) else None
-
-
-def same_data(zoo: Zoo, asked: Query, entry: Entry) -> bool:
-    """Whether the entry was tuned on the query's data, or is the very file: by digests, or by dataset id on the Hub."""
-    source: Mapping[str, object] = {}
-    dataset = ""
-    if asked.row is not None:
-        source = zoo.registry.entry(asked.name, asked.space.name).source
-        dataset = zoo.registry.tasks[asked.name].dataset
-    elif asked.embedding is not None:
-        facts = asked.embedding.facts
-        source = {"sha256": _digest(facts, "source"), "data_sha256": _digest(facts, "data")}
-    digests = ("sha256", "data_sha256")
-    return bool(
-        any(source.get(name) and source.get(name) == entry.source.get(name) for name in digests)
-        or (dataset and dataset == zoo.registry.tasks[entry.task].dataset)
-    )
+        metadata = read_file_header(files[0])[0].get("__metadata__")
+    except FormatError:  # reading it as an adapter says what is wrong
+        return None
+    ours = isinstance(metadata, dict) and str(metadata.get("schema")).startswith(SCHEMA.partition("/")[0])
+    return files[0] if ours else None

@@ -1,19 +1,24 @@
-"""The safetensors file: read defensively into numpy, bfloat16 included, and written byte-identically.
+"""The safetensors file, in numpy: written through the library, and read through it where its digest was checked.
+
+Strangers' files, and files of which a part is enough, are read here, defensively: the library's numpy flavour knows no
+bfloat16, reads files whole and says little of what is wrong with one.
 
 Format: https://github.com/huggingface/safetensors, README, "Format": eight bytes of header length, a JSON header, one
-buffer. The library's numpy flavour knows no bfloat16 and writes metadata in an order that changes from run to run.
+buffer.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors.numpy
 
 from tupate_hub.arrays import Array
 from tupate_hub.errors import FormatError
@@ -44,35 +49,31 @@ class TensorFile:
     metadata: Mapping[str, str] = field(default_factory=dict)
 
     def to_bytes(self) -> bytes:
-        """The file's bytes; the same tensors and metadata always give the same bytes.
-
-        Tensors are stored in order of name, metadata keys sorted, the header padded with spaces to 8 bytes.
+        """The file's bytes, as the library lays them out; the same tensors and metadata always give the same bytes.
 
         Raises
         ------
         FormatError
-            For a dtype that is not written, or text that is no Unicode.
+            For a dtype that is not written, or text that is not Unicode.
         """
-        header: dict[str, Any] = {"__metadata__": dict(sorted(self.metadata.items()))} if self.metadata else {}
-        chunks, offset = [], 0
-        for name in sorted(self.tensors):
-            array = self.tensors[name].astype(self.tensors[name].dtype.newbyteorder("<"), copy=False)
-            if array.dtype not in _NAMES:
+        for name, array in self.tensors.items():
+            if array.dtype.newbyteorder("<") not in _NAMES:
                 raise FormatError(f"{name!r} has dtype {array.dtype}, which is not written.")
-            data = array.tobytes()
-            header[name] = {
-                "dtype": _NAMES[array.dtype],
-                "shape": list(array.shape),
-                "data_offsets": [offset, offset + len(data)],
-            }
-            chunks.append(data)
-            offset += len(data)
+        little = {name: array.astype(array.dtype.newbyteorder("<"), order="C") for name, array in self.tensors.items()}
         try:
-            text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+            written = safetensors.numpy.save(little)
+            return _with_metadata(written, self.metadata) if self.metadata else written
         except UnicodeEncodeError as error:
             raise FormatError("A name or the metadata holds half a character (a lone surrogate).") from error
-        text += b" " * (-len(text) % 8)
-        return b"".join([len(text).to_bytes(8, "little"), text, *chunks])
+
+
+def _with_metadata(written: bytes, metadata: Mapping[str, str]) -> bytes:
+    """A file that the library wrote, with metadata in order of its keys: in the library's own it changes by the run."""
+    header, begin = read_header(written, "the file")
+    header = {"__metadata__": dict(sorted(metadata.items())), **header}
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return b"".join([len(text).to_bytes(8, "little"), text, written[begin:]])
 
 
 def header_length(data: bytes | memoryview, where: str, size: int) -> int:
@@ -84,10 +85,12 @@ def header_length(data: bytes | memoryview, where: str, size: int) -> int:
         When so many cannot be there, or are not read.
     """
     if size < 8:
-        raise FormatError(f"{where} is no safetensors file: it has {size} bytes.")
+        raise FormatError(f"{where} is not a safetensors file: it has {size} bytes.")
     length = int.from_bytes(data[:8], "little")
     if length > size - 8:
-        raise FormatError(f"{where} is truncated or no safetensors file: its header claims {length} bytes of {size}.")
+        raise FormatError(
+            f"{where} is truncated or not a safetensors file: its header claims {length} bytes of {size}."
+        )
     if length > _MOST_HEADER:
         raise FormatError(f"{where} has a header of {length} bytes; at most {_MOST_HEADER} are read.")
     return length
@@ -101,7 +104,7 @@ def read_header(data: bytes | memoryview, where: str, size: int | None = None) -
     Raises
     ------
     FormatError
-        When the bytes are no safetensors file.
+        When the bytes are not a safetensors file.
     """
     length = header_length(data, where, len(data) if size is None else size)
     try:
@@ -109,12 +112,32 @@ def read_header(data: bytes | memoryview, where: str, size: int | None = None) -
     except (ValueError, RecursionError) as error:
         raise FormatError(f"{where} has a safetensors header that is not JSON, or names something twice.") from error
     if not isinstance(header, dict):
-        raise FormatError(f"{where} has a safetensors header that is no JSON object.")
+        raise FormatError(f"{where} has a safetensors header that is not a JSON object.")
     return header, 8 + length
 
 
+def load_tensorfile(data: bytes, where: str) -> TensorFile:
+    """Read, through the library, a file of this project's own whose digest was checked. Arrays are read-only.
+
+    Raises
+    ------
+    FormatError
+        When the library refuses it, or it holds a dtype that is not written: the digest may be a stranger's, too.
+    """
+    header, _ = read_header(data, where)
+    try:
+        tensors = safetensors.numpy.load(data)
+    except (safetensors.SafetensorError, KeyError, ValueError) as error:  # numpy lacks the dtype or so many axes
+        raise FormatError(f"{where} is truncated or malformed: {error}.") from error
+    for name, array in tensors.items():
+        if array.dtype not in _NAMES:
+            raise FormatError(f"{where}: {name!r} has dtype {array.dtype}, which is not read.")
+        array.flags.writeable = False
+    return TensorFile(tensors, _metadata(header, where))
+
+
 def parse_tensorfile(data: bytes, where: str) -> TensorFile:
-    """Read a whole safetensors file from memory. Arrays are read-only views of `data` where the dtype allows.
+    """Read a stranger's whole file from memory. Arrays are read-only views of `data` where the dtype allows.
 
     Raises
     ------
@@ -122,15 +145,13 @@ def parse_tensorfile(data: bytes, where: str) -> TensorFile:
         Naming the tensor whose dtype, shape or offsets do not fit the file.
     """
     header, begin = read_header(data, where)
-    metadata = header.pop("__metadata__", None) or {}  # MLX writes null
-    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise FormatError(f"{where} has metadata that is not text.")
+    metadata = _metadata(header, where)
     buffer = memoryview(data)[begin:]
     tensors, spans = {}, []
     for name, entry in header.items():
-        array, span = _tensor(buffer, name, entry, where)
-        tensors[name] = array
-        spans.append(span)
+        start, stop = _span(entry, name, where, len(buffer))
+        tensors[name] = _array(buffer[start:stop], name, entry, where)
+        spans.append((start, stop))
     spans.sort()
     if any(first[1] > second[0] for first, second in zip(spans, spans[1:], strict=False)):
         raise FormatError(f"{where} has tensors that overlap.")
@@ -138,7 +159,7 @@ def parse_tensorfile(data: bytes, where: str) -> TensorFile:
 
 
 def read_tensorfile(path: Path) -> TensorFile:
-    """Read a safetensors file from disk.
+    """Read a stranger's whole file from disk.
 
     Raises
     ------
@@ -152,30 +173,93 @@ def read_tensorfile(path: Path) -> TensorFile:
     return parse_tensorfile(data, str(path))
 
 
+# --- a part of a file ------------------------------------------------------------------------------------------
+
+
+def read_file_header(path: Path) -> tuple[dict[str, Any], int]:
+    """`read_header` of a file on disk, of which nothing else is read; errors as in `read_tensorfile`."""
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            start = file.read(8)
+            start += file.read(header_length(start, str(path), size))
+    except OSError as error:
+        raise FormatError(f"{path} cannot be read: {error.strerror}.") from error
+    return read_header(start, str(path), size)
+
+
+def read_tensors(path: Path, wanted: Callable[[str], bool]) -> dict[str, Array]:
+    """Those tensors of a file on disk whose names are wanted; errors as in `parse_tensorfile`."""
+    pieces = read_pieces(path, wanted)
+    return {name: _array(memoryview(data), name, entry, str(path)) for name, entry, data in pieces}
+
+
+def read_pieces(
+    path: Path, wanted: Callable[[str], bool] = lambda name: True, most: int | None = None
+) -> Iterator[tuple[str, dict[str, Any], bytes]]:
+    """Each wanted tensor's name, its entry of the header and its bytes, at most the first `most` of them.
+
+    Raises
+    ------
+    FormatError
+        When the file cannot be read, its header is malformed, or a tensor does not lie inside it.
+    """
+    header, begin = read_file_header(path)
+    header.pop("__metadata__", None)
+    try:
+        with path.open("rb") as file:
+            room = os.fstat(file.fileno()).st_size - begin
+            for name, entry in header.items():
+                if wanted(name):
+                    start, stop = _span(entry, name, str(path), room)
+                    file.seek(begin + start)
+                    yield name, entry, file.read(stop - start if most is None else min(stop - start, most))
+    except OSError as error:
+        raise FormatError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+# --- the header's entries --------------------------------------------------------------------------------------
+
+
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
         raise ValueError("two fields of one name")
-    return found
+    return fields
 
 
-def _tensor(buffer: memoryview, name: str, entry: Any, where: str) -> tuple[Array, tuple[int, int]]:
+def _metadata(header: dict[str, Any], where: str) -> Mapping[str, str]:
+    """Take the metadata out of a header."""
+    metadata = header.pop("__metadata__", None) or {}  # MLX writes null
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise FormatError(f"{where} has metadata that is not text.")
+    return metadata
+
+
+def _span(entry: Any, name: str, where: str, room: int) -> tuple[int, int]:
+    """Where a tensor's bytes begin and end in a buffer of `room` bytes."""
     if len(name) > _MOST_NAME:
         raise FormatError(f"{where} has a tensor whose name has {len(name)} characters; at most {_MOST_NAME} are read.")
-    try:
-        code, shape, (start, stop) = entry["dtype"], entry["shape"], entry["data_offsets"]
-        whole = isinstance(shape, list) and all(type(number) is int and number >= 0 for number in (*shape, start, stop))
-    except (TypeError, KeyError, ValueError) as error:
-        raise FormatError(f"{where}: the header's entry of {name!r} is malformed.") from error
+    offsets = entry.get("data_offsets") if isinstance(entry, dict) else None
+    if not isinstance(offsets, list) or len(offsets) != 2 or not all(type(offset) is int for offset in offsets):
+        raise FormatError(f"{where}: the header's entry of {name!r} is malformed.")
+    start, stop = offsets
+    if not 0 <= start <= stop <= room:
+        raise FormatError(f"{where} is truncated or malformed: {name!r} does not fit the file.")
+    return start, stop
+
+
+def _array(data: memoryview, name: str, entry: Mapping[str, Any], where: str) -> Array:
+    """The tensor that an entry of the header describes, of its bytes."""
+    code, shape = entry.get("dtype"), entry.get("shape")
     if not isinstance(code, str) or code not in _DTYPES:
-        said = f"dtype {code[:20]!r}" if isinstance(code, str) else "a dtype that is no text"
+        said = f"dtype {code[:20]!r}" if isinstance(code, str) else "a dtype that is not text"
         raise FormatError(f"{where}: {name!r} has {said}, which is not read.")
     dtype = _DTYPES[code]
-    if not whole or len(shape) > 8 or math.prod(size or 1 for size in shape) > _MOST_ITEMS:
-        raise FormatError(f"{where} is malformed: {name!r} has an impossible shape or place.")
-    if stop > len(buffer) or math.prod(shape) * dtype.itemsize != stop - start:
+    whole = isinstance(shape, list) and all(type(size) is int and size >= 0 for size in shape)
+    if not isinstance(shape, list) or not whole or len(shape) > 8 or math.prod(n or 1 for n in shape) > _MOST_ITEMS:
+        raise FormatError(f"{where} is malformed: {name!r} has an impossible shape.")
+    if math.prod(shape) * dtype.itemsize != len(data):
         raise FormatError(f"{where} is truncated or malformed: {name!r} does not fit the file.")
-    array = np.frombuffer(buffer[start:stop], dtype=dtype).reshape(shape)
-    if code == "BF16":
-        array = (array.astype(np.uint32) << 16).view(np.float32)
-    return array, (start, stop)
+    array = np.frombuffer(data, dtype=dtype).reshape(shape)
+    return (array.astype(np.uint32) << 16).view(np.float32) if code == "BF16" else array

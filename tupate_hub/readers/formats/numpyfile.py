@@ -6,12 +6,12 @@ against the one form that NumPy writes; nothing is evaluated.
 
 from __future__ import annotations
 
+import io
 import math
 import re
 import struct
 import zipfile
 import zlib
-from pathlib import Path
 
 import numpy as np
 
@@ -28,20 +28,15 @@ _MOST_GROWTH = 2
 _SPARE = 32_000_000
 
 
-def read_numpy_file(path: Path) -> dict[str, Array] | Array:
-    """The array of a .npy file, or those of a .npz archive by name.
+def parse_numpy_file(data: bytes, where: str) -> dict[str, Array] | Array:
+    """The array of a .npy file, or those of a .npz archive by name; `where` is the file's path, whose ending decides.
 
     Raises
     ------
     FormatError
         For a truncated, malformed or hostile file, and for one of Python objects.
     """
-    try:
-        if path.suffix.lower() == ".npz":
-            return _read_archive(path)
-        return parse_array(path.read_bytes(), str(path))
-    except OSError as error:
-        raise FormatError(f"{path} cannot be read: {error.strerror}.") from error
+    return _parse_archive(data, where) if where.lower().endswith(".npz") else parse_array(data, where)
 
 
 def parse_array(data: bytes, where: str) -> Array:
@@ -50,7 +45,7 @@ def parse_array(data: bytes, where: str) -> Array:
     Raises
     ------
     FormatError
-        As `read_numpy_file`.
+        As `parse_numpy_file`.
     """
     if data[:6] != b"\x93NUMPY" or len(data) < 12:
         raise FormatError(f"{where} is no .npy file.")
@@ -75,31 +70,30 @@ def parse_array(data: bytes, where: str) -> Array:
     return array.reshape(shape, order="F" if match["fortran"] == "True" else "C")
 
 
-def _read_archive(path: Path) -> dict[str, Array]:
+def _parse_archive(data: bytes, where: str) -> dict[str, Array]:
     arrays: dict[str, Array] = {}
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members = archive.infolist()
-            _check_members(path, members)
+            _check_members(len(data), where, members)
             for member in members:
                 name = member.filename.removesuffix(".npy")
                 if name in arrays:
-                    raise FormatError(f"{path} holds two arrays of the name {name[:80]!r}.")
-                arrays[name] = parse_array(archive.read(member), f"{path}: {name[:80]!r}")
+                    raise FormatError(f"{where} holds two arrays of the name {name[:80]!r}.")
+                arrays[name] = parse_array(archive.read(member), f"{where}: {name[:80]!r}")
     except (zipfile.BadZipFile, zlib.error, struct.error) as error:
-        raise FormatError(f"{path} is truncated or no .npz archive.") from error
+        raise FormatError(f"{where} is truncated or no .npz archive.") from error
     except (NotImplementedError, RuntimeError, EOFError, ValueError, OverflowError) as error:
-        raise FormatError(f"{path} is a .npz archive that is encrypted or malformed.") from error
+        raise FormatError(f"{where} is a .npz archive that is encrypted or malformed.") from error
     return arrays
 
 
-def _check_members(path: Path, members: list[zipfile.ZipInfo]) -> None:
+def _check_members(size: int, where: str, members: list[zipfile.ZipInfo]) -> None:
     if len(members) > _MOST_MEMBERS:
-        raise FormatError(f"{path} holds {len(members)} arrays; at most {_MOST_MEMBERS} are read.")
+        raise FormatError(f"{where} holds {len(members)} arrays; at most {_MOST_MEMBERS} are read.")
     if any(member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for member in members):
-        raise FormatError(f"{path} is compressed in a way that NumPy does not write.")
-    size = path.stat().st_size
+        raise FormatError(f"{where} is compressed in a way that NumPy does not write.")
     if any(member.compress_size > size for member in members):
-        raise FormatError(f"{path} is truncated: an array is longer than the file.")
+        raise FormatError(f"{where} is truncated: an array is longer than the file.")
     if sum(member.file_size for member in members) > _MOST_GROWTH * size + _SPARE:
-        raise FormatError(f"{path} claims to unpack to much more than its own size.")
+        raise FormatError(f"{where} claims to unpack to much more than its own size.")

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -37,41 +36,13 @@ _POOL = re.compile(r"\.(?:layers?|block|h)\.\d+(?=\..*\.prefix_tuning\.pool\.)")
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
 
 
-def read_torch_file(path: Path, legacy: Callable[[Path], Tensors | Array] | None = None) -> Tensors | Array:
-    """Read a file of torch.save: a dict of tensors, or one bare tensor.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    legacy : callable, optional
-        Reads files from before torch 1.6, which only torch can: `tupate_hub.training.legacy.load_legacy`.
-
-    Returns
-    -------
-    dict of str to array, or array
-        As `parse_torch_file`.
-
-    Raises
-    ------
-    FormatError
-        When it cannot be read, is no such file, or wants anything constructed but tensors.
-    """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise FormatError(f"{path} cannot be read: {error.strerror}.") from error
-    if legacy is not None and data.startswith(_LEGACY_MAGIC):
-        return legacy(path)
-    return parse_torch_file(data, str(path))
-
-
-def parse_torch_file(data: bytes, where: str) -> Tensors | Array:
-    """Read a file of torch.save from memory.
+def parse_torch_file(data: bytes, where: str, legacy: Callable[[], Tensors | Array] | None = None) -> Tensors | Array:
+    """Read a file of torch.save from memory: a dict of tensors, or one bare tensor.
 
     Arrays are read-only views of `data` with the shape and strides of the tensor, so a transposed one is not in C
     order; bfloat16 arrives as float32. Tensors that are the same view of one storage arrive as one array object. Values
-    of a dict that are no tensors are left out; a checkpoint such as {"state_dict": {...}} is unwrapped once.
+    of a dict that are not tensors are left out; a checkpoint such as {"state_dict": {...}} is unwrapped once. A file
+    from before torch 1.6, which only torch can read, is what `legacy` returns.
 
     Raises
     ------
@@ -79,6 +50,8 @@ def parse_torch_file(data: bytes, where: str) -> Tensors | Array:
         When the bytes are no such file, are damaged, name a global that is not allowed, or hold no tensors; when a
         storage does not fit its member, or a tensor its storage.
     """
+    if legacy is not None and data.startswith(_LEGACY_MAGIC):
+        return legacy()
     _check_kind(data, where)
     archive = open_archive(data, where)
     roots = [name.removesuffix("/data.pkl") for name in archive.members if name.endswith("/data.pkl")]

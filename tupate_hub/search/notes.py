@@ -1,0 +1,60 @@
+"""Notes: what a reader of a ranking should know of a neighbour before trusting its score."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tupate_hub.registry import Entry
+from tupate_hub.search.comparison import Comparison
+from tupate_hub.search.resolve import Query
+
+if TYPE_CHECKING:
+    from tupate_hub.zoo import Zoo
+
+#: Two seeds of one task from one start reach .68 to .75 (docs/evaluation.md), checkpoints of one run .95 and more.
+#: `tupate` has no such line: a start that all runs share lies in every score.
+NEAR_DUPLICATE: Mapping[str, float] = {"update": 0.9, "effect": 0.9}
+#: An update so many times larger than the zoo's median is no ordinary run.
+DIVERGED = 30.0
+_FEW_SHARED = 0.5
+
+
+def notes_on(
+    zoo: Zoo, query: Query, entry: Entry, row: int, comparison: Comparison, similarity: str, tie: bool
+) -> tuple[str, ...]:
+    """The notes on the entry of a row of a comparison, in a fixed order; `Neighbor` lists them."""
+    score, norms, coverage = comparison.scores[row], comparison.norms, comparison.coverage
+    holds = {
+        "same data": same_data(zoo, query, entry),
+        "near-duplicate": norms is not None and score >= NEAR_DUPLICATE.get(similarity, np.inf),
+        "diverged": norms is not None and norms[row] > DIVERGED * comparison.usual_norm,
+        "weak": "weak" in entry.flags,
+        "few shared blocks": coverage is not None and min(side[row] for side in coverage) < _FEW_SHARED,
+        "tie": tie,
+    }
+    return tuple(note for note, true in holds.items() if true)
+
+
+def same_data(zoo: Zoo, query: Query, entry: Entry) -> bool:
+    """Whether the entry was tuned on the query's data, or is the very file: by digests, or by dataset id on the Hub."""
+    source: Mapping[str, object] = {}
+    dataset = ""
+    if query.row is not None:
+        source = zoo.registry.entry(query.name, query.space.name).source
+        dataset = zoo.registry.tasks[query.name].dataset
+    elif query.embedding is not None:
+        facts = query.embedding.facts
+        source = {"sha256": _digest(facts, "source"), "data_sha256": _digest(facts, "data")}
+    digests = ("sha256", "data_sha256")
+    return bool(
+        any(source.get(name) and source.get(name) == entry.source.get(name) for name in digests)
+        or (dataset and dataset == zoo.registry.tasks[entry.task].dataset)
+    )
+
+
+def _digest(facts: Mapping[str, Any], name: str) -> object:
+    part = facts.get(name)
+    return part.get("sha256") if isinstance(part, dict) else None
