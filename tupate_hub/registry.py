@@ -37,7 +37,8 @@ class SpaceEntry:
     """A space of the zoo. `base_sha256` is that of the base model's weights.
 
     `index` maps a similarity to its file, `moments` is the file of the base model's statistics; each of them an object
-    of `file`, `bytes` and `sha256`.
+    of `file`, `bytes` and `sha256`. `gain` is what measured transfer says of the space (`evaluation.gain`): the weights
+    of similarity and strength in a ranking by gain, and `forecasts`, one a regime; empty where nothing was measured.
     """
 
     name: str
@@ -47,6 +48,7 @@ class SpaceEntry:
     settings: Mapping[str, Any] = field(default_factory=dict)
     index: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     moments: Mapping[str, Any] = field(default_factory=dict)
+    gain: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def space(self) -> Space:
@@ -77,7 +79,8 @@ class Repeat:
 class Entry:
     """One embedding: the file that holds it, relative to the registry, and what was measured of it.
 
-    `repeats` are other runs of the same task in the same space.
+    `repeats` are other runs of the same task in the same space. `strength` is how much better than other sources the
+    task makes targets, as measured transfer has it: `value`, `error`, `targets`; empty where nothing is known.
     """
 
     task: str
@@ -89,6 +92,7 @@ class Entry:
     scores: Mapping[str, Any] = field(default_factory=dict)
     flags: tuple[str, ...] = ()
     repeats: tuple[Repeat, ...] = ()
+    strength: Mapping[str, Any] = field(default_factory=dict)
 
     def runs(self) -> tuple[Entry, ...]:
         """The entry's own run and its repeats, each as an entry that has no repeats."""
@@ -226,15 +230,15 @@ def _did_you_mean(wanted: str, spelled: Mapping[str, str]) -> str:
 def _without_name(item: Task | SpaceEntry) -> dict[str, Any]:
     fields = asdict(item)
     del fields["name"]
+    if not fields.get("gain", True):
+        del fields["gain"]
     return fields
 
 
 def _row(entry: Entry) -> dict[str, Any]:
-    """An entry's fields; most have no repeats and do not mention them."""
+    """An entry's fields; most have no repeats or strength and do not mention them."""
     fields = asdict(entry)
-    if not entry.repeats:
-        del fields["repeats"]
-    return fields
+    return {name: value for name, value in fields.items() if value or name not in ("repeats", "strength")}
 
 
 def placed(file: str, data: bytes) -> dict[str, Any]:

@@ -21,9 +21,9 @@ from tupate_hub.arrays import Float64Array
 from tupate_hub.compare.kernel import kernel, pack
 from tupate_hub.compare.lowrank import Factors, inner
 from tupate_hub.embedding import Block, TaskEmbedding, embed
+from tupate_hub.evaluation.baselines import BASELINES, judge, source_mean
 from tupate_hub.evaluation.evaluate import Report, Summary, difference, evaluate
 from tupate_hub.evaluation.metrics import METRICS, bootstrap_interval
-from tupate_hub.evaluation.predictors import BASELINES, judge, source_mean
 from tupate_hub.evaluation.truth import Truth, align, read_truth
 from tupate_hub.readers import read_adapter
 

@@ -37,6 +37,8 @@ MOST_BYTES = 30_000_000
 #: BLAS kernels, by up to 6e-7 in this zoo; what is shown has four digits.
 TOLERANCE = 2e-6
 MOMENTS = "moments.safetensors"
+#: What measured transfer says of the spaces, by scripts/evaluation/report.py.
+GAINS = "zoo/truth/gain.json"
 #: Files of a space that this script makes.
 GENERATED = ("index-*.safetensors", "heatmap.svg", "map.svg")
 RECORDED = (
@@ -203,6 +205,8 @@ def build(root: Path) -> dict[str, bytes]:
     names, reasons = (
         json.loads((SCRIPTS / file).read_text(encoding="utf-8")) for file in ("task_names.json", "weak_runs.json")
     )
+    gains = root / GAINS
+    known: Mapping[str, Any] = json.loads(gains.read_text(encoding="utf-8")) if gains.exists() else {}
     registry = Registry()
     files: dict[str, bytes] = {}
     indexes: dict[str, dict[str, PairIndex]] = {}
@@ -213,8 +217,11 @@ def build(root: Path) -> dict[str, bytes]:
         files.update(made.values())
         indexes[space] = {name: parse_pair_index(data, file) for name, (file, data) in made.items()}
         row = space_of(held, {name: placed(file, data) for name, (file, data) in made.items()}, moments)
+        measured = known.get(space, {"gain": {}, "strengths": {}})
+        row = replace(row, gain=measured["gain"])
         for one in held:
-            registry = registry.with_entry(one.entry, task_of(one.embedding, names), row)
+            entry = replace(one.entry, strength=measured["strengths"].get(one.entry.task, {}))
+            registry = registry.with_entry(entry, task_of(one.embedding, names), row)
     registry = replace(registry, default_space=default_space(registry))
     files[FILENAME] = registry.to_json().encode()
     files["docs/zoo.md"] = zoo_page(registry, reasons).encode()

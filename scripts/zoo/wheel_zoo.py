@@ -30,7 +30,7 @@ class WheelZoo(BuildHookInterface):  # type: ignore[misc]  # hatchling is not fo
         written.write_text(text, encoding="utf-8")
         included = build_data["force_include"]
         included[str(written)] = f"{_INSIDE}/registry.json"
-        for file in files(registry):
+        for file in [*files(registry), *truth(root)]:
             included[str(root / file)] = f"{_INSIDE}/{file}"
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
@@ -46,6 +46,11 @@ def default_space(registry: dict[str, Any]) -> dict[str, Any]:
     embeddings = [{key: value for key, value in one.items() if key != "repeats"} for one in inside]
     tasks = {one["task"]: registry["tasks"][one["task"]] for one in embeddings}
     return {**registry, "tasks": tasks, "spaces": {name: registry["spaces"][name]}, "embeddings": embeddings}
+
+
+def truth(root: Path) -> list[str]:
+    """Measured transfer and the predictions that need the tasks' data, for `tupate-hub evaluate`."""
+    return [path.relative_to(root).as_posix() for path in sorted((root / "zoo" / "truth").rglob("*.csv"))]
 
 
 def files(registry: dict[str, Any]) -> list[str]:

@@ -19,7 +19,7 @@ from tupate_hub import Zoo
 from tupate_hub.compare.view import View
 from tupate_hub.embedding import TaskEmbedding
 from tupate_hub.errors import UnknownName
-from tupate_hub.evaluation.predictors import judge
+from tupate_hub.evaluation.baselines import judge
 from tupate_hub.evaluation.truth import align, read_truth
 from tupate_hub.search.similar import pair_scores
 
@@ -352,7 +352,7 @@ def test_a_truth_that_is_not_there(toy_zoo: Path, tmp_path: Path, invoke: Any) -
     for arguments, says in [
         (("--truth", tmp_path / "nowhere.csv"), "cannot be read"),
         (("--truth", tmp_path), "cannot be read"),
-        ((), "--truth"),
+        (("--truth", "few-shot-1"), "cannot be read"),
     ]:
         result = invoke("evaluate", "--registry", toy_zoo, *arguments)
         assert (result.code, result.out) == (2, "")

@@ -74,7 +74,9 @@ def test_the_wheel_holds_the_zoo_and_the_types(wheel: Path) -> None:
     assert [entry.task for entry in registry.entries] == [entry.task for entry in whole.in_space(whole.default_space)]
     assert not any(entry.repeats for entry in registry.entries)
     inside = {name.removeprefix("tupate_hub/bundled/") for name in names if "/bundled/" in name}
-    assert inside == {"registry.json", *(file for file, _, _ in registry.files())}
+    truth = {name for name in inside if name.startswith("zoo/truth/")}
+    assert "zoo/truth/few-shot-150.csv" in truth and all(name.endswith(".csv") for name in truth)
+    assert inside - truth == {"registry.json", *(file for file, _, _ in registry.files())}
     assert "tupate_hub/py.typed" in names
     assert "tupate_hub/bundled/zoo/all-MiniLM-L6-v2/lora/sst2.safetensors" in names
     assert "tupate-hub = tupate_hub.cli:main" in entry_points

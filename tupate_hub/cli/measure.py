@@ -70,8 +70,22 @@ def _passages(file: Path) -> list[str]:
 
 
 @click.command("evaluate")
-@click.option("--truth", type=_PATH, required=True, metavar="FILE", help="CSV: source, target, score, ...")
+@click.option(
+    "--truth",
+    type=_PATH,
+    default="few-shot-150",
+    show_default=True,
+    metavar="FILE",
+    help="CSV (source, target, score, ...), or the name of a table of zoo/truth.",
+)
 @click.option("--similarity", default="update", show_default=True, help="A similarity, or `all` of them.")
+@click.option(
+    "--predictor",
+    "chosen",
+    multiple=True,
+    metavar="NAME",
+    help="A predictor of docs/evaluation.md instead of a similarity; may be given more than once, or `all`.",
+)
 @click.option("--space", help="The space to judge; see `tupate-hub spaces`.")
 @click.option("--seed", default=0, show_default=True, help="Of the bootstrap.")
 @click.option("--per-target", is_flag=True, help="Show every target, not only the means.")
@@ -80,6 +94,7 @@ def _passages(file: Path) -> list[str]:
 def evaluate_command(
     truth: Path,
     similarity: str,
+    chosen: tuple[str, ...],
     space: str | None,
     seed: int,
     per_target: bool,
@@ -91,9 +106,10 @@ def evaluate_command(
     For each target, all other tasks that were measured are its sources. docs/evaluation.md has the formulas.
 
     \b
+      tupate-hub evaluate --predictor all
       tupate-hub evaluate --registry ./my-zoo --truth transfer.csv --similarity all
     """
-    from tupate_hub.evaluation.predictors import judge
+    from tupate_hub.evaluation.baselines import judge
 
     zoo = output.opened(registry)
     where = zoo.registry.space(space)
@@ -104,7 +120,7 @@ def evaluate_command(
     }
     known = {task: zoo.registry.tasks[task].train_size for task in tasks}
     sizes = {task: size for task, size in known.items() if size is not None}
-    reports = judge(predictors, table, sizes, seed)
+    reports = _by_name(zoo, where.name, table, chosen, seed) if chosen else judge(predictors, table, sizes, seed)
     if as_json:
         output.document(
             {
@@ -123,8 +139,41 @@ def evaluate_command(
     _print_reports(reports, per_target)
 
 
-def _truth_of(zoo: Zoo, path: Path, tasks: Sequence[str]) -> Truth:
-    """The truth under the registry's names of tasks, as far as the space has them."""
+def _by_name(zoo: Zoo, space: str, table: Truth, chosen: Sequence[str], seed: int) -> Sequence[Report]:
+    """Reports of predictors by their names, each on the cells of the table that it knows."""
+    import numpy as np
+
+    from tupate_hub.evaluation.evaluate import evaluate
+    from tupate_hub.evaluation.predictors import PREDICTORS, Evidence, get_predictor, known_cells
+    from tupate_hub.zoo import bundled_root
+
+    evidence = Evidence(table, zoo, space, bundled_root() / "zoo" / "truth" / "predictions")
+    reports = []
+    for predictor in [get_predictor(name) for name in (PREDICTORS if "all" in chosen else chosen)]:
+        prediction = predictor.compute(evidence)
+        known = known_cells(table, prediction)
+        if not known.targets:
+            output.note(f"{predictor.name} knows nothing of these tasks: left out")
+            continue
+        rows = [table.targets.index(target) for target in known.targets]
+        # what is not known is no candidate: its number is never looked at
+        reports.append(evaluate(np.nan_to_num(prediction[rows]), known, predictor.name, seed))
+        if len(known.targets) < len(table.targets):
+            output.note(f"{predictor.name} knows {len(known.targets)} of the targets")
+    if not reports:
+        raise TupateHubError("None of these predictors knows two sources of any target.", hint="tupate-hub spaces")
+    return reports
+
+
+def _truth_of(zoo: Zoo, written: Path, tasks: Sequence[str]) -> Truth:
+    """The truth under the registry's names of tasks, as far as the space has them.
+
+    A name that is not a file is that of a table which comes with the package.
+    """
+    from tupate_hub.zoo import bundled_root
+
+    shipped = bundled_root() / "zoo" / "truth" / f"{written}.csv"
+    path = shipped if not written.exists() and len(written.parts) == 1 and shipped.is_file() else written
 
     def name_of(written: str) -> str:
         try:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from tupate_hub.cli import output
+
+if TYPE_CHECKING:
+    from tupate_hub.compare.ranking import Neighbor, Ranking
+    from tupate_hub.zoo import Zoo
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -32,6 +36,13 @@ def view_options(function: F) -> F:
 @click.argument("query")
 @click.option("-k", "--top", "k", type=click.IntRange(1), default=10, show_default=True, help="How many neighbours.")
 @view_options
+@click.option(
+    "--rank-by",
+    type=click.Choice(["similarity", "gain"]),
+    default="similarity",
+    show_default=True,
+    help="gain: by what starting from a task is expected to bring.",
+)
 @click.option("--centre", is_flag=True, help="Centre the embeddings over the zoo first.")
 @click.option("--fuse", metavar="WHAT", help="Rank by each of the layers, or similarities, and merge the rankings.")
 @click.option("--explain", is_flag=True, help="Add an interval and the blocks that contribute most to each score.")
@@ -45,6 +56,7 @@ def similar_command(
     balance: bool,
     blocks: str | None,
     base: str | None,
+    rank_by: str,
     centre: bool,
     fuse: str | None,
     explain: bool,
@@ -59,24 +71,25 @@ def similar_command(
       tupate-hub similar squad
       tupate-hub similar ./my-lora --explain
       tupate-hub similar glue/sst2 -k 5 --json
+      tupate-hub similar ./my-lora --rank-by gain
     """
     from tupate_hub.compare.view import View
 
-    ranking = output.opened(registry).similar(
+    zoo, by_gain = output.opened(registry), rank_by == "gain"
+    ranking = zoo.similar(
         query,
-        k,
+        None if by_gain else k,
         space=space,
         view=View(similarity, centre, balance, blocks),
         explain=explain,
         fuse=fuse,
         base=base,
     )
+    if by_gain:
+        _show_prospects(zoo, ranking, k, as_json)
+        return
     if as_json:
-        neighbors = [asdict(neighbor) for neighbor in ranking.neighbors]
-        if not explain:
-            neighbors = [
-                {name: one[name] for name in one if name not in ("interval", "contributions")} for one in neighbors
-            ]
+        neighbors = [_as_json(neighbor, explain) for neighbor in ranking.neighbors]
         head = {name: getattr(ranking, name) for name in ("query", "space", "similarity", "centred", "fused")}
         output.document({**head, "neighbors": neighbors})
         return
@@ -94,6 +107,25 @@ def similar_command(
             rows[-1] += [f"{low:.3f} to {high:.3f}", "; ".join(f"{name} {value:+.3f}" for name, value in best)]
     more = ["interval", "blocks"] if explain else []
     output.table([*columns, *more], rows, right=("rank", "score", "percentile", "train size"))
+
+
+def _as_json(neighbor: Neighbor, explain: bool) -> dict[str, Any]:
+    fields = asdict(neighbor)
+    return {name: fields[name] for name in fields if explain or name not in ("interval", "contributions")}
+
+
+def _show_prospects(zoo: Zoo, ranking: Ranking, k: int, as_json: bool) -> None:
+    """The neighbours by expected gain, and what measured transfer says about the first."""
+    from tupate_hub.cli.prospects import as_document, print_prospects
+    from tupate_hub.search.by_gain import rank_by_gain
+
+    found = rank_by_gain(zoo, ranking, k)
+    if as_json:
+        head = {name: getattr(ranking, name) for name in ("query", "space", "similarity", "centred", "fused")}
+        output.document({**head, **as_document(found)})
+        return
+    output.note(f"{ranking.query} in {ranking.space}: by expected gain")
+    print_prospects(found)
 
 
 @click.command("explain")

@@ -1,79 +1,264 @@
-"""Baselines: what a similarity has to beat before it says anything. None of them looks at a tuned parameter.
+"""Predictors of transfer by name: what each of them looks at, the paper that it is from, and what it costs.
 
-Each gives scores of shape (targets, sources), as `evaluation.evaluate` takes them.
+A predictor gives scores of shape (targets, sources), higher for a better source, NaN where it knows nothing of the
+pair. Those that need a model and the tasks' data are measured by scripts/evaluation/measure_predictors.py and read here
+from `zoo/truth/predictions/<name>.csv`, columns source, target, score.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 
-from tupate_hub.arrays import BoolArray, Float64Array
-from tupate_hub.errors import FormatError
-from tupate_hub.evaluation.evaluate import Predictor, Report, evaluate
-from tupate_hub.evaluation.truth import Truth
+from tupate_hub.arrays import Float64Array
+from tupate_hub.compare.kernel import kernel, pack
+from tupate_hub.compare.lowrank import Factors, inner
+from tupate_hub.compare.ranking import reciprocal_rank_fusion
+from tupate_hub.compare.similarity import available
+from tupate_hub.compare.view import View
+from tupate_hub.embedding import Block, TaskEmbedding
+from tupate_hub.errors import UnknownName
+from tupate_hub.evaluation.baselines import random_order, source_mean
+from tupate_hub.evaluation.gain import gain_without_target
+from tupate_hub.evaluation.strength import Traits, strength_without_target
+from tupate_hub.evaluation.truth import Truth, read_truth
+from tupate_hub.search.similar import pair_scores
+from tupate_hub.zoo import Zoo
+
+PREDICTIONS = "zoo/truth/predictions"
 
 
-def random_order(truth: Truth) -> Float64Array:
-    """All sources tied: metrics are exact expectations over ties, so this is the mean over all random orders."""
-    return np.zeros_like(truth.scores)
+@dataclass(frozen=True)
+class Evidence:
+    """What predictors may look at: the truth (of other targets alone), a zoo and the space that is judged.
 
-
-def source_mean(truth: Truth) -> Float64Array:
-    """A source's mean effect on the other targets, whatever this target is (after Choshen et al. 2022).
-
-    An effect is a z-score: the score minus the mean of all sources on that target, in standard deviations, without
-    the source that is the target itself. For target t, the mean is over all targets but t: nothing measured on t is
-    used. A source measured on no other target has effect 0, the average.
+    `folder` holds the predictions that were measured with the tasks' data, where there are any.
     """
-    candidates = truth.candidates()
-    effects = np.where(candidates, _z_scores(truth.scores, candidates), 0.0)
-    totals, counts = _sums_without_row(effects), candidates.sum(axis=0) - candidates
-    return np.asarray(np.divide(totals, counts, out=np.zeros_like(totals), where=counts > 0))
+
+    truth: Truth
+    zoo: Zoo
+    space: str
+    folder: Path | None = None
+
+    @property
+    def traits(self) -> dict[str, Traits]:
+        """Kind and data size of the zoo's tasks."""
+        return {name: Traits(task.kind, task.train_size) for name, task in self.zoo.registry.tasks.items()}
+
+    def placed(self, tasks: Sequence[str], scores: Float64Array) -> Float64Array:
+        """Scores between some tasks, of shape (tasks, tasks), in the truth's order; NaN for tasks that are missing."""
+        place = {task: index for index, task in enumerate(tasks)}
+        found = np.full(self.truth.scores.shape, np.nan)
+        rows, columns = (
+            [(at, place[name]) for at, name in enumerate(names) if name in place]
+            for names in (self.truth.targets, self.truth.sources)
+        )
+        if rows and columns:
+            here = np.ix_([at for at, _ in rows], [at for at, _ in columns])
+            found[here] = scores[np.ix_([at for _, at in rows], [at for _, at in columns])]
+        return found
+
+    def affinity(self, method: str, view: View) -> Float64Array:
+        """The similarity of targets and sources in the space of another method on the same base model."""
+        base = self.zoo.registry.space(self.space).base
+        for space in self.zoo.registry.spaces.values():
+            if (space.base, space.method) == (base, method):
+                tasks = [entry.task for entry in self.zoo.registry.in_space(space.name)]
+                return self.placed(tasks, pair_scores(self.zoo, space.name, view))
+        return np.full(self.truth.scores.shape, np.nan)
+
+    @property
+    def method(self) -> str:
+        """The method of the space that is judged."""
+        return self.zoo.registry.space(self.space).method
 
 
-def data_size(truth: Truth, sizes: Mapping[str, int]) -> Float64Array:
-    """The sources' numbers of training examples: the source with most data first (Vu et al. 2020).
+@dataclass(frozen=True)
+class NamedPredictor:
+    """A predictor: `needs` says what it looks at, `paper` where it is from."""
+
+    name: str
+    needs: str
+    paper: str
+    compute: Callable[[Evidence], Float64Array]
+
+
+def _weights(method: str | None, similarity: str) -> Callable[[Evidence], Float64Array]:
+    def compute(evidence: Evidence) -> Float64Array:
+        return evidence.affinity(method or evidence.method, View(similarity))
+
+    return compute
+
+
+def _effect(evidence: Evidence) -> Float64Array:
+    space = evidence.zoo.registry.space(evidence.space)
+    if "effect" not in available(bool(space.moments)):
+        return np.full(evidence.truth.scores.shape, np.nan)
+    return evidence.affinity(space.method, View("effect"))
+
+
+def _data_size(evidence: Evidence) -> Float64Array:
+    sizes = [evidence.zoo.registry.tasks[name].train_size if name in evidence.zoo.registry.tasks else None
+             for name in evidence.truth.sources]  # fmt: skip
+    row = np.array([np.nan if size is None else float(size) for size in sizes])
+    return np.tile(row, (len(evidence.truth.targets), 1))
+
+
+def _gain(evidence: Evidence) -> Float64Array:
+    affinity = evidence.affinity(evidence.method, View())
+    known = np.isfinite(affinity)
+    truth = replace(evidence.truth, scores=np.where(known, evidence.truth.scores, np.nan))
+    return np.where(known, gain_without_target(truth, np.where(known, affinity, 0.0), evidence.traits), np.nan)
+
+
+def _ensemble(evidence: Evidence) -> Float64Array:
+    """Reciprocal rank fusion of the paper's embeddings by every method, over the sources that all of them know."""
+    methods = [space.method for space in evidence.zoo.registry.spaces.values()]
+    found = [evidence.affinity(method, View("tupate")) for method in ("prompt", "prefix", "bitfit", "lora")
+             if method in methods]  # fmt: skip
+    rows = np.full(evidence.truth.scores.shape, np.nan)
+    if not found:
+        return rows
+    known = np.asarray(np.isfinite(np.stack(found)).all(axis=0))
+    for row in range(len(rows)):
+        columns = np.flatnonzero(known[row])
+        if len(columns):
+            names = [evidence.truth.sources[column] for column in columns]
+            rows[row, columns] = reciprocal_rank_fusion(np.stack([one[row, columns] for one in found]), names)
+    return rows
+
+
+def _averaged(evidence: Evidence) -> Float64Array:
+    """Several runs of a task as one entry: the mean of their updates, each scaled to length 1."""
+    entries = evidence.zoo.registry.in_space(evidence.space)
+    runs = [(entry.task, evidence.zoo.load(run)) for entry in entries for run in entry.runs()]
+    packed = pack([run for _, run in runs], "update")
+    scores = kernel(packed, packed).scores()
+    tasks = [entry.task for entry in entries]
+    member = np.array([[task == owner for owner, _ in runs] for task in tasks], dtype=np.float64)
+    member /= member.sum(axis=1, keepdims=True)
+    total = member @ scores @ member.T
+    norms = np.sqrt(np.diag(total))
+    return evidence.placed(tasks, total / norms[:, None] / norms[None, :])
+
+
+def output_factors(block: Block) -> Factors:
+    """The factors of W Wᵀ for the update W = s B A: where it writes, whatever it reads and with whatever sign.
+
+    With A Aᵀ = L Lᵀ it is M Mᵀ, M = s B L of shape (out, r).
+    """
+    a, b = block.parts["A"].astype(np.float64), block.parts["B"].astype(np.float64)
+    values, vectors = np.linalg.eigh(a @ a.T)
+    rows = (block.scale * b @ (vectors * np.sqrt(np.maximum(values, 0)))).T.astype(np.float32)
+    return Factors(rows, rows)
+
+
+def output_scores(embeddings: Sequence[TaskEmbedding]) -> Float64Array:
+    """Cosines of W Wᵀ over all blocks, of shape (embeddings, embeddings); LoRA blocks alone count."""
+    factors = [
+        {block.name: output_factors(block) for block in one.blocks if block.form == "lowrank"} for one in embeddings
+    ]
+    count = len(embeddings)
+    total = np.zeros((count, count))
+    for row in range(count):
+        for column in range(row, count):
+            shared = factors[row].keys() & factors[column].keys()
+            products = (inner(factors[row][name], factors[column][name]) for name in sorted(shared))
+            total[row, column] = total[column, row] = sum(products)
+    norms = np.sqrt(np.maximum(np.diag(total), 0.0))
+    scale = np.outer(norms, norms)
+    return np.asarray(np.divide(total, scale, out=np.full_like(total, np.nan), where=scale > 0))
+
+
+def _outputs(evidence: Evidence) -> Float64Array:
+    entries = evidence.zoo.registry.in_space(evidence.space)
+    if evidence.method != "lora":
+        return np.full(evidence.truth.scores.shape, np.nan)
+    return evidence.placed([entry.task for entry in entries], output_scores(evidence.zoo.load_space(evidence.space)))
+
+
+def _measured(name: str) -> Callable[[Evidence], Float64Array]:
+    def compute(evidence: Evidence) -> Float64Array:
+        path = None if evidence.folder is None else evidence.folder / f"{name}.csv"
+        if path is None or not path.is_file():
+            return np.full(evidence.truth.scores.shape, np.nan)
+        table = _table(path)
+        cells = {
+            (target, source): table.scores[row, column]
+            for row, target in enumerate(table.targets)
+            for column, source in enumerate(table.sources)
+        }
+        return np.array(
+            [
+                [cells.get((target, source), np.nan) for source in evidence.truth.sources]
+                for target in evidence.truth.targets
+            ]
+        )
+
+    return compute
+
+
+@cache
+def _table(path: Path) -> Truth:
+    return read_truth(path)
+
+
+_VU, _POTH = "Vu et al., EMNLP 2020", "Poth et al., EMNLP 2021"
+_TUPATE, _HERE = "Zhou et al., EMNLP 2022", "this project"
+NOTHING, TRANSFER, WEIGHTS, DATA = "nothing", "transfer to other targets", "tuned parameters", "the target's data"
+
+PREDICTORS: Mapping[str, NamedPredictor] = {
+    one.name: one
+    for one in (
+        NamedPredictor("random", NOTHING, "", lambda evidence: random_order(evidence.truth)),
+        NamedPredictor("data-size", "data sizes", _VU, _data_size),
+        NamedPredictor("source-mean", TRANSFER, "Choshen et al., 2022", lambda one: source_mean(one.truth)),
+        NamedPredictor(
+            "strength", TRANSFER, _HERE, lambda one: strength_without_target(one.truth, one.traits)
+        ),
+        NamedPredictor("update", WEIGHTS, _HERE, _weights(None, "update")),
+        NamedPredictor("effect", WEIGHTS, _HERE, _effect),
+        NamedPredictor("outputs", WEIGHTS, _HERE, _outputs),
+        NamedPredictor("update-averaged", f"{WEIGHTS} of several runs", _HERE, _averaged),
+        NamedPredictor("tupate-lora", WEIGHTS, _TUPATE, _weights("lora", "tupate")),
+        NamedPredictor("tupate-prefix", WEIGHTS, _TUPATE, _weights("prefix", "tupate")),
+        NamedPredictor("tupate-bitfit", WEIGHTS, _TUPATE, _weights("bitfit", "tupate")),
+        NamedPredictor("prompt-emb", WEIGHTS, "Vu et al., ACL 2022 (SPoT)", _weights("prompt", "tupate")),
+        NamedPredictor("update-bitfit", WEIGHTS, _HERE, _weights("bitfit", "update")),
+        NamedPredictor("tupate-ensemble", WEIGHTS, _TUPATE, _ensemble),
+        NamedPredictor("vocabulary", DATA, "Lin et al., 2024", _measured("vocabulary")),
+        NamedPredictor("text-emb", DATA, _VU, _measured("text-emb")),
+        NamedPredictor("task-emb", f"{DATA}, tuned models", _VU, _measured("task-emb")),
+        NamedPredictor("curve-grad", "loss curves of the sources", _VU, _measured("curve-grad")),
+        NamedPredictor("log-me", f"{DATA}, tuned models", "You et al., ICML 2021", _measured("log-me")),
+        NamedPredictor("esm-log-me", DATA, "Schulte et al., EMNLP 2024", _measured("esm-log-me")),
+        NamedPredictor("delta-activations", "tuned models", "Xu et al., 2025", _measured("delta-activations")),
+        NamedPredictor("gain", f"{WEIGHTS}, {TRANSFER}", _HERE, _gain),
+    )
+}  # fmt: skip
+
+
+def get_predictor(name: str) -> NamedPredictor:
+    """The predictor of that name.
 
     Raises
     ------
-    FormatError
-        Naming the sources whose size is not known.
+    UnknownName
+        Listing the known predictors.
     """
-    unknown = [source for source in truth.sources if source not in sizes]
-    if unknown:
-        raise FormatError(f"No data size is known for {', '.join(unknown[:5])}{', ...' if len(unknown) > 5 else ''}.")
-    return np.tile(np.array([float(sizes[source]) for source in truth.sources]), (len(truth.targets), 1))
+    if name not in PREDICTORS:
+        raise UnknownName(f"Unknown predictor {name!r}.", hint="known: " + ", ".join(PREDICTORS))
+    return PREDICTORS[name]
 
 
-BASELINES: Mapping[str, Callable[[Truth], Float64Array]] = {"random": random_order, "source-mean": source_mean}
+def known_cells(truth: Truth, prediction: Float64Array) -> Truth:
+    """The truth as far as a prediction knows its cells, so that two predictors can be judged on the same ones.
 
-
-def judge(
-    predictors: Mapping[str, Predictor], truth: Truth, sizes: Mapping[str, int] | None = None, seed: int = 0
-) -> tuple[Report, ...]:
-    """Reports of all predictors, then of the baselines, on the same targets and sources.
-
-    `data-size` is among the baselines only where `sizes` knows every source of the truth. Errors as in `evaluate`.
+    Targets with fewer than two sources left are taken away; all of them where a prediction knows nothing.
     """
-    everything: dict[str, Predictor] = {**predictors, **BASELINES}
-    if sizes is not None and all(source in sizes for source in truth.sources):
-        everything["data-size"] = data_size(truth, sizes)
-    return tuple(evaluate(predictor, truth, name, seed) for name, predictor in everything.items())
-
-
-def _sums_without_row(values: Float64Array) -> Float64Array:
-    """For each row the sum of all others, from sums above and below it: the row itself is never added and taken off."""
-    zero = np.zeros((1, values.shape[1]))
-    above = np.cumsum(np.concatenate([zero, values[:-1]]), axis=0)
-    below = np.cumsum(np.concatenate([zero, values[:0:-1]]), axis=0)[::-1]
-    return np.asarray(above + below)
-
-
-def _z_scores(scores: Float64Array, candidates: BoolArray) -> Float64Array:
-    counts = np.maximum(candidates.sum(axis=1, keepdims=True), 1)
-    means = np.where(candidates, scores, 0.0).sum(axis=1, keepdims=True) / counts
-    moved = np.where(candidates, scores - means, 0.0)
-    spreads = np.sqrt((moved**2).sum(axis=1, keepdims=True) / counts)
-    return np.asarray(np.divide(moved, spreads, out=np.zeros_like(moved), where=spreads > 1e-12 * np.abs(means)))
+    left = replace(truth, scores=np.where(np.isfinite(prediction), truth.scores, np.nan))
+    return left.rows([row for row, count in enumerate(left.candidates().sum(axis=1)) if count >= 2])

@@ -54,6 +54,31 @@ class Truth:
         itself = np.array(self.targets)[:, None] == np.array(self.sources)[None, :]
         return np.asarray(np.isfinite(self.scores) & ~itself)
 
+    def effects(self) -> Float64Array:
+        """z-scores of the sources of each target, of shape (targets, sources); NaN where nothing was measured.
+
+        The score minus the mean over the target's sources, in their standard deviations. A target whose sources all
+        reach the same has effects of 0.
+        """
+        candidates = self.candidates()
+        counts = np.maximum(candidates.sum(axis=1, keepdims=True), 1)
+        means = np.where(candidates, self.scores, 0.0).sum(axis=1, keepdims=True) / counts
+        moved = np.where(candidates, self.scores - means, 0.0)
+        spreads = np.sqrt((moved**2).sum(axis=1, keepdims=True) / counts)
+        varies = spreads > 1e-12 * np.abs(means)
+        scaled = np.divide(moved, spreads, out=np.zeros_like(moved), where=varies)
+        return np.where(candidates, scaled, np.nan)
+
+    def rows(self, chosen: Sequence[int]) -> Truth:
+        """The table of some of its targets, by their places, with all sources."""
+        return replace(
+            self,
+            targets=tuple(self.targets[row] for row in chosen),
+            scores=self.scores[list(chosen)],
+            baseline=self.baseline[list(chosen)],
+            metric=tuple(self.metric[row] for row in chosen),
+        )
+
     def restricted_to(self, tasks: Iterable[str]) -> Truth:
         """The part of the table whose sources and targets are among `tasks`, to judge all predictors on the same cells.
 

@@ -127,6 +127,7 @@ _ENTRY: Mapping[str, tuple[type, Any]] = {
     "scores": (dict, {}),
     "flags": (list, []),
     "repeats": (list, []),
+    "strength": (dict, {}),
 }
 _REPEAT: Mapping[str, tuple[type, Any]] = {
     **_PLACE,
@@ -162,6 +163,7 @@ def _space(check: _Check, name: str, fields: Any) -> SpaceEntry:
         settings=check.typed(fields, where, "settings", dict, {}),
         index=index,
         moments=moments,
+        gain=check.typed(fields, where, "gain", dict, {}),
     )
 
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tupate_hub.errors import FormatError
+from tupate_hub.evaluation.baselines import BASELINES, data_size, judge, random_order, source_mean
 from tupate_hub.evaluation.evaluate import evaluate
-from tupate_hub.evaluation.predictors import BASELINES, data_size, judge, random_order, source_mean
 from tupate_hub.evaluation.truth import Truth, read_truth
 
 SHARED = Path(__file__).parents[3] / "shared"

@@ -1,0 +1,156 @@
+"""By gain: the neighbours of a query ordered by what starting from them is expected to bring, and what that is worth.
+
+`similar` is affinity alone. Which source helps depends on its strength as well, which measured transfer has put into
+the registry; what the first pick gained on targets that the fit had not seen is the forecast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from tupate_hub.compare.noise import NoiseLevel, noise_level
+from tupate_hub.compare.ranking import Neighbor, Ranking
+from tupate_hub.compare.similarity import DEFAULT
+from tupate_hub.errors import FormatError, TupateHubError
+from tupate_hub.evaluation.forecast import Expected, Forecast
+from tupate_hub.evaluation.gain import GainModel
+from tupate_hub.registry import SpaceEntry
+
+if TYPE_CHECKING:
+    from tupate_hub.zoo import Zoo
+
+#: Neighbours that no one should start from, whatever they promise.
+UNFIT = frozenset({"same data", "weak", "diverged"})
+
+
+@dataclass(frozen=True)
+class Prospect:
+    """A neighbour with its strength, its expected effect in standard deviations of the sources, and its forecast.
+
+    `strength` and `error` are 0 and None where nothing was measured; `expected` is None where the space has no
+    forecast.
+    """
+
+    neighbor: Neighbor
+    strength: float
+    error: float | None
+    effect: float
+    expected: Expected | None
+
+
+@dataclass(frozen=True)
+class Prospects:
+    """Neighbours in the order of their expected gain, the forecast behind it and how sure rankings are.
+
+    `ranking` has the same neighbours, with their ranks by gain.
+    """
+
+    ranking: Ranking
+    prospects: tuple[Prospect, ...]
+    forecast: Forecast | None
+    noise: NoiseLevel | None
+
+    @property
+    def start(self) -> Prospect | None:
+        """The first that is neither the task itself nor a poor run; None where all are, or where nothing is expected.
+
+        Starting from nothing is the better advice where the forecast of the best is not above zero.
+        """
+        fit = next((one for one in self.prospects if not UNFIT & set(one.neighbor.notes)), None)
+        if fit is None or (fit.expected is not None and fit.expected.points <= 0):
+            return None
+        return fit
+
+
+def rank_by_gain(zoo: Zoo, ranking: Ranking, k: int | None = None, examples: int | None = None) -> Prospects:
+    """Order a ranking of a whole space by expected gain.
+
+    Parameters
+    ----------
+    ranking : Ranking
+        All neighbours of a query by plain `update`, as `Zoo.similar` gives them without `k`.
+    k : int, optional
+        How many to keep.
+    examples : int, optional
+        How many examples the user has: the forecast of the regime nearest to it is taken.
+
+    Raises
+    ------
+    TupateHubError
+        For a similarity that no gain was fitted for, or a space in which no transfer was measured.
+    """
+    space = zoo.registry.space(ranking.space)
+    if ranking.similarity != DEFAULT or ranking.centred or ranking.fused:
+        raise TupateHubError(
+            f"A ranking by gain is fitted for {DEFAULT!r} alone.", hint=f"leave the similarity at {DEFAULT!r}"
+        )
+    if not space.gain:
+        raise TupateHubError(
+            f"No transfer was measured in the space {space.name!r}: gains are not known.",
+            hint="rank by similarity, or take the bundled zoo's default space",
+        )
+    model, noise = read_gain(space), noise_of(zoo, space.name)
+    forecast = nearest(read_forecasts(space), examples)
+    strengths = {entry.task: entry.strength for entry in zoo.registry.in_space(space.name)}
+    values = [_number(strengths[one.task], "value") for one in ranking.neighbors]
+    effects = model.expected([one.score for one in ranking.neighbors], [value or 0.0 for value in values])
+    found = [
+        Prospect(
+            one,
+            value or 0.0,
+            _number(strengths[one.task], "error"),
+            float(effect),
+            None if forecast is None or noise is None else forecast.of(noise.excess(one.score), value or 0.0),
+        )
+        for one, value, effect in zip(ranking.neighbors, values, effects, strict=True)
+    ]
+    found.sort(key=lambda one: (-one.effect, one.neighbor.task))
+    ranked = [replace(one, neighbor=replace(one.neighbor, rank=place)) for place, one in enumerate(found[:k], start=1)]
+    return Prospects(replace(ranking, neighbors=tuple(one.neighbor for one in ranked)), tuple(ranked), forecast, noise)
+
+
+def noise_of(zoo: Zoo, space: str, similarity: str = DEFAULT) -> NoiseLevel | None:
+    """How pairs of tasks of different kinds score in a space, from its index; None where there are too few."""
+    kinds = [zoo.registry.tasks[entry.task].kind for entry in zoo.registry.in_space(space)]
+    return noise_level(zoo.pair_index(space, similarity).scores(), kinds)
+
+
+def read_gain(space: SpaceEntry) -> GainModel:
+    """The weights that a registry records for a space.
+
+    Raises
+    ------
+    FormatError
+        When they are not numbers.
+    """
+    numbers = {name: _number(space.gain, name) for name in ("affinity", "strength", "targets")}
+    if None in numbers.values():
+        raise FormatError(f"Space {space.name!r} of the registry has a gain without its numbers.")
+    return GainModel(float(numbers["affinity"] or 0), float(numbers["strength"] or 0), int(numbers["targets"] or 0))
+
+
+def read_forecasts(space: SpaceEntry) -> tuple[Forecast, ...]:
+    """The forecasts that a registry records for a space; errors as `Forecast.from_dict`."""
+    rows = space.gain.get("forecasts", ())
+    if not isinstance(rows, (list, tuple)):
+        raise FormatError(f"The forecasts of space {space.name!r} are not a list.")
+    return tuple(Forecast.from_dict(row, f"Space {space.name!r}") for row in rows)
+
+
+def nearest(forecasts: Sequence[Forecast], examples: int | None = None) -> Forecast | None:
+    """The forecast of the longest runs of the regime whose number of examples is nearest, in proportion."""
+    if not forecasts:
+        return None
+
+    def distance(one: Forecast) -> tuple[float, int]:
+        ratio = 1.0 if examples is None else max(one.examples, 1) / max(examples, 1)
+        return max(ratio, 1 / ratio), -one.steps
+
+    return min(forecasts, key=distance)
+
+
+def _number(fields: Mapping[str, Any], name: str) -> float | None:
+    value = fields.get(name)
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
