@@ -160,7 +160,7 @@ def test_only_what_changed_is_written(toy_zoo: Path, invoke: Any) -> None:
     given = ["--title", "Mine: <b>", "--location", "me/zoo", "--language", "en", "--language", "de"]
     assert invoke("card", "--registry", toy_zoo, *given, "--json").json()["changed"] == [CARD]
     text = (toy_zoo / CARD).read_text(encoding="utf-8")
-    assert 'pretty_name: "Mine: <b>"\n' in text
+    assert "pretty_name: 'Mine: <b>'\n" in text
     assert "# Mine: &lt;b&gt;\n" in text
     assert "language:\n- en\n- de\n" in text
     assert "--registry me/zoo\n" in text

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tupate_hub.errors import FormatError
 from tupate_hub.publish.frontmatter import About, front_matter, read_about
 from tupate_hub.registry import Registry
 
@@ -37,13 +38,44 @@ def test_a_card_that_says_nothing_has_the_defaults(card: str) -> None:
     [
         ("pretty_name: Our zoo", "Our zoo", ()),
         ('pretty_name: "a: b"\ntags:\n- en\nlanguage:\n- de\n- "no"\nlicense: mit', "a: b", ("de", "no")),
-        ('pretty_name: "not closed', '"not closed', ()),
         ("language:\n- en\ntags:\n- x", About().title, ("en",)),
+        ("language: en", About().title, ("en",)),
+        ("language: [en, 'de', \"fr\"]", About().title, ("en", "de", "fr")),
+        ("language:\n    - en\n    - de\npretty_name: x", "x", ("en", "de")),
+        ("language: no", About().title, ("no",)),  # which YAML reads as false
+        ("pretty_name: 'It''s ours'  # ours\n\nlanguage:\n# two\n- en\n\n- de", "It's ours", ("en", "de")),
+        ("pretty_name: >\n  folded\n  lines", "folded lines", ()),
+        ("pretty_name: 2024\nlanguage:\n  en: English", "2024", ()),
+        ("pretty_name: {a: b}\nlanguage: [1, en, [de]]", About().title, ("en",)),
+        ("dataset_info:\n  pretty_name: nested\n  language: de", About().title, ()),
     ],
 )
-def test_a_card_that_someone_wrote(lines: str, title: str, languages: tuple[str, ...]) -> None:
-    assert read_about(f"---\n{lines}\n---\n") == About(title, languages=languages)
+@pytest.mark.parametrize("ends", ["\n", "\r\n"], ids=["unix", "windows"])
+def test_a_card_that_someone_wrote(lines: str, title: str, languages: tuple[str, ...], ends: str) -> None:
+    card = f"---\n{lines}\n---\n# Title\n\n---\nlanguage: xx\n---\n"
+    assert read_about(card.replace("\n", ends)) == About(title, languages=languages)
 
 
-def test_front_matter_that_does_not_end() -> None:
-    assert read_about("---\npretty_name: x") == About("x")
+@pytest.mark.parametrize(
+    "lines",
+    [
+        'pretty_name: "not closed',
+        "language: [en",
+        "- en",
+        "text",
+        "1: x",
+        "x: " + "[" * 5000,
+        "x: !!python/object/apply:os.system [true]",
+        "released: 2020-99-99",
+    ],
+    ids=lambda lines: lines[:12],
+)
+def test_front_matter_that_cannot_be_read_is_told_and_not_replaced(lines: str) -> None:
+    with pytest.raises(FormatError, match=r"The front matter of README\.md is not valid") as caught:
+        read_about(f"---\n{lines}\n---\n", "README.md")
+    assert "YAML" in caught.value.hint
+
+
+def test_front_matter_that_does_not_end_is_none() -> None:
+    assert read_about("---\npretty_name: x") == About()
+    assert read_about("---\npretty_name: x\n" + "# " + "y" * 5_000_000 + "\n---\n") == About()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import posixpath
 from dataclasses import dataclass
 
+from tupate_hub.errors import FormatError
 from tupate_hub.publish.browse import FILE
 from tupate_hub.registry import Entry, Registry
 
@@ -18,6 +18,8 @@ _LICENCES = frozenset(
 )
 #: How commands of a card call a registry that lies in a folder, wherever that is.
 FOLDER = "DIR"
+#: No more of a card is parsed, in characters: reading YAML takes long.
+_MOST_HEAD = 64_000
 
 
 @dataclass(frozen=True)
@@ -38,51 +40,52 @@ def front_matter(registry: Registry, about: About, at: str) -> str:
 
     Fields: https://huggingface.co/docs/hub/datasets-cards. `license` is that of the parameters, as their sources say.
     """
-    licences = sorted({_hub_licence(entry) for entry in registry.entries})
-    fields = [
-        ("license", licences or ["unknown"]),
-        ("language", list(about.languages)),
-        ("tags", ["tupate", "task-embeddings", "adapters", "peft"]),
-        ("size_categories", [next((name for most, name in _SIZES if len(registry.entries) < most), "n>1M")]),
-    ]
-    lines = ["---", f"pretty_name: {_quoted(about.title)}"]
-    for name, values in fields:
-        if values:
-            lines += [f"{name}:", *(f"- {_quoted(value)}" for value in values)]
-    if registry.entries:  # the viewer takes no empty table
-        table = posixpath.relpath(FILE, posixpath.dirname(at) or ".")
-        lines += ["configs:", "- config_name: embeddings", "  data_files:", "  - split: train", f"    path: {table}"]
-    return "\n".join([*lines, "---", ""])
+    from huggingface_hub import DatasetCardData
+
+    size = next((name for most, name in _SIZES if len(registry.entries) < most), "n>1M")
+    table = posixpath.relpath(FILE, posixpath.dirname(at) or ".")
+    viewer = {"config_name": "embeddings", "data_files": [{"split": "train", "path": table}]}
+    fields = {
+        "pretty_name": _printable(about.title),
+        "license": sorted({_hub_licence(entry) for entry in registry.entries}) or ["unknown"],
+        "language": [_printable(code) for code in about.languages] or None,
+        "tags": ["tupate", "task-embeddings", "adapters", "peft"],
+        "size_categories": [size],
+        "configs": [viewer] if registry.entries else None,  # the viewer takes no empty table
+    }
+    return f"---\n{DatasetCardData(**fields).to_yaml(original_order=list(fields))}\n---\n"
 
 
-def read_about(card: str) -> About:
-    """Title and languages as the front matter of a card says them, with the defaults for what it does not say."""
-    title, languages, name = About().title, [], ""
-    head, *lines = card.splitlines() or [""]
-    for line in lines if head == "---" else ():
-        if line == "---":
-            break
-        if line.startswith("- ") and name == "language":
-            languages.append(_unquoted(line[2:]))
-        elif not line.startswith("- "):
-            name, _, value = line.partition(":")
-            title = _unquoted(value.strip()) if name == "pretty_name" else title
-    return About(title, languages=tuple(languages))
+def read_about(card: str, where: str = "the card") -> About:
+    """Title and languages as the front matter of a card says them, with the defaults for what it does not say.
 
+    Raises
+    ------
+    FormatError
+        When the front matter is not YAML, or has a text or a list where the Hub expects something else.
+    """
+    head = card[:_MOST_HEAD]
+    if not head.lstrip().startswith("---"):
+        return About()
+    import yaml
+    from huggingface_hub import DatasetCard
 
-def _unquoted(words: str) -> str:
     try:
-        return str(json.loads(words)) if words.startswith('"') else words
-    except ValueError:
-        return words
+        data = DatasetCard(head, ignore_metadata_errors=True).data
+        title, languages = getattr(data, "pretty_name", None), getattr(data, "language", None)
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
+        raise FormatError(
+            f"The front matter of {where} is not valid.", hint="correct the YAML between the --- lines at its start"
+        ) from error
+    codes = languages if isinstance(languages, list) else [languages]
+    known = ("no" if code is False else code for code in codes)  # YAML reads an unquoted Norwegian as false
+    named = str(title).rstrip("\n") if isinstance(title, (str, int, float)) else About().title
+    return About(named, languages=tuple(code for code in known if isinstance(code, str)))
 
 
-def _quoted(words: str) -> str:
-    """Text as YAML: as it is where it is plain, else as a JSON string."""
-    plain = words.replace("-", "").replace(".", "").isalnum() and words[:1].isalpha() and words.isascii()
-    reserved = words.casefold() in ("yes", "no", "on", "off", "true", "false", "null", "y", "n")
-    printable = "".join(char if char.isprintable() else " " for char in words)
-    return words if plain and not reserved else json.dumps(printable, ensure_ascii=False)
+def _printable(words: str) -> str:
+    """Text on one line, without control characters."""
+    return "".join(char if char.isprintable() else " " for char in words)
 
 
 def _hub_licence(entry: Entry) -> str:

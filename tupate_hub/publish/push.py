@@ -277,15 +277,13 @@ def _similarities(registry: Registry, theirs: Registry) -> dict[str, set[str]]:
 def _about(zoo: Zoo, found: _Found, target: Location) -> About:
     """Title and languages by the card that lies with the zoo, else by that of the Hub; the commands name the target."""
     location = target.id if target.revision == "main" else f"{target.id}@{target.revision}"
-    card = zoo.root / CARD
+    card, text, where = zoo.root / CARD, b"", ""
     if zoo.remote is None and card.is_file():
         with told_in_one_sentence(card):
-            text = card.read_bytes()
+            text, where = card.read_bytes(), str(card)
     elif README in found.files and FILENAME in found.files:
-        text = hub.get(target.at(found.commit), README, _MOST_CARD).data
-    else:
-        text = b""
-    return replace(read_about(text.decode("utf-8", "replace")), location=location)
+        text, where = hub.get(target.at(found.commit), README, _MOST_CARD).data, f"{README} of {target}"
+    return replace(read_about(text.decode("utf-8", "replace"), where), location=location)
 
 
 def _theirs_alone(ours: Registry, registry: Registry) -> tuple[str, ...]:
