@@ -46,7 +46,7 @@ def test_the_first_addition_makes_the_registry(tmp_path: Path) -> None:
     assert not (tmp_path / "zoo").exists()
     zoo, one = add(start, peft(tmp_path / "reviews"))
     assert (one.task, one.space) == ("reviews", LORA)
-    assert set(snapshot(tmp_path / "zoo")) == {"registry.json", "zoo/tiny-bert/lora/reviews.safetensors"}
+    assert set(snapshot(tmp_path / "zoo")) == {".lock", "registry.json", "zoo/tiny-bert/lora/reviews.safetensors"}
     (entry,) = sound(zoo).registry.entries
     assert (entry.task, entry.space, zoo.registry.default_space) == ("reviews", LORA.name, LORA.name)
     assert entry.source["kind"] == "file" and entry.source["layout"] == "peft"

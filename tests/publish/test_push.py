@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from builders import LORA, PROMPT, TASKS, lora, prompt, zoo_of
 from damage import change, snapshot
 from loopback import LoopbackHub, User
@@ -165,6 +166,21 @@ def test_title_and_languages_are_those_of_the_zoos_own_card_else_the_hubs(
     assert CARD not in files(hub)
     push(small, TARGET, prefer="theirs")  # has no card
     assert read_about(files(hub)[README].decode()) == about
+
+
+@pytest.mark.parametrize("line", ["language: en", "language: [en]", "language:\n    - 'en'"])
+def test_metadata_that_someone_wrote_into_the_card_is_published(hub: LoopbackHub, toy_zoo: Path, line: str) -> None:
+    (toy_zoo / CARD).write_text(f"---\npretty_name: 'It''s ours'  # a comment\n{line}\n---\n", encoding="utf-8")
+    push(Zoo.open(toy_zoo), TARGET)
+    facts = yaml.safe_load(files(hub)[README].decode().split("---\n")[1])
+    assert (facts["pretty_name"], facts["language"]) == ("It's ours", ["en"])
+
+
+def test_a_card_that_cannot_be_read_stops_a_push(hub: LoopbackHub, toy_zoo: Path) -> None:
+    (toy_zoo / CARD).write_text("---\nlanguage: [en\n---\n", encoding="utf-8")
+    with pytest.raises(FormatError, match=r"The front matter of .*zoo/README\.md is not valid"):
+        push(Zoo.open(toy_zoo), TARGET)
+    assert ("datasets", NAME) not in hub.store._repositories
 
 
 def test_an_empty_registry_can_be_pushed_and_filled(hub: LoopbackHub, tmp_path: Path, small: Zoo) -> None:

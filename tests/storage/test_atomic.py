@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import filelock
 import pytest
 
 from tupate_hub.errors import TargetExists, TupateHubError, WorkFailed
@@ -448,7 +449,27 @@ def test_one_at_a_time(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(enter, range(30)))
     assert most == 1
-    assert len(list((tmp_path / "zoo").iterdir())) == 10
+    assert len(list((tmp_path / "zoo").glob("[!.]*"))) == 10
+
+
+def test_who_is_not_patient_is_told(tmp_path: Path) -> None:
+    with (
+        alone(tmp_path),
+        pytest.raises(WorkFailed, match="Another process is at work in"),
+        alone(tmp_path, patient=False),
+    ):
+        pytest.fail("two in one folder")  # pragma: no cover
+    with alone(tmp_path, patient=False):
+        pass
+
+
+def test_a_disk_without_locks_gets_lock_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def acquire(self: Any, **options: Any) -> None:
+        raise NotImplementedError("FileSystem does not appear to support flock")
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", acquire)
+    with alone(tmp_path), pytest.raises(WorkFailed), alone(tmp_path, patient=False):
+        pytest.fail("two in one folder")  # pragma: no cover
 
 
 def test_an_empty_folder_stays_if_it_was_there(tmp_path: Path) -> None:
@@ -456,7 +477,7 @@ def test_an_empty_folder_stays_if_it_was_there(tmp_path: Path) -> None:
         assert (tmp_path / "new" / "zoo").is_dir()
     with alone(tmp_path):
         pass
-    assert [path.name for path in tmp_path.rglob("*")] == ["new"]
+    assert sorted(path.name for path in tmp_path.rglob("*")) == [".lock", "new"]
 
 
 def test_a_killed_process_leaves_no_lock(tmp_path: Path) -> None:

@@ -9,9 +9,15 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tupate_hub.errors import TargetExists, TupateHubError, WorkFailed
 
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
+#: The file of a folder by which processes wait for one another.
+LOCK = ".lock"
 _AT_ONCE = 16
 _MASK = threading.Lock()
 
@@ -43,9 +49,9 @@ def told_in_one_sentence(target: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def alone(folder: Path, *, patient: bool = True) -> Iterator[None]:
-    """Keep out whoever else asks for the same folder on this machine, where the system has file locks.
+    """Keep out whoever else asks for the same folder on this machine, by a lock on the file `.lock` in it.
 
-    A folder that is made for it goes again if it stays empty.
+    The lock goes with its process, the file stays. A folder that is made for it goes again if it stays empty.
 
     Raises
     ------
@@ -56,39 +62,35 @@ def alone(folder: Path, *, patient: bool = True) -> Iterator[None]:
     """
     made = not folder.exists()
     with told_in_one_sentence(folder):
-        handle = _lock(folder, patient)
+        lock = _lock(folder, patient)
     try:
         yield
     finally:
-        if made:
+        if made and {path.name for path in folder.glob("*")} <= {LOCK}:
             with contextlib.suppress(OSError):
+                (folder / LOCK).unlink(missing_ok=True)
                 folder.rmdir()
-        if handle is not None:
-            os.close(handle)
+        lock.release()
 
 
-def _lock(folder: Path, patient: bool) -> int | None:
+def _lock(folder: Path, patient: bool) -> BaseFileLock:
+    import filelock
+
+    lock: BaseFileLock = filelock.FileLock(folder / LOCK)
     while True:
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            import fcntl
-
-            handle = os.open(folder, os.O_RDONLY)
-        except ImportError:  # Windows
-            return None
+            lock.acquire(blocking=patient)
+        except filelock.Timeout:
+            raise WorkFailed(f"Another process is at work in {folder}.", hint="wait until it has ended") from None
         except FileNotFoundError:
             continue
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX if patient else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(handle)
-            raise WorkFailed(f"Another process is at work in {folder}.", hint="wait until it has ended") from None
-        except OSError:  # some network disks have no locks
-            pass
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(handle), folder.stat()):
-                return handle
-        os.close(handle)  # the one before had nothing to write and took its folder away
+        except NotImplementedError:  # older versions of filelock, on network disks that have no locks
+            lock = filelock.SoftFileLock(folder / LOCK)
+            continue
+        if (folder / LOCK).exists():
+            return lock
+        lock.release()  # the one before had nothing to write and took its folder away
 
 
 def write_bytes(target: Path, data: bytes, *, durable: bool = True) -> None:
