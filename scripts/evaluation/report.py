@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from tupate_hub import Zoo
+from tupate_hub.compare.kernel import off_diagonal
 from tupate_hub.compare.noise import noise_level
 from tupate_hub.compare.view import View
 from tupate_hub.errors import UnknownName
@@ -151,7 +152,7 @@ def gain(zoo: Zoo) -> dict[str, Any]:
     tasks = [entry.task for entry in entries]
     scores = pair_scores(zoo, SPACE, View())
     traits = {name: Evidence(_nothing(tasks), zoo, SPACE).traits[name] for name in tasks}
-    noise = noise_level(scores, [zoo.registry.tasks[task].kind for task in tasks])
+    noise = noise_level(off_diagonal(scores), [zoo.registry.tasks[task].kind for task in tasks])
     paths = {regime: TRUTH / f"{regime}.csv" for regime in REGIMES}
     tables = {
         regime: wide_enough(truth_of(zoo, path), FEWEST_SOURCES) for regime, path in paths.items() if path.is_file()

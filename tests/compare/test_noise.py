@@ -5,9 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tupate_hub.compare.noise import noise_level
+from tupate_hub.compare.kernel import off_diagonal
+from tupate_hub.compare.noise import noise_level as level_of_pairs
 
 KINDS = ["tags", "classes"] * 8
+
+
+def noise_level(matrix: np.ndarray, kinds: list[str]):
+    return level_of_pairs(off_diagonal(matrix), kinds)
 
 
 def scores(seed: int = 0) -> np.ndarray:

@@ -39,9 +39,6 @@ def print_prospects(found: Prospects) -> None:
     columns = ["rank", "task", "score", "strength", "expected gain", "80 % interval", "kind", "note"]
     rows: list[list[output.Cell]] = []
     for one in found.prospects:
-        notes = list(one.neighbor.notes)
-        if found.noise is not None and found.noise.covers(one.neighbor.score) and "within noise" not in notes:
-            notes.append("within noise")
         strength = "" if one.error is None else f"{one.strength:+.2f} ± {one.error:.2f}"
         gain, interval = "", ""
         if one.expected is not None:
@@ -49,7 +46,16 @@ def print_prospects(found: Prospects) -> None:
             interval = f"{one.expected.low:+.1f} to {one.expected.high:+.1f}"
         neighbor = one.neighbor
         rows.append(
-            [neighbor.rank, neighbor.task, neighbor.score, strength, gain, interval, neighbor.kind, ", ".join(notes)]
+            [
+                neighbor.rank,
+                neighbor.task,
+                neighbor.score,
+                strength,
+                gain,
+                interval,
+                neighbor.kind,
+                ", ".join(neighbor.notes),
+            ]
         )
     output.table(columns, rows, right=("rank", "score", "strength", "expected gain"))
     for sentence in sentences(found):

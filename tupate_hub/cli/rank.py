@@ -91,15 +91,20 @@ def similar_command(
     if as_json:
         neighbors = [_as_json(neighbor, explain) for neighbor in ranking.neighbors]
         head = {name: getattr(ranking, name) for name in ("query", "space", "similarity", "centred", "fused")}
-        output.document({**head, "neighbors": neighbors})
+        noise = None if ranking.noise is None else asdict(ranking.noise)
+        output.document({**head, "noise": noise, "neighbors": neighbors})
         return
     ways = [similarity, *(f"fused over {fuse}",) * bool(fuse), *("centred",) * centre, *("balanced",) * balance]
     output.note(f"{ranking.query} in {ranking.space}: {', '.join(ways)}{f', blocks {blocks}' if blocks else ''}")
+    _print_ranking(ranking, explain)
+
+
+def _print_ranking(ranking: Ranking, explain: bool) -> None:
     columns = ["rank", "task", "score", "percentile", "kind", "train size", "note"]
     rows: list[list[output.Cell]] = []
     for one in ranking.neighbors:
         share = None if one.percentile is None else f"{one.percentile:.0f}"
-        score = f"{one.score:.4f}" if fuse else one.score
+        score = f"{one.score:.4f}" if ranking.fused else one.score
         rows.append([one.rank, one.task, score, share, one.kind, one.train_size, ", ".join(one.notes)])
         if explain:
             low, high = one.interval or (one.score, one.score)
@@ -107,6 +112,8 @@ def similar_command(
             rows[-1] += [f"{low:.3f} to {high:.3f}", "; ".join(f"{name} {value:+.3f}" for name, value in best)]
     more = ["interval", "blocks"] if explain else []
     output.table([*columns, *more], rows, right=("rank", "score", "percentile", "train size"))
+    if ranking.noise is not None:
+        output.note(f"unrelated tasks, those of different kinds, score up to {ranking.noise.upper:.3f} here")
 
 
 def _as_json(neighbor: Neighbor, explain: bool) -> dict[str, Any]:

@@ -9,6 +9,8 @@ import numpy as np
 
 from tupate_hub.arrays import FloatArray
 
+#: Of a larger space the pairs are not looked at: there would be millions.
+MOST_TASKS = 2000
 #: Fewer pairs of different kinds than this say nothing about the space.
 _FEWEST_PAIRS = 20
 
@@ -38,20 +40,22 @@ class NoiseLevel:
         return float(np.log2(1 + max(distance, 0.0)))
 
 
-def noise_level(scores: FloatArray, kinds: Sequence[str]) -> NoiseLevel | None:
-    """The noise level of a space, or None where it holds too few pairs of different kinds to tell.
+def noise_level(pairs: FloatArray, kinds: Sequence[str]) -> NoiseLevel | None:
+    """The noise level of a space, or None where it holds too few pairs of different kinds, or too many tasks.
 
     Parameters
     ----------
-    scores : array
-        Scores between all tasks, of shape (tasks, tasks).
+    pairs : array
+        Scores of all pairs of tasks, each once, as `off_diagonal` gives them: of shape (tasks (tasks - 1) / 2,).
     kinds : sequence of str
         The tasks' kinds, "" where unknown: such a task takes no part.
     """
-    names = np.array(kinds)
-    known = names != ""
-    differ = (names[:, None] != names[None, :]) & known[:, None] & known[None, :]
-    values = scores[np.triu(differ, k=1)]
+    if len(kinds) > MOST_TASKS:
+        return None
+    number = {kind: place for place, kind in enumerate(sorted({*kinds} - {""}))}
+    codes = np.array([number.get(kind, -1) for kind in kinds])
+    first, second = (codes[side] for side in np.triu_indices(len(codes), k=1))
+    values = pairs[(first != second) & (first >= 0) & (second >= 0)]
     if len(values) < _FEWEST_PAIRS:
         return None
     ordered = np.sort(values)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tupate_hub.arrays import Float64Array, FloatArray
+from tupate_hub.compare.noise import NoiseLevel
 
 #: Neighbours whose scores are closer than this are called tied: float16 files do not carry the difference.
 TIE = 1e-4
@@ -19,9 +20,9 @@ ROUNDING = 1e-5
 class Neighbor:
     """One task of a ranking. `percentile` is the share, in per cent, of all pairs of the space with a lower score.
 
-    `notes` are among `same data`, `near-duplicate`, `diverged`, `weak`, `few shared blocks`, `tie`. `shared` are the
-    shares of the query's and the task's squared norm that lie in blocks which both have. `interval` is the score's 90 %
-    bootstrap interval over blocks, `contributions` what each block adds to it: both only where asked for.
+    `notes` are among `same data`, `near-duplicate`, `diverged`, `weak`, `few shared blocks`, `within noise`, `tie`.
+    `shared` are the shares of the query's and the task's squared norm that lie in blocks which both have. `interval` is
+    the score's 90 % bootstrap interval over blocks, `contributions` what each block adds to it: both only where asked.
     """
 
     rank: int
@@ -38,7 +39,10 @@ class Neighbor:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Neighbours of `query` in `space` under `similarity`, best first."""
+    """Neighbours of `query` in `space` under `similarity`, best first.
+
+    `noise` is how unrelated tasks of the space score, None where it holds too few to tell.
+    """
 
     query: str
     space: str
@@ -46,6 +50,7 @@ class Ranking:
     centred: bool
     neighbors: tuple[Neighbor, ...]
     fused: str | None = None
+    noise: NoiseLevel | None = None
 
     def __iter__(self) -> Iterator[Neighbor]:
         return iter(self.neighbors)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from tupate_hub.compare.noise import NoiseLevel, noise_level
+from tupate_hub.compare.noise import NoiseLevel
 from tupate_hub.compare.ranking import Neighbor, Ranking
 from tupate_hub.compare.similarity import DEFAULT
 from tupate_hub.errors import FormatError, TupateHubError
@@ -91,7 +91,7 @@ def rank_by_gain(zoo: Zoo, ranking: Ranking, k: int | None = None, examples: int
             f"No transfer was measured in the space {space.name!r}: gains are not known.",
             hint="rank by similarity, or take the bundled zoo's default space",
         )
-    model, noise = read_gain(space), noise_of(zoo, space.name)
+    model, noise = read_gain(space), ranking.noise
     forecast = nearest(read_forecasts(space), examples)
     strengths = {entry.task: entry.strength for entry in zoo.registry.in_space(space.name)}
     values = [_number(strengths[one.task], "value") for one in ranking.neighbors]
@@ -109,12 +109,6 @@ def rank_by_gain(zoo: Zoo, ranking: Ranking, k: int | None = None, examples: int
     found.sort(key=lambda one: (-one.effect, one.neighbor.task))
     ranked = [replace(one, neighbor=replace(one.neighbor, rank=place)) for place, one in enumerate(found[:k], start=1)]
     return Prospects(replace(ranking, neighbors=tuple(one.neighbor for one in ranked)), tuple(ranked), forecast, noise)
-
-
-def noise_of(zoo: Zoo, space: str, similarity: str = DEFAULT) -> NoiseLevel | None:
-    """How pairs of tasks of different kinds score in a space, from its index; None where there are too few."""
-    kinds = [zoo.registry.tasks[entry.task].kind for entry in zoo.registry.in_space(space)]
-    return noise_level(zoo.pair_index(space, similarity).scores(), kinds)
 
 
 def read_gain(space: SpaceEntry) -> GainModel:

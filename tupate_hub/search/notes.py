@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tupate_hub.compare.noise import NoiseLevel
 from tupate_hub.registry import Entry
 from tupate_hub.search.comparison import Comparison
 from tupate_hub.search.resolve import Query
@@ -23,7 +24,14 @@ _FEW_SHARED = 0.5
 
 
 def notes_on(
-    zoo: Zoo, query: Query, entry: Entry, row: int, comparison: Comparison, similarity: str, tie: bool
+    zoo: Zoo,
+    query: Query,
+    entry: Entry,
+    row: int,
+    comparison: Comparison,
+    noise: NoiseLevel | None,
+    similarity: str,
+    tie: bool,
 ) -> tuple[str, ...]:
     """The notes on the entry of a row of a comparison, in a fixed order; `Neighbor` lists them."""
     score, norms, coverage = comparison.scores[row], comparison.norms, comparison.coverage
@@ -33,6 +41,7 @@ def notes_on(
         "diverged": norms is not None and norms[row] > DIVERGED * comparison.usual_norm,
         "weak": "weak" in entry.flags,
         "few shared blocks": coverage is not None and min(side[row] for side in coverage) < _FEW_SHARED,
+        "within noise": noise is not None and noise.covers(score),
         "tie": tie,
     }
     return tuple(note for note, true in holds.items() if true)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from tupate_hub.arrays import Float64Array
 from tupate_hub.compare.kernel import centred, kernel, pack
+from tupate_hub.compare.noise import NoiseLevel, noise_level
 from tupate_hub.compare.ranking import ROUNDING, Neighbor, Ranking, order, percentiles, tied
 from tupate_hub.compare.similarity import get_similarity
 from tupate_hub.compare.view import Compared, View
@@ -40,8 +41,9 @@ def similar(
         raise TupateHubError(f"{k} neighbours cannot be shown.", hint="ask for one or more")
     asked = resolve(zoo, query, space, base)
     comparison = fused(zoo, asked, view, fuse) if fuse is not None else compare(zoo, asked, view, blockwise=explain)
-    neighbors = _neighbors(zoo, asked, view, comparison, k, explain)
-    return Ranking(asked.name, asked.space.name, view.similarity, view.centre, neighbors, fuse)
+    noise = _noise(zoo, asked, comparison)
+    neighbors = _neighbors(zoo, asked, view, comparison, noise, k, explain)
+    return Ranking(asked.name, asked.space.name, view.similarity, view.centre, neighbors, fuse, noise)
 
 
 def explain_pair(
@@ -87,7 +89,13 @@ def pair_scores(zoo: Zoo, space: str, view: View) -> Float64Array:
 
 
 def _neighbors(
-    zoo: Zoo, query: Query, view: View, comparison: Comparison, k: int | None, explain: bool
+    zoo: Zoo,
+    query: Query,
+    view: View,
+    comparison: Comparison,
+    noise: NoiseLevel | None,
+    k: int | None,
+    explain: bool,
 ) -> tuple[Neighbor, ...]:
     entries = zoo.registry.in_space(query.space.name)
     scores, coverage = comparison.scores, comparison.coverage
@@ -108,13 +116,21 @@ def _neighbors(
                 percentile=None if shares is None else float(shares[row]),
                 kind=task.kind,
                 train_size=task.train_size,
-                notes=notes_on(zoo, query, entries[row], row, comparison, view.similarity, tie),
+                notes=notes_on(zoo, query, entries[row], row, comparison, noise, view.similarity, tie),
                 shared=None if coverage is None else (float(coverage[0][row]), float(coverage[1][row])),
                 interval=None if intervals is None else (float(intervals[0, row]), float(intervals[1, row])),
                 contributions={name: float(parts[row]) for name, parts in contributions.items()},
             )
         )
     return tuple(neighbors)
+
+
+def _noise(zoo: Zoo, query: Query, comparison: Comparison) -> NoiseLevel | None:
+    """How tasks of different kinds score in the query's space, where all pairs were compared."""
+    if comparison.pairs is None:
+        return None
+    kinds = [zoo.registry.tasks[entry.task].kind for entry in zoo.registry.in_space(query.space.name)]
+    return noise_level(comparison.pairs, kinds)
 
 
 def _explained(comparison: Comparison) -> tuple[Mapping[str, Sequence[float]], Float64Array | None]:
