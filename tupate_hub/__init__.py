@@ -2,6 +2,8 @@
 
 >>> from tupate_hub import Zoo
 >>> Zoo.open().similar("squad", k=5)  # doctest: +SKIP
+
+docs/api.md has examples of everything.
 """
 
 from __future__ import annotations
@@ -12,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tupate_hub.compare.ranking import Neighbor, Ranking
     from tupate_hub.compare.similarity import Similarity
+    from tupate_hub.compare.view import View
     from tupate_hub.embedding import Adapter, Block, TaskEmbedding, embed
     from tupate_hub.errors import TupateHubError
     from tupate_hub.readers import read_adapter
     from tupate_hub.registry import Registry
+    from tupate_hub.search.similar import explain_pair
     from tupate_hub.space import Space
     from tupate_hub.zoo import Zoo
 
@@ -33,7 +37,9 @@ _HOMES = {
     "Registry": "registry",
     "Similarity": "compare.similarity",
     "Space": "space",
+    "View": "compare.view",
     "Zoo": "zoo",
+    "explain_pair": "search.similar",
 }
 
 __all__ = [
@@ -46,8 +52,10 @@ __all__ = [
     "Space",
     "TaskEmbedding",
     "TupateHubError",
+    "View",
     "Zoo",
     "embed",
+    "explain_pair",
     "read_adapter",
 ]
 
