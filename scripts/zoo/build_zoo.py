@@ -178,15 +178,15 @@ def index_files(
 
 
 def stored_or_new(path: Path, computed: PairIndex) -> bytes:
-    """The bytes of a stored index that agrees with the one computed here, else the computed one's."""
+    """A stored index that agrees with the one computed here, as it is written today, else the computed one."""
     if path.exists():
         data = path.read_bytes()
         try:
             stored = parse_pair_index(data, str(path))
         except FormatError:
             return computed.to_bytes()
-        if stored.to_bytes() == data and agree(stored, computed):
-            return data
+        if agree(stored, computed):
+            return stored.to_bytes()
     return computed.to_bytes()
 
 

@@ -88,7 +88,7 @@ def test_the_answer_is_that_of_the_run_itself_at_that_step(zoo, space, base, loa
     moment = next(trace(base, data, get_method("lora"), REGIME, [0.1]))
     blocks = read_tensors(moment.tensors, moment.facts).blocks
     facts = {"data": {"sha256": data.sha256}}
-    ranking = zoo.similar(TaskEmbedding("toy_spans", space.space, blocks, facts), 5, explain=True)
+    ranking = zoo.similar(TaskEmbedding("toy_spans", space.space, blocks, facts), explain=True)
     assert (moment.step, found.looks[-1].step) == (4, 4)
     assert found.ranking == ranking
 

@@ -70,8 +70,10 @@ def recommend_command(data: str, **options: Any) -> None:
 
 
 def _command(data: str, loaded: Loaded, found: Recommendation, options: Mapping[str, Any]) -> str:
-    """The command line that starts from the first of the recommended tasks."""
-    words = ["tupate-hub", "train", data, "--start-from", found.start.task]
+    """The command line that starts from the first of the recommended tasks, or from nothing where that is advised."""
+    words = ["tupate-hub", "train", data]
+    if found.start is not None:
+        words += ["--start-from", found.start.task]
     if not (Path(data) / "tasks.json").is_file():  # which says what they are
         words += ["--kind", loaded.data.kind]
         for role, name in loaded.columns.items():
@@ -85,6 +87,8 @@ def _command(data: str, loaded: Loaded, found: Recommendation, options: Mapping[
 
 
 def _as_document(found: Recommendation, loaded: Loaded, command: str) -> dict[str, Any]:
+    from tupate_hub.cli.prospects import as_document
+
     ranking = found.ranking
     return {
         "query": ranking.query,
@@ -118,31 +122,46 @@ def _as_document(found: Recommendation, loaded: Loaded, command: str) -> dict[st
                 "interval": one.interval,
                 "contributions": dict(one.contributions),
             }
-            for one in ranking.neighbors
+            for one in ranking.neighbors[: found.k]
         ],
+        "gain": None if found.prospects is None else as_document(found.prospects),
+        "start": None if found.start is None else found.start.task,
         "command": command,
     }
 
 
 def _print_recommendation(found: Recommendation, command: str) -> None:
+    """By expected gain where transfer was measured, else by similarity; then how settled the ranking is."""
+    from tupate_hub.cli.prospects import print_prospects
+
+    if found.prospects is not None:
+        print_prospects(found.prospects)
+    else:
+        _print_by_similarity(found)
+        output.note("no transfer was measured in this space: what starting from these brings is not known")
+    last, best = found.looks[-1], found.ranking.neighbors[0].task
+    state = "the ranking by similarity is settled" if found.stable else "the ranking by similarity was still changing"
+    output.note(
+        f"after {last.step} of {found.steps} steps and {last.seconds:.0f} s {state}: {best} is first since step "
+        f"{found.since}, and {found.agreement:.0%} of the first {found.k} were there in the rankings before; "
+        "that says how stable the answer is, not how good"
+    )
+    if found.close:
+        output.note(f"as similar as {best}: {', '.join(found.close)}")
+    output.note(f"  {command}")
+
+
+def _print_by_similarity(found: Recommendation) -> None:
     from tupate_hub.training.recommend import parts_that_agree
 
+    neighbors = found.ranking.neighbors[: found.k]
     rows: list[list[output.Cell]] = []
-    for one in found.ranking.neighbors:
+    for one in neighbors:
         share = None if one.percentile is None else f"{one.percentile:.0f}"
         low, high = one.interval or (one.score, one.score)
         blocks = "; ".join(f"{name} {value:+.3f}" for name, value in parts_that_agree(one))
         rows.append([one.rank, one.task, one.score, f"{low:.3f} to {high:.3f}", share, ", ".join(one.notes), blocks])
     columns = ["rank", "task", "score", "interval", "percentile", "note", "blocks that agree most"]
     output.table(columns, rows, right=("rank", "score", "percentile"))
-    last, best = found.looks[-1], found.ranking.neighbors[0].task
-    state = "the answer no longer changes" if found.stable else "the answer was still changing"
-    output.note(
-        f"after {last.step} of {found.steps} steps and {last.seconds:.0f} s {state}: {best} is first since step "
-        f"{found.since}, and {found.agreement:.0%} of the first {found.k} were there in the rankings before"
-    )
-    if found.start.task != best:
+    if found.start is not None and found.start.task != neighbors[0].task:
         output.note(f"{found.start.task} is the first to start from: look at the notes of those before it")
-    if found.close:
-        output.note(f"not told apart from {best}: {', '.join(found.close)}")
-    output.note(f"  {command}")

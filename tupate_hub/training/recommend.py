@@ -12,6 +12,7 @@ from tupate_hub.data.dataset import TaskData
 from tupate_hub.embedding import TaskEmbedding
 from tupate_hub.errors import FormatError, WorkFailed
 from tupate_hub.registry import SpaceEntry
+from tupate_hub.search.by_gain import UNFIT, Prospects, rank_by_gain
 from tupate_hub.training.methods import Method, get_method
 from tupate_hub.training.model import base_sha256
 from tupate_hub.training.record import read_tensors
@@ -42,22 +43,30 @@ class Look:
 
 @dataclass(frozen=True)
 class Recommendation:
-    """What to start from: the last ranking, and how it came about.
+    """What to start from: the last ranking, what it promises, and how it came about.
 
+    `prospects` are the first k of the last ranking by expected gain, None where no transfer was measured in the space.
     `steps` is what a whole run would have made. `stable` says whether the last `PATIENCE` rankings have the same task
     first and the same k tasks; `agreement` is the mean share of the last ranking's first k that the `PATIENCE` before
-    it, as far as there are any, have among theirs; `since` the step from which on the same task was first.
+    it, as far as there are any, have among theirs; `since` the step from which on the same task was first. These are of
+    rankings by similarity, and say nothing about the benefit.
     """
 
     looks: tuple[Look, ...]
     k: int
     steps: int
+    prospects: Prospects | None = None
 
     @property
-    def start(self) -> Neighbor:
-        """The first of the ranking that is neither the task itself nor a poor run; the very first if all are."""
-        poor = {"same data", "weak", "diverged"}
-        return next((one for one in self.ranking.neighbors if not poor & set(one.notes)), self.ranking.neighbors[0])
+    def start(self) -> Neighbor | None:
+        """What to start from; None where starting from nothing is expected to do as well.
+
+        By expected gain where that is known. Else the first of the ranking that is neither the task itself nor a poor
+        run; the very first if all are.
+        """
+        if self.prospects is not None:
+            return None if self.prospects.start is None else self.prospects.start.neighbor
+        return next((one for one in self.ranking.neighbors if not UNFIT & set(one.notes)), self.ranking.neighbors[0])
 
     @property
     def ranking(self) -> Ranking:
@@ -149,7 +158,7 @@ def recommend(
     looks: list[Look] = []
     steps = 0
     for moment in trace(base, data, method, regime, LOOKS, setup=setup, progress=limited, pulse=pulse):
-        ranking = zoo.similar(_embedded(moment, space, data), max(k, 1), space=space.name, explain=True)
+        ranking = zoo.similar(_embedded(moment, space, data), space=space.name, explain=True)
         looks.append(Look(moment.step, moment.loss, time.perf_counter() - began, ranking))
         steps = moment.steps
         seen(looks[-1])
@@ -157,7 +166,9 @@ def recommend(
             break
     if not looks:
         raise WorkFailed("There was no time for a single step.", hint="give it more: --minutes 5")
-    return Recommendation(tuple(looks), k, steps)
+    last = looks[-1].ranking
+    prospects = rank_by_gain(zoo, last, k, len(data.train)) if zoo.registry.space(space.name).gain else None
+    return Recommendation(tuple(looks), k, steps, prospects)
 
 
 def _check(zoo: Zoo, space: SpaceEntry, base: Path) -> None:
