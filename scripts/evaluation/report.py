@@ -252,7 +252,8 @@ def _interval(found: Mapping[str, float | None], digits: int = 3, sign: str = ""
 
 def predictors_table(pool: Mapping[str, Any], costs: Mapping[str, Any]) -> str:
     rows = []
-    for name, found in pool["predictors"].items():
+    for name in [name for name in PREDICTORS if name in pool["predictors"]]:
+        found = pool["predictors"][name]
         metrics, pick = found["metrics"], found["first_pick"]
         cost = costs.get(name, {})
         rows.append(
@@ -306,7 +307,7 @@ def published_table(report: Mapping[str, Any]) -> str:
             f"{found['rank_of_best']:.1f}",
             f"{found['spearman']:.2f}",
         ]
-        for name, found in means.items()
+        for name, found in ((name, means[name]) for name in OF_PUBLISHED)
     ]
     rows.append(
         ["*transfer measured in the eight other settings (TaskWeb)*", f"{ceiling:.3f}", "1.00", f"{lost:.1f}", "", ""]
@@ -340,7 +341,7 @@ def forecast_table(gains: Mapping[str, Any]) -> str:
 
 
 def strengths_table(gains: Mapping[str, Any], most: int = 10) -> str:
-    ordered = sorted(gains[SPACE]["strengths"].items(), key=lambda item: -item[1]["value"])
+    ordered = sorted(gains[SPACE]["strengths"].items(), key=lambda item: (-item[1]["value"], item[0]))
     chosen = [*ordered[:most], *ordered[-most:]]
     rows = [[task, f"{one['value']:+.2f}", f"{one['error']:.2f}", str(one["targets"])] for task, one in chosen]
     return table(["source", "strength", "standard error", "targets measured"], rows)
@@ -350,8 +351,9 @@ def blends_table(report: Mapping[str, Any]) -> str:
     names = {"best": "the best single of the three", "first": "the first pick", "nothing": "from nothing"}
     rows = [
         [REGIMES[regime][2], names[name], str(one["targets"]), f"{one['mean']:+.1f} ± {one['error']:.1f}"]
-        for regime, found in report.items()
-        for name, one in found.items()
+        for regime in REGIMES
+        if regime in report
+        for name, one in ((name, report[regime][name]) for name in names)
     ]
     return table(["regime", "blend minus", "targets", "points"], rows)
 
