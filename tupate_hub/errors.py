@@ -69,7 +69,7 @@ class WorkFailed(TupateHubError):
 
 
 class RateLimited(WorkFailed):
-    """The Hub asks for fewer requests, for longer than there is patience."""
+    """The Hub asks for fewer requests, for longer than may be waited."""
 
 
 class BranchMoved(WorkFailed):

@@ -1,4 +1,4 @@
-"""Harvest: what the Hub lists for a base model, by the real client over HTTP, into a registry that is always whole."""
+"""ImportResult: what the Hub lists for a base model, by the real client over HTTP, into a registry that is always whole."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from orchards import adapterhub_files, fetched, peft_files, plant, written
 
 from tupate_hub import Zoo
 from tupate_hub.collect.add import open_or_start
-from tupate_hub.collect.import_hub import harvest
+from tupate_hub.collect.import_hub import import_adapters
 from tupate_hub.hub import rate_limit
 from tupate_hub.hub.cache import cache_root
 
@@ -296,7 +296,7 @@ def test_an_interrupt_leaves_what_was_done(hub: LoopbackHub, mine: Path) -> None
             yield one
 
     with pytest.raises(KeyboardInterrupt):
-        harvest(open_or_start(mine), BASE, library="peft", each=impatient)
+        import_adapters(open_or_start(mine), BASE, library="peft", each=impatient)
     assert len(tasks(mine)) == 5
     assert Zoo.open(mine).verify() == []
 
@@ -307,7 +307,7 @@ def test_an_interrupt_leaves_what_was_done(hub: LoopbackHub, mine: Path) -> None
 def test_several_are_fetched_at_once(hub: LoopbackHub, mine: Path) -> None:
     orchard(hub, 8)
     hub.fault("meet", "adapter_config.json")
-    assert len(harvest(open_or_start(mine), BASE, library="peft").added) == 8
+    assert len(import_adapters(open_or_start(mine), BASE, library="peft").added) == 8
 
 
 @pytest.mark.parametrize("headers", [{"Retry-After": "1"}, {"RateLimit": '"api";r=0;t=1'}])
@@ -319,17 +319,17 @@ def test_where_the_hub_asks_for_fewer_requests_all_wait(
     hub.fault("status", "task3-lora/resolve", status=429, times=1, headers=headers)
     clock, lock, waiting = SimpleNamespace(now=0.0), threading.Lock(), set()
 
-    class Crowd(rate_limit.Gate):
+    class Crowd(rate_limit.RateLimit):
         def wait(self, over: threading.Event) -> None:
             with lock:
-                if clock.now < self._opens:
+                if clock.now < self._until:
                     waiting.add(threading.get_ident())
                 if len(waiting) == 4:
-                    clock.now = self._opens
+                    clock.now = self._until
             super().wait(over)
 
     monkeypatch.setattr(rate_limit, "time", SimpleNamespace(monotonic=lambda: clock.now))
-    monkeypatch.setattr(rate_limit, "GATE", Crowd())
+    monkeypatch.setattr(rate_limit, "RATE_LIMIT", Crowd())
     result = invoke(*PEFT, "--jobs", 4, "--registry", mine)
     assert result.code == 0
     assert "12 added" in result.err
@@ -345,7 +345,7 @@ def test_every_answer_asks_for_fewer_requests_for_a_while(hub: LoopbackHub, mine
     assert len(tasks(mine)) == 5
 
 
-def test_the_patience_ends(hub: LoopbackHub, mine: Path, invoke: Any) -> None:
+def test_the_waiting_ends(hub: LoopbackHub, mine: Path, invoke: Any) -> None:
     orchard(hub, 20)
     hub.fault("status", "task17-lora/resolve", status=429, headers={"Retry-After": "3600"})
     began = time.monotonic()
@@ -384,7 +384,7 @@ def test_what_fails_once_is_tried_again(
     assert len(tasks(mine)) == 3
 
 
-# --- what is refused -------------------------------------------------------------------------------------------
+# --- what is rejected ------------------------------------------------------------------------------------------
 
 
 def broken(files: dict[str, bytes], **changes: bytes | None) -> dict[str, bytes]:

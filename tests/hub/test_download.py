@@ -1,4 +1,4 @@
-"""Fetched: adapters in the cache, whole or fetched again, and no weights that are not wanted."""
+"""DownloadedAdapter: adapters in the cache, whole or fetched again, and no weights that are not wanted."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from builders import BASE
 from loopback import LoopbackHub
 from orchards import adapterhub_files, fetched, peft_files, plant
 
-from tupate_hub.collect.read_adapter import read_fetched, read_from
+from tupate_hub.collect.read_adapter import read_downloaded, read_from
 from tupate_hub.errors import FormatError, SpaceMismatch
 from tupate_hub.hub.cache import cache_root
-from tupate_hub.hub.download import Fetched, fetch_adapter
+from tupate_hub.hub.download import DownloadedAdapter, download_adapter
 from tupate_hub.hub.location import MODEL, Location
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -31,43 +31,43 @@ def in_cache(file: str) -> Path:
 
 
 def test_what_is_fetched_and_what_is_said_of_it(hub: LoopbackHub, place: Location) -> None:
-    found = fetch_adapter(place)
-    assert found == Fetched(place, found.folder, "imdb", BASE, "stanfordnlp/imdb", "mit")
+    found = download_adapter(place)
+    assert found == DownloadedAdapter(place, found.folder, "imdb", BASE, "stanfordnlp/imdb", "mit")
     assert found.folder.name == "lora"
     assert {path.name for path in found.folder.iterdir()} == {CONFIG, WEIGHTS}
     assert found.source["revision"] == place.revision
 
 
 def test_a_second_time_nothing_is_asked(hub: LoopbackHub, place: Location) -> None:
-    first = fetch_adapter(place)
+    first = download_adapter(place)
     hub.seen.clear()
-    assert fetch_adapter(place) == first
+    assert download_adapter(place) == first
     assert hub.requests() == []
 
 
 @pytest.mark.parametrize("cut", [WEIGHTS, CONFIG, "facts.json"])
 @pytest.mark.parametrize("length", [0, 20])
 def test_what_the_power_failure_cut_is_fetched_again(cut: str, length: int, hub: LoopbackHub, place: Location) -> None:
-    whole = fetch_adapter(place)
-    before = read_fetched(whole).to_bytes()
+    whole = download_adapter(place)
+    before = read_downloaded(whole).to_bytes()
     path = whole.folder / cut if cut != "facts.json" else whole.folder.parent / cut
     path.write_bytes(path.read_bytes()[:length])
-    again = fetch_adapter(place)
+    again = download_adapter(place)
     assert again == whole
-    assert read_fetched(again).to_bytes() == before
+    assert read_downloaded(again).to_bytes() == before
     hub.seen.clear()
-    assert fetch_adapter(place) == whole
+    assert download_adapter(place) == whole
     assert hub.requests() == []
 
 
 def test_a_cache_of_an_older_version_is_used(hub: LoopbackHub, place: Location) -> None:
-    first = fetch_adapter(place)
+    first = download_adapter(place)
     facts = first.folder.parent / "facts.json"
     old = {name: value for name, value in json.loads(facts.read_text()).items() if name != "files"}
     facts.write_text(json.dumps(old))
     (first.folder.parent / CONFIG).unlink()
     hub.seen.clear()
-    assert fetch_adapter(place) == first
+    assert download_adapter(place) == first
     assert hub.requests() == []
 
 
@@ -75,14 +75,14 @@ def test_weights_of_another_base_model_are_not_fetched(hub: LoopbackHub) -> None
     commit = plant(hub, "acme/other", adapterhub_files(1, "squad", base="google-bert/bert-base-uncased"))
     place = Location(MODEL, "acme/other", commit)
     with pytest.raises(SpaceMismatch, match="an adapter of bert-base-uncased, not of acme/tiny-bert") as caught:
-        fetch_adapter(place, BASE)
+        download_adapter(place, BASE)
     assert caught.value.hint == "--base bert-base-uncased"
     assert fetched(hub) == [f"acme/other/{CONFIG}"]
     hub.seen.clear()
     with pytest.raises(SpaceMismatch):
-        fetch_adapter(place, BASE)
+        download_adapter(place, BASE)
     assert hub.requests() == []
-    assert fetch_adapter(place, "bert-base-uncased").folder.is_dir()
+    assert download_adapter(place, "bert-base-uncased").folder.is_dir()
     assert fetched(hub) == ["acme/other/adapter.safetensors"]
 
 
@@ -90,11 +90,11 @@ def test_the_configuration_names_the_base_model_and_then_the_card(hub: LoopbackH
     files = peft_files(1)
     config = {**json.loads(files[CONFIG]), "base_model_name_or_path": "/content/checkpoint"}
     commit = plant(hub, "acme/local", {**files, CONFIG: json.dumps(config).encode()})
-    assert fetch_adapter(Location(MODEL, "acme/local", commit), BASE).base == BASE
+    assert download_adapter(Location(MODEL, "acme/local", commit), BASE).base == BASE
     nameless = {**files, CONFIG: json.dumps(config).encode(), "README.md": b"# none"}
     commit = plant(hub, "acme/nameless", nameless)
     with pytest.raises(FormatError, match=r"names a local base model|names no base model"):
-        fetch_adapter(Location(MODEL, "acme/nameless", commit), BASE)
+        download_adapter(Location(MODEL, "acme/nameless", commit), BASE)
 
 
 def test_a_task_gets_its_one_name_unless_the_user_gives_another(hub: LoopbackHub, place: Location) -> None:

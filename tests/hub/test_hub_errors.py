@@ -1,4 +1,4 @@
-"""What the Hub's refusals mean: a sentence, the next command, an exit code, and never the token."""
+"""What the Hub's errors mean: a sentence, the next command, an exit code, and never the token."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tupate_hub.errors import (
     TupateHubError,
     WorkFailed,
 )
-from tupate_hub.hub.errors import not_stored, refusal, retry_after, unreachable
+from tupate_hub.hub.errors import http_error, retry_after, storage_error, unreachable
 from tupate_hub.hub.location import DATASET, Location
 
 PLACE = Location(DATASET, "acme/zoo", "next")
@@ -42,7 +42,7 @@ class Answer:
 )
 @pytest.mark.parametrize("known", [True, False])
 def test_reading(known: bool, status: int, code: str, kind: type[TupateHubError], said: str) -> None:
-    error = refusal(PLACE, "registry.json", Answer(status, {"X-Error-Code": code}), known)
+    error = http_error(PLACE, "registry.json", Answer(status, {"X-Error-Code": code}), known)
     assert isinstance(error, kind)
     assert said in error.message
     assert error.hint
@@ -60,14 +60,14 @@ def test_reading(known: bool, status: int, code: str, kind: type[TupateHubError]
     ],
 )
 def test_writing(status: int, kind: type[TupateHubError], said: str, hint: str) -> None:
-    error = refusal(PLACE, "", Answer(status), True, writing=True)
+    error = http_error(PLACE, "", Answer(status), True, writing=True)
     assert type(error) is kind
     assert said in error.message
     assert hint in error.hint
 
 
 def test_the_storage() -> None:
-    error = not_stored(Answer(403))
+    error = storage_error(Answer(403))
     assert (error.message, error.exit_code) == ("The Hub's storage failed with status 403.", 1)
 
 

@@ -12,7 +12,7 @@ from orchards import adapterhub_files, peft_files, plant
 
 from tupate_hub.errors import FormatError, RateLimited, UnknownName, WorkFailed
 from tupate_hub.hub import client
-from tupate_hub.hub.list_adapters import Listed, facts, list_adapters
+from tupate_hub.hub.list_adapters import ListedRepository, facts, list_adapters
 from tupate_hub.hub.location import MODEL, Location
 
 
@@ -60,7 +60,7 @@ def test_every_page_is_read(page: int, hub: LoopbackHub) -> None:
 def test_what_a_row_says(hub: LoopbackHub) -> None:
     commit = plant(hub, "a/x", peft_files(1, base="google-bert/bert-base-uncased"), 9)
     (one,) = list_adapters("bert-base-uncased", library="peft")
-    assert one == Listed("a/x", commit, 9, ("bert-base-uncased",))
+    assert one == ListedRepository("a/x", commit, 9, ("bert-base-uncased",))
     assert one.location() == Location(MODEL, "a/x", commit)
 
 
@@ -87,7 +87,7 @@ def test_an_unknown_library(library: str, hub: LoopbackHub) -> None:
 )
 def test_a_row_that_names_nothing(name: str, commit: str) -> None:
     with pytest.raises(FormatError):
-        Listed(name, commit, 0, ()).location()
+        ListedRepository(name, commit, 0, ()).location()
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from loopback.store import Blob, Commit, Refused, Repository, User, card, keeps_in_lfs, tags
+from loopback.store import Blob, Commit, HttpError, Repository, User, card, keeps_in_lfs, tags
 
 Document = dict[str, Any]
 
@@ -121,7 +121,7 @@ def tree(files: Mapping[str, Blob], below: str, recursive: bool) -> list[Documen
         if recursive or not folders:
             rows[path] = {"type": "file", "oid": blob.oid, "size": len(blob.data), "path": path, **_lfs(blob)}
     if below and not rows:
-        raise Refused(404, f"{below} does not exist", "EntryNotFound")
+        raise HttpError(404, f"{below} does not exist", "EntryNotFound")
     return [rows[path] for path in sorted(rows)]
 
 
@@ -152,10 +152,10 @@ def parse_commit(body: bytes, uploads: Mapping[str, bytes]) -> tuple[Document, d
             changed[value["path"]] = Blob(base64.b64decode(value["content"]), False)
         elif one["key"] == "lfsFile":
             if value["oid"] not in uploads:
-                raise Refused(400, f"The content of {value['path']} was not uploaded")
+                raise HttpError(400, f"The content of {value['path']} was not uploaded")
             changed[value["path"]] = Blob(uploads[value["oid"]], True)
         elif one["key"] in ("deletedFile", "deletedFolder"):
             deleted.append(value["path"])
     if not header.get("summary"):
-        raise Refused(400, "A commit needs a summary")
+        raise HttpError(400, "A commit needs a summary")
     return header, changed, deleted

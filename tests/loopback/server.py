@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from loopback import answers
 from loopback.faults import Fault, Faults
-from loopback.store import Blob, Refused, Repository, Store, User
+from loopback.store import Blob, HttpError, Repository, Store, User
 
 
 @dataclass(frozen=True)
@@ -122,9 +122,9 @@ class _Handler(BaseHTTPRequestHandler):
             if self.fault and self._fails(self.fault):
                 return
             self._dispatch(parts.path)
-        except Refused as refusal:
-            headers = {"X-Error-Code": refusal.code} if refusal.code else {}
-            self._json({"error": refusal.message}, refusal.status, {**headers, "X-Error-Message": refusal.message})
+        except HttpError as error:
+            headers = {"X-Error-Code": error.code} if error.code else {}
+            self._json({"error": error.message}, error.status, {**headers, "X-Error-Message": error.message})
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True
         finally:
@@ -142,7 +142,7 @@ class _Handler(BaseHTTPRequestHandler):
                 groups = {key: unquote(value) if value else value for key, value in match.groupdict().items()}
                 getattr(self, name)(**groups)
                 return
-        raise Refused(404, "Sorry, we can't find the page you are looking for.")
+        raise HttpError(404, "Sorry, we can't find the page you are looking for.")
 
     def _fails(self, fault: Fault) -> bool:
         if fault.kind == "status":
@@ -189,15 +189,15 @@ class _Handler(BaseHTTPRequestHandler):
     def _user(self) -> User | None:
         token = self._token()
         if token and token not in self.store.users:
-            raise Refused(401, "Invalid credentials in Authorization header")
+            raise HttpError(401, "Invalid credentials in Authorization header")
         return self.store.users.get(token)
 
     def _writer(self, namespace: str) -> User:
         user = self._user()
         if user is None:
-            raise Refused(401, "Invalid username or password.")
+            raise HttpError(401, "Invalid username or password.")
         if user.role != "write" or not user.owns(namespace):
-            raise Refused(403, "You don't have the rights to write here")
+            raise HttpError(403, "You don't have the rights to write here")
         return user
 
     def _visible(self, kind: str | None, id: str) -> Repository:
@@ -247,7 +247,7 @@ class _Handler(BaseHTTPRequestHandler):
     def whoami(self) -> None:
         user = self._user()
         if user is None:
-            raise Refused(401, "Invalid username or password.")
+            raise HttpError(401, "Invalid username or password.")
         self._json(answers.whoami(user))
 
     @route("POST", "/api/repos/create")
@@ -261,14 +261,14 @@ class _Handler(BaseHTTPRequestHandler):
         private = bool(asked.get("private")) or asked.get("visibility") == "private"
         try:
             self.store.create(kind, id, private=private)
-        except Refused as refusal:
-            self._json({"url": url, "error": refusal.message}, 409)
+        except HttpError as error:
+            self._json({"url": url, "error": error.message}, 409)
             return
         self._json({"url": url, "name": id})
 
     @route("DELETE", "/api/repos/delete")
     def delete(self) -> None:
-        raise Refused(403, "Nothing is deleted here")
+        raise HttpError(403, "Nothing is deleted here")
 
     @route("POST", "/api/validate-yaml")
     def validate(self) -> None:
@@ -309,7 +309,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._writer(found.namespace)
         name = json.loads(self.body)["tag"]
         if name in found.tags:
-            raise Refused(409, "Tag already exists")
+            raise HttpError(409, "Tag already exists")
         found.tags[name] = found.commit(revision).oid
         self._json({})
 
@@ -319,7 +319,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._writer(found.namespace)
         start = json.loads(self.body or b"{}").get("startingPoint") or "main"
         if branch in found.branches:
-            raise Refused(409, "Reference already exists")
+            raise HttpError(409, "Reference already exists")
         found.branches[branch] = found.commit(start).oid
         self._json({})
 
@@ -399,14 +399,14 @@ class _Handler(BaseHTTPRequestHandler):
     @route("PUT", "/uploads/(?P<oid>[0-9a-f]{64})")
     def upload(self, oid: str) -> None:
         if Blob(self.body, True).sha256 != oid:
-            raise Refused(400, "The content does not have this hash")
+            raise HttpError(400, "The content does not have this hash")
         self.store.uploads[oid] = self.body
         self._json({})
 
     @route("POST", "/uploads/(?P<oid>[0-9a-f]{64})/verify")
     def verify(self, oid: str) -> None:
         if len(self.store.uploads.get(oid, b"")) != json.loads(self.body)["size"]:
-            raise Refused(422, "The file has not arrived")
+            raise HttpError(422, "The file has not arrived")
         self._json({})
 
     @route("POST", _REPO + "/commit/(?P<revision>[^/]+)")

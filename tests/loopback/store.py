@@ -14,7 +14,7 @@ LFS_ENDINGS = (".safetensors", ".bin", ".npz", ".npy", ".parquet", ".pt", ".png"
 LFS_FROM = 10_000_000
 
 
-class Refused(Exception):
+class HttpError(Exception):
     """An answer that is no success: its status, and the code and sentence in its headers."""
 
     def __init__(self, status: int, message: str, code: str = "") -> None:
@@ -98,7 +98,7 @@ class Repository:
         """The commit that a branch, tag or sha stands for."""
         oid = self.branches.get(revision) or self.tags.get(revision) or revision
         if oid not in self.commits:
-            raise Refused(404, f"Invalid rev id: {revision}", "RevisionNotFound")
+            raise HttpError(404, f"Invalid rev id: {revision}", "RevisionNotFound")
         return self.commits[oid]
 
 
@@ -117,7 +117,7 @@ class Store:
     def create(self, kind: str, id: str, *, private: bool = False, gated: bool = False) -> Repository:
         with self._lock:
             if (kind, id) in self._repositories:
-                raise Refused(409, "You already created this repo")
+                raise HttpError(409, "You already created this repo")
             made = Repository(kind, id, private, gated, created=self._now())
             first = self._add_commit(made, None, "initial commit", {}, made.namespace)
             made.branches["main"] = first.oid
@@ -126,7 +126,7 @@ class Store:
 
     def repository(self, kind: str, id: str) -> Repository:
         if (kind, id) not in self._repositories:
-            raise Refused(404, "Repository not found", "RepoNotFound")
+            raise HttpError(404, "Repository not found", "RepoNotFound")
         return self._repositories[kind, id]
 
     def listed(self, kind: str) -> list[Repository]:
@@ -139,7 +139,7 @@ class Store:
         hidden = found is None or (found.private and not (user and user.owns(found.namespace)))
         if found is None or hidden:
             status = 404 if user else 401
-            raise Refused(status, "Repository not found" if user else "Invalid username or password.", "RepoNotFound")
+            raise HttpError(status, "Repository not found" if user else "Invalid username or password.", "RepoNotFound")
         return found
 
     def readable(self, kind: str, id: str, user: User | None) -> Repository:
@@ -147,7 +147,7 @@ class Store:
         found = self.visible(kind, id, user)
         if found.gated and not (user and (user.owns(found.namespace) or user.name in found.allowed)):
             said = f"Access to {kind.rstrip('s')} {id} is restricted"
-            raise Refused(403 if user else 401, said, "GatedRepo")
+            raise HttpError(403 if user else 401, said, "GatedRepo")
         return found
 
     # --- commits -----------------------------------------------------------------------------------------------
@@ -174,14 +174,14 @@ class Store:
         with self._lock:
             head = repository.branches.get(branch)
             if head is None:
-                raise Refused(404, f"Invalid rev id: {branch}", "RevisionNotFound")
+                raise HttpError(404, f"Invalid rev id: {branch}", "RevisionNotFound")
             if parent is not None and parent != head:
-                raise Refused(412, "A commit has happened since. Please refresh and try again.")
+                raise HttpError(412, "A commit has happened since. Please refresh and try again.")
             files = dict(repository.commits[head].files)
             for path in deleted:
                 inside = [name for name in files if name == path or name.startswith(path.rstrip("/") + "/")]
                 if not inside:
-                    raise Refused(404, f"{path} does not exist", "EntryNotFound")
+                    raise HttpError(404, f"{path} does not exist", "EntryNotFound")
                 for name in inside:
                     del files[name]
             files.update(changed)

@@ -13,7 +13,7 @@ from tupate_hub.cli import output
 from tupate_hub.errors import TupateHubError
 
 if TYPE_CHECKING:
-    from tupate_hub.collect.import_hub import Harvest, Waiting
+    from tupate_hub.collect.import_hub import ImportResult, Pending
     from tupate_hub.zoo import Zoo
 
 
@@ -48,7 +48,7 @@ def import_command(
       tupate-hub import --library peft --base roberta-base --limit 50 --registry ./my-zoo
     """
     from tupate_hub.collect.add import open_or_start
-    from tupate_hub.collect.import_hub import harvest
+    from tupate_hub.collect.import_hub import import_adapters
     from tupate_hub.space import require_base
     from tupate_hub.zoo import ENVIRONMENT
 
@@ -61,15 +61,15 @@ def import_command(
             "The bundled zoo takes no additions.", hint=f"{again} ... --registry DIR (it is made if need be)"
         )
 
-    def watched(fetched: Iterator[Waiting], count: int) -> Iterator[Waiting]:
-        with output.progress(fetched, "import", count) as bar:
+    def watched(downloads: Iterator[Pending], count: int) -> Iterator[Pending]:
+        with output.progress(downloads, "import", count) as bar:
             yield from bar
 
     def tell(seconds: float) -> None:
         output.note(f"The Hub asks for fewer requests: waiting {seconds:.0f} s")
 
     zoo, model = open_or_start(place), require_base(base, "--base")
-    found = harvest(zoo, model, author=author, library=library, limit=limit, jobs=jobs, each=watched, tell=tell)
+    found = import_adapters(zoo, model, author=author, library=library, limit=limit, jobs=jobs, each=watched, tell=tell)
     _summary(found, as_json)
     if found.stopped is not None:
         raise found.stopped
@@ -86,7 +86,7 @@ def _pack(zoo: Zoo, base: str) -> None:
         zoo = keep_pair_index(zoo, space)
 
 
-def _summary(found: Harvest, as_json: bool) -> None:
+def _summary(found: ImportResult, as_json: bool) -> None:
     if as_json:
         from tupate_hub.cli.hints import for_verb
 
@@ -95,18 +95,18 @@ def _summary(found: Harvest, as_json: bool) -> None:
         ]
         refused = [
             {"repository": one.repository, "reason": one.reason, "hint": for_verb(one.hint, "import")}
-            for one in found.refused
+            for one in found.rejected
         ]
         stopped = found.stopped.message if found.stopped else None
         output.document(
             {"listed": found.listed, "added": added, "kept": found.kept, "refused": refused, "stopped": stopped}
         )
         return
-    kinds = Counter(one.kind for one in found.refused)
-    first = {one.kind: one.repository for one in reversed(found.refused)}
+    kinds = Counter(one.kind for one in found.rejected)
+    first = {one.kind: one.repository for one in reversed(found.rejected)}
     rows: list[list[output.Cell]] = [[count, kind, first[kind]] for kind, count in kinds.most_common()]
     output.table(["refused", "reason", "for example"], rows, right=["refused"])
-    done = f"{len(found.added)} added to {found.zoo.root}, {found.kept} there already, {len(found.refused)} refused"
+    done = f"{len(found.added)} added to {found.zoo.root}, {found.kept} there already, {len(found.rejected)} refused"
     output.note(f"{found.listed} listed: {done}")
     for space, count in sorted(Counter(entry.space for entry in found.added).items()):
         output.note(f"  {count} in {space}: tupate-hub list --space {space} --registry {found.zoo.root}")

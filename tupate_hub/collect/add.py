@@ -1,4 +1,4 @@
-"""Intake: tuned parameters from outside into a registry of the user's own."""
+"""Addition: tuned parameters from outside into a registry of the user's own."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tupate_hub.zoo import Zoo
 
 
 @dataclass(frozen=True)
-class Refusal:
+class RejectedFile:
     """An adapter that was not taken in, and the sentence that says why."""
 
     path: Path
@@ -49,7 +49,7 @@ def open_or_start(written: str | Path) -> Zoo:
 
 def add_embeddings(
     zoo: Zoo, embeddings: Iterable[tuple[Path, TaskEmbedding]], *, force: bool = False
-) -> tuple[Zoo, list[Refusal]]:
+) -> tuple[Zoo, list[RejectedFile]]:
     """Write embeddings, each with where it was read, into a zoo's folder and then, at once, the registry of them.
 
     Where the work is interrupted, what was written until then is listed all the same: with `force` a file may have
@@ -63,8 +63,8 @@ def add_embeddings(
         return _add(zoo, embeddings, force)
 
 
-def _add(zoo: Zoo, embeddings: Iterable[tuple[Path, TaskEmbedding]], force: bool) -> tuple[Zoo, list[Refusal]]:
-    registry, refused = zoo.registry, []
+def _add(zoo: Zoo, embeddings: Iterable[tuple[Path, TaskEmbedding]], force: bool) -> tuple[Zoo, list[RejectedFile]]:
+    registry, rejected = zoo.registry, []
     taken = {(entry.task, entry.space) for entry in registry.entries}
     known = {spelled: registry.tasks[name] for spelled, name in registry.spelled.items()}
     spaces = dict(registry.spaces)
@@ -77,7 +77,7 @@ def _add(zoo: Zoo, embeddings: Iterable[tuple[Path, TaskEmbedding]], force: bool
             key = (task.name, space.name)
             if (key in taken and not force) or key in new:
                 hint = "give another --task" if key in new else "add --force to replace it, or give another --task"
-                refused.append(Refusal(path, f"Task {task.name!r} is in space {space.name!r} already.", hint))
+                rejected.append(RejectedFile(path, f"Task {task.name!r} is in space {space.name!r} already.", hint))
                 continue
             new[key] = (_write(zoo.folder, replace(embedding, task=task.name), space), task, space)
     finally:
@@ -85,7 +85,7 @@ def _add(zoo: Zoo, embeddings: Iterable[tuple[Path, TaskEmbedding]], force: bool
             settle(zoo.folder / entry.file for entry, _, _ in new.values())
             registry = _with_entries(registry, list(new.values()))
             write_bytes(zoo.folder / FILENAME, registry.to_json().encode())
-    return replace(zoo, registry=registry), refused
+    return replace(zoo, registry=registry), rejected
 
 
 def add(
@@ -107,9 +107,9 @@ def add(
         As `read_from`.
     """
     embedding = read_from(path, base=base, task=task, base_weights=base_weights)
-    zoo, refused = add_embeddings(zoo, [(Path(path), embedding)], force=force)
-    if refused:
-        raise TargetExists(refused[0].reason, hint=refused[0].hint)
+    zoo, rejected = add_embeddings(zoo, [(Path(path), embedding)], force=force)
+    if rejected:
+        raise TargetExists(rejected[0].reason, hint=rejected[0].hint)
     return zoo, replace(embedding, task=zoo.registry.task(embedding.task).name)
 
 
@@ -121,13 +121,13 @@ def add_all(
     base: str | None = None,
     base_weights: Path | None = None,
     force: bool = False,
-) -> tuple[Zoo, list[Refusal]]:
+) -> tuple[Zoo, list[RejectedFile]]:
     """Read many adapters into a zoo; what cannot be read is refused, with its sentence, and left out.
 
     `names` are for those that do not say their task, or say the same as one before them in their space; `base` is for
     those that name no base model of the Hub.
     """
-    refused: list[Refusal] = []
+    rejected: list[RejectedFile] = []
     seen: set[tuple[str, Space]] = set()
 
     def readable() -> Iterable[tuple[Path, TaskEmbedding]]:
@@ -137,13 +137,13 @@ def add_all(
                 if (fold(one.task), one.space) in seen:
                     one = replace(one, task=plain_name(name))
             except TupateHubError as error:
-                refused.append(Refusal(path, error.message, error.hint))
+                rejected.append(RejectedFile(path, error.message, error.hint))
             else:
                 seen.add((fold(one.task), one.space))
                 yield path, one
 
     zoo, taken = add_embeddings(zoo, readable(), force=force)
-    return zoo, sorted([*refused, *taken], key=lambda one: one.path)
+    return zoo, sorted([*rejected, *taken], key=lambda one: one.path)
 
 
 def keep_input_covariance(zoo: Zoo, space: str, covariance: InputCovariance) -> Zoo:

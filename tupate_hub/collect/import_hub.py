@@ -1,4 +1,4 @@
-"""Harvest: the adapters that the Hub lists for a base model, read into a registry of the user's own.
+"""ImportResult: the adapters that the Hub lists for a base model, read into a registry of the user's own.
 
 Repositories are fetched several at once and taken in one after another in the order of the list, the most downloaded
 first, so that names and files do not depend on who answers first. Every few seconds the registry is written: whatever
@@ -20,14 +20,14 @@ from pathlib import Path
 from typing import TypeVar
 
 from tupate_hub.collect.add import add_embeddings
-from tupate_hub.collect.read_adapter import plain_name, read_fetched
+from tupate_hub.collect.read_adapter import plain_name, read_downloaded
 from tupate_hub.compare.similarity import DEFAULT, get_similarity
 from tupate_hub.embedding import Block, TaskEmbedding
 from tupate_hub.errors import FormatError, NotAvailableOffline, RateLimited, SpaceMismatch, TupateHubError
-from tupate_hub.hub.download import Fetched, cached_folder, fetch_adapter
-from tupate_hub.hub.list_adapters import Listed, list_adapters
+from tupate_hub.hub.download import DownloadedAdapter, cached_folder, download_adapter
+from tupate_hub.hub.list_adapters import ListedRepository, list_adapters
 from tupate_hub.hub.location import endpoint
-from tupate_hub.hub.rate_limit import patient
+from tupate_hub.hub.rate_limit import waiting_allowed
 from tupate_hub.registry import Entry, fold
 from tupate_hub.search.comparison import MOST_PAIRED
 from tupate_hub.space import Space
@@ -35,17 +35,17 @@ from tupate_hub.zoo import Zoo
 
 JOBS = 8
 #: So long one request waits in all where the Hub asks for fewer: it counts them in windows of five minutes.
-PATIENCE = 900.0
+LONGEST_WAIT = 900.0
 #: The registry is written every so many seconds: what is lost where the process is killed.
 _SECONDS = 2.0
 _AHEAD = 4
 
 T = TypeVar("T")
-Waiting = tuple[Listed, "Future[Fetched]"]
+Pending = tuple[ListedRepository, "Future[DownloadedAdapter]"]
 
 
 @dataclass(frozen=True)
-class Refused:
+class RejectedRepository:
     """A repository that was not taken in, and the sentence that says why; both can be shown on a terminal."""
 
     repository: str
@@ -61,7 +61,7 @@ class Refused:
 
 
 @dataclass(frozen=True)
-class Harvest:
+class ImportResult:
     """What an import did.
 
     `listed` is the number of repositories, `kept` of those that the registry had already at the listed commit; `added`
@@ -72,11 +72,11 @@ class Harvest:
     listed: int
     added: tuple[Entry, ...]
     kept: int
-    refused: tuple[Refused, ...]
+    rejected: tuple[RejectedRepository, ...]
     stopped: TupateHubError | None = None
 
 
-def harvest(
+def import_adapters(
     zoo: Zoo,
     base: str,
     *,
@@ -84,9 +84,9 @@ def harvest(
     library: str | None = None,
     limit: int | None = None,
     jobs: int = JOBS,
-    each: Callable[[Iterator[Waiting], int], Iterator[Waiting]] = lambda waiting, count: waiting,
+    each: Callable[[Iterator[Pending], int], Iterator[Pending]] = lambda waiting, count: waiting,
     tell: Callable[[float], object] = lambda seconds: None,
-) -> Harvest:
+) -> ImportResult:
     """Take in what the Hub lists for a base model and the registry has not yet at the same commit.
 
     An adapter is named by its task. Where that name is taken in its space, it is called `OWNER--NAME`. A name once
@@ -95,7 +95,7 @@ def harvest(
     Parameters
     ----------
     zoo : Zoo
-        The registry, in a folder; as `intake.open_or_start` gives it.
+        The registry, in a folder; as `add.open_or_start` gives it.
     base : str
         The base model, normalised; adapters of another one are refused before their weights are fetched.
     author, library, limit
@@ -116,22 +116,22 @@ def harvest(
     TupateHubError
         When the registry cannot be written to, and as `list_adapters`.
     """
-    with patient(PATIENCE, tell):
+    with waiting_allowed(LONGEST_WAIT, tell):
         listed = list_adapters(base, author, library, limit)
         if not listed:
             of = f" of {author}" if author else ""
             raise FormatError(f"The Hub lists no adapter{of} for {base}.", hint=f"look at {endpoint()}/models")
         there = {(entry.source.get("repo"), entry.source.get("revision")) for entry in zoo.registry.entries}
         wanted = [one for one in listed if (one.id, one.commit) not in there]
-        crop = _Crop(zoo, base)
-        with closing(_fetched(wanted, base, jobs)) as fetched:
-            stream = crop.readable(each(fetched, len(wanted)))
+        reading = _Reading(zoo, base)
+        with closing(_downloads(wanted, base, jobs)) as downloads:
+            stream = reading.readable(each(downloads, len(wanted)))
             for first in stream:
                 batch = chain([first], _for_a_while(stream))
                 zoo, _ = add_embeddings(zoo, batch, force=True)  # the names are free, or the repository's own
-    before = {(entry.task, entry.space): entry for entry in crop.zoo.registry.entries}
+    before = {(entry.task, entry.space): entry for entry in reading.zoo.registry.entries}
     added = tuple(entry for entry in zoo.registry.entries if before.get((entry.task, entry.space)) != entry)
-    return Harvest(zoo, len(listed), added, len(listed) - len(wanted), tuple(crop.refused), crop.stopped)
+    return ImportResult(zoo, len(listed), added, len(listed) - len(wanted), tuple(reading.rejected), reading.stopped)
 
 
 def unpacked(zoo: Zoo, base: str) -> list[str]:
@@ -146,11 +146,11 @@ def _for_a_while(stream: Iterator[T]) -> Iterator[T]:
         yield one
 
 
-class _Crop:
-    """What has been read so far: the names that are taken, the shapes that a space compares, what was refused."""
+class _Reading:
+    """What has been read so far: the names that are taken, the shapes that a space compares, what was rejected."""
 
     def __init__(self, zoo: Zoo, base: str) -> None:
-        self.refused: list[Refused] = []
+        self.rejected: list[RejectedRepository] = []
         self.stopped: TupateHubError | None = None
         self.zoo = zoo
         self._base = base
@@ -160,25 +160,25 @@ class _Crop:
         self._named = {(entry.source.get("repo"), space): entry.task for entry, space in entries}
         self._shapes: dict[Space, dict[str, tuple[int, int]]] = {}
 
-    def readable(self, fetched: Iterable[Waiting]) -> Iterator[tuple[Path, TaskEmbedding]]:
+    def readable(self, downloads: Iterable[Pending]) -> Iterator[tuple[Path, TaskEmbedding]]:
         """The embeddings of what was fetched, under their names; ends early where no more can be fetched."""
-        for listed, future in fetched:
+        for listed, future in downloads:
             try:
                 one = self._read(listed, future)
             except (NotAvailableOffline, RateLimited) as error:
                 self.stopped = error
                 return
             except TupateHubError as error:
-                self.refused.append(_refused(listed, error))
+                self.rejected.append(_rejected(listed, error))
             else:
                 yield Path(listed.id), one
 
-    def _read(self, listed: Listed, future: Future[Fetched]) -> TaskEmbedding:
+    def _read(self, listed: ListedRepository, future: Future[DownloadedAdapter]) -> TaskEmbedding:
         try:
             found = future.result()
         except NotAvailableOffline:  # once may be an accident
-            found = fetch_adapter(listed.location(), self._base)
-        one = read_fetched(found)
+            found = download_adapter(listed.location(), self._base)
+        one = read_downloaded(found)
         if one.space.base != self._base:
             raise SpaceMismatch(f"It is an adapter of {one.space.base}, not of {self._base}.")
         self._require_fitting(one)
@@ -186,7 +186,7 @@ class _Crop:
         said = {} if name == one.task else {"task": one.task}
         return replace(one, task=name, facts={**one.facts, "source": {**one.facts["source"], **said}})
 
-    def _name(self, listed: Listed, one: TaskEmbedding) -> str:
+    def _name(self, listed: ListedRepository, one: TaskEmbedding) -> str:
         registry = self.zoo.registry
         name = self._named.get((listed.id, one.space))
         if name is None:
@@ -221,14 +221,14 @@ def _shape(block: Block) -> tuple[int, int]:
     return factors.a.shape[1], factors.bt.shape[1]
 
 
-def _fetched(wanted: Sequence[Listed], base: str, jobs: int) -> Generator[Waiting, None, None]:
+def _downloads(wanted: Sequence[ListedRepository], base: str, jobs: int) -> Generator[Pending, None, None]:
     """Each repository when it has been fetched, or has failed to be, in order; at most so many times `jobs` ahead."""
-    rest, ahead = iter(wanted), deque[Waiting]()
+    rest, ahead = iter(wanted), deque[Pending]()
     pool = ThreadPoolExecutor(jobs, thread_name_prefix="fetch")
     try:
         while True:
             for one in islice(rest, _AHEAD * jobs - len(ahead)):
-                context = contextvars.copy_context()  # with the patience of this thread
+                context = contextvars.copy_context()  # with this thread's wait budget
                 ahead.append((one, pool.submit(context.run, _fetch, one, base)))
             if not ahead:
                 return
@@ -238,21 +238,21 @@ def _fetched(wanted: Sequence[Listed], base: str, jobs: int) -> Generator[Waitin
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _fetch(listed: Listed, base: str) -> Fetched:
+def _fetch(listed: ListedRepository, base: str) -> DownloadedAdapter:
     location = listed.location()
     if listed.bases and base not in listed.bases:
         raise SpaceMismatch(f"{location} is an adapter of {listed.bases[0]}, not of {base}.")
-    return fetch_adapter(location, base)
+    return download_adapter(location, base)
 
 
-def _refused(listed: Listed, error: TupateHubError) -> Refused:
+def _rejected(listed: ListedRepository, error: TupateHubError) -> RejectedRepository:
     """The error's sentence without the commit and the cache's folders."""
     said = error.message
     with suppress(FormatError):  # one without a location is not named in the sentence
         at = listed.location()
         for place in (str(cached_folder(at)), str(at)):
             said = said.replace(f"{place}/", "").replace(place, f"hf://{at.id}")
-    return Refused(_shown(listed.id)[:200], _shown(said), _shown(error.hint))
+    return RejectedRepository(_shown(listed.id)[:200], _shown(said), _shown(error.hint))
 
 
 def _shown(text: str) -> str:

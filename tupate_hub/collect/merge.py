@@ -105,17 +105,29 @@ def merge_zoos(
     RegistryError
         As `merge`.
     """  # fmt: skip
+    merged = merge(ours.registry, theirs.registry, prefer)
+    return replace(merged, registry=write_merged(merged, ours, theirs, target, each))
+
+
+def write_merged(
+    merged: Merged, ours: Zoo, theirs: Zoo, target: Path, each: Callable[[list[str]], Iterable[str]] = iter
+) -> Registry:
+    """Write what `merge` made of two zoos' registries into a folder; arguments and errors as `merge_zoos`.
+
+    Returns
+    -------
+    The registry as it was written, with packed indexes of the merged spaces.
+    """
     with told_in_one_sentence(target):
         if (target / FILENAME).exists():
             raise TargetExists(f"{target} holds a registry already.", hint="give a new folder: --to DIR")
-    merged = merge(ours.registry, theirs.registry, prefer)
     sides = {"ours": ours, "theirs": theirs}
     for name in each(list(merged.files)):
         origin = merged.files[name]
         _keep(target / name, sides[origin.side].read_file(origin.file, origin.bytes, origin.sha256))
     registry = _reindexed(Zoo(target, merged.registry), ours.registry, theirs.registry)
     write_bytes(target / FILENAME, registry.to_json().encode())
-    return replace(merged, registry=registry)
+    return registry
 
 
 # --- what does not agree ---------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from tupate_hub.space import require_base
 from tupate_hub.tasknames import canonical
 
 if TYPE_CHECKING:
-    from tupate_hub.hub.download import Fetched
+    from tupate_hub.hub.download import DownloadedAdapter
 
 _NOT_PLAIN = re.compile(r"[^\w.+@-]+")
 _MOST_BYTES = 200
@@ -54,11 +54,11 @@ def read_from(
     found = find_adapter(written)
     if isinstance(found, Path):
         return read_for_registry(found, base=base, task=task, base_weights=base_weights, check=check)
-    return read_fetched(found, base=base, task=task, base_weights=base_weights, check=check)
+    return read_downloaded(found, base=base, task=task, base_weights=base_weights, check=check)
 
 
-def read_fetched(
-    found: Fetched,
+def read_downloaded(
+    found: DownloadedAdapter,
     *,
     base: str | None = None,
     task: str | None = None,
@@ -83,7 +83,7 @@ def read_fetched(
     return replace(one, task=one.task if task else canonical(one.task), facts=facts)
 
 
-def find_adapter(written: str | Path) -> Path | Fetched:
+def find_adapter(written: str | Path) -> Path | DownloadedAdapter:
     """The path, where there is one, else what was fetched of the model repository of that name.
 
     Errors as `read_from`.
@@ -94,10 +94,10 @@ def find_adapter(written: str | Path) -> Path | Fetched:
     if location is None:
         hint = "give a task (tupate-hub list), or the path or Hub id of an adapter"
         raise FormatError(f"{written} does not exist.", hint=hint)
-    from tupate_hub.hub.download import fetch_adapter
+    from tupate_hub.hub.download import download_adapter
 
     with not_on_this_disk(str(written)):
-        return fetch_adapter(location)
+        return download_adapter(location)
 
 
 def read_for_registry(

@@ -2,9 +2,9 @@
 
 Below the cache's root: `hub/blobs/<sha256>` holds the files of registries, whichever commit or repository they come
 from; `hub/<kind>s--<owner>--<name>/refs/<revision>` the commit that a branch stood for when it was last asked for, and
-`.../<commit>/` the `registry.json` of that commit, or the adapter (see `fetched`).
+`.../<commit>/` the `registry.json` of that commit, or the adapter (see `download`).
 
-`hub` is imported where something is asked for: an answer from the cache starts sooner without it.
+`client` is imported where something is asked for: an answer from the cache starts sooner without it.
 """
 
 from __future__ import annotations
@@ -54,16 +54,16 @@ class Snapshot:
         FormatError
             When the registry claims too much, or the file has another size or content: nothing is then kept.
         TupateHubError
-            As `hub.get`.
+            As `client.get`.
         """
         path = _root() / "blobs" / sha256
         cached = _cached(path, size, sha256)
         if cached is not None:
             return cached
-        from tupate_hub.hub import client as hub
+        from tupate_hub.hub import client
 
         require_modest(self.where(file), size, MOST_FILE)
-        answer = hub.get(self.location, file, size)
+        answer = client.get(self.location, file, size)
         require_right(self.where(file), answer, size, sha256)
         keep(path, answer.data)
         return answer.data
@@ -76,15 +76,15 @@ class Snapshot:
         path = _root() / "blobs" / sha256
         if path.is_file():
             return self.read(file, size, sha256)
-        from tupate_hub.hub import client as hub
+        from tupate_hub.hub import client
         from tupate_hub.storage.safetensors import header_length
 
         require_modest(self.where(file), size, MOST_FILE)
-        answer = hub.get(self.location, file, min(_HEADER, size) - 1)
+        answer = client.get(self.location, file, min(_HEADER, size) - 1)
         if answer.size == size:
             wanted = 8 + header_length(answer.data, self.where(file), size)
             if wanted > len(answer.data):
-                answer = hub.get(self.location, file, wanted - 1)
+                answer = client.get(self.location, file, wanted - 1)
         if answer.size != size:
             require_right(self.where(file), answer, size, None)
         return answer.data.ljust(size, b"\0")
@@ -118,13 +118,13 @@ def open_snapshot(location: Location) -> tuple[Snapshot, bytes]:
     NotAvailableOffline
         When it is not cached and there is no network.
     TupateHubError
-        As `hub.get`.
+        As `client.get`.
     """
     commit, note = resolve(location, lambda at: (folder(at) / FILENAME).exists(), FILENAME)
     if commit is None:
-        from tupate_hub.hub import client as hub
+        from tupate_hub.hub import client
 
-        answer = hub.get(location, FILENAME, MOST_REGISTRY)
+        answer = client.get(location, FILENAME, MOST_REGISTRY)
         require_modest(f"{location}/{FILENAME}", answer.size, MOST_REGISTRY)
         if answer.damaged or len(answer.data) != answer.size:
             raise WorkFailed(f"{FILENAME} of {location} arrived damaged: not kept.", hint="type the command again")
@@ -155,10 +155,10 @@ def resolve(location: Location, cached: Callable[[Location], bool], file: str) -
         return recorded, ""
     if location.revision is None and age < FRESH_SECONDS:
         return recorded, ""
-    from tupate_hub.hub import client as hub
+    from tupate_hub.hub import client
 
     try:
-        commit = hub.commit_of(location, file)
+        commit = client.commit_of(location, file)
     except (NotAvailableOffline, WorkFailed):
         return recorded, f"The Hub does not answer: this is {location.at(recorded)}, as it was {_ago(age)} ago."
     if not cached(location.at(commit)):

@@ -18,8 +18,8 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from tupate_hub.errors import WorkFailed
-from tupate_hub.hub import errors as refusals
-from tupate_hub.hub import rate_limit as gate
+from tupate_hub.hub import rate_limit
+from tupate_hub.hub.errors import http_error, retry_after, storage_error, unreachable
 from tupate_hub.hub.location import COMMIT, MODEL, Location, endpoint, offline
 
 _PAUSES = (0.2, 0.5)
@@ -170,31 +170,31 @@ def _address(location: Location, file: str) -> str:
 def _ask(
     method: str, location: Location, url: str, file: str, headers: Mapping[str, str], body: bytes | None = None
 ) -> Any:
-    """An answer of the Hub. Inside of `patient`, where it asks for fewer requests, those of all threads wait."""
+    """An answer of the Hub. Inside of `waiting_allowed`, the requests of all threads wait for its rate limit."""
     from huggingface_hub.utils import build_hf_headers
 
     from tupate_hub import __version__
 
     if offline():
-        raise refusals.unreachable(location, file, endpoint(), offline())
+        raise unreachable(location, file, endpoint(), offline())
     token = False if method == "PUT" else None  # None: that of the user, where there is one
     sent = {**build_hf_headers(token=token, library_name="tupate-hub", library_version=__version__), **headers}
     sent["Accept-Encoding"] = "identity"
-    patience = gate.patience()
-    left = patience.seconds
+    budget = rate_limit.wait_budget()
+    left = budget.seconds
     while True:
         response = _try(method, location, url, file, sent, body)
         if response.status_code < 400 or response.status_code == 416:
             return response
-        said = refusals.retry_after(response)
+        said = retry_after(response)
         wait = _BLIND_WAIT if said is None else max(said, _PAUSES[0])
         if response.status_code != 429 or wait > left:
             if method == "PUT":
-                raise refusals.not_stored(response)
-            raise refusals.refusal(location, file, response, "authorization" in sent, method == "POST")
+                raise storage_error(response)
+            raise http_error(location, file, response, "authorization" in sent, method == "POST")
         left -= wait
-        if gate.GATE.close(wait):
-            patience.tell(wait)
+        if rate_limit.RATE_LIMIT.pause(wait):
+            budget.tell(wait)
 
 
 def _try(method: str, location: Location, url: str, file: str, sent: Mapping[str, str], body: bytes | None) -> Any:
@@ -202,7 +202,7 @@ def _try(method: str, location: Location, url: str, file: str, sent: Mapping[str
     from huggingface_hub.utils import get_session
 
     for pause in (*_PAUSES, None):
-        gate.GATE.wait(gate.patience().over)
+        rate_limit.RATE_LIMIT.wait(rate_limit.wait_budget().over)
         began = time.monotonic()
         try:
             response = _request(get_session(), method, url, headers=sent, body=body)
@@ -210,13 +210,13 @@ def _try(method: str, location: Location, url: str, file: str, sent: Mapping[str
             if not _is_of_the_network(error):
                 raise
             if pause is None or time.monotonic() - began > _QUICK:
-                raise refusals.unreachable(location, file, endpoint(), offline()) from error
+                raise unreachable(location, file, endpoint(), offline()) from error
         else:
             pause = _worth_waiting(response, pause)
             if pause is None:
                 return response
         time.sleep(pause)
-    raise refusals.unreachable(location, file, endpoint(), offline())  # not reached: the last round ends it
+    raise unreachable(location, file, endpoint(), offline())  # not reached: the last round ends it
 
 
 def _request(session: Any, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Any:
@@ -234,9 +234,9 @@ def _worth_waiting(response: Any, pause: float | None) -> float | None:
     """How long to wait before the next try; None where there shall be none."""
     if pause is None or response.status_code not in (429, 500, 502, 503, 504):
         return None
-    if response.status_code == 429 and gate.patience().seconds:
-        return None  # all threads wait at the gate, not this one alone
-    after = refusals.retry_after(response)
+    if response.status_code == 429 and rate_limit.wait_budget().seconds:
+        return None  # all threads wait, not this one alone
+    after = retry_after(response)
     return pause if after is None else after if after <= _LONGEST_WAIT else None
 
 

@@ -1,4 +1,4 @@
-"""Fetched: adapters of model repositories of the Hub as folders of the cache, by commit.
+"""DownloadedAdapter: adapters of model repositories of the Hub as folders of the cache, by commit.
 
 Beside an adapter's folder, which is called as the repository, stands `facts.json`: what the card's tags say, and the
 names, sizes and digests of the files at that commit. Files of the cache may be cut when the power fails: their sizes
@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tupate_hub.errors import FormatError, SpaceMismatch, TargetExists
-from tupate_hub.hub import client as hub
-from tupate_hub.hub import list_adapters as listing
+from tupate_hub.hub import client, list_adapters
 from tupate_hub.hub.cache import MOST_FILE, folder, keep, record, require_modest, require_right, resolve
 from tupate_hub.hub.location import Location
 from tupate_hub.space import normalise_base, require_base
@@ -34,7 +33,7 @@ Files = Mapping[str, tuple[int, str | None]]
 
 
 @dataclass(frozen=True)
-class Fetched:
+class DownloadedAdapter:
     """An adapter of a model repository: its folder in the cache, and what the repository says of it."""
 
     location: Location
@@ -52,7 +51,7 @@ class Fetched:
         return {"kind": "hub", "repo": self.location.id, "revision": self.location.revision, **known}
 
 
-def fetch_adapter(location: Location, base: str | None = None) -> Fetched:
+def download_adapter(location: Location, base: str | None = None) -> DownloadedAdapter:
     """The configuration and weights of a model repository, and nothing else of it.
 
     Of a commit that was asked for before, what the Hub said of it and the configuration are not fetched again.
@@ -66,22 +65,22 @@ def fetch_adapter(location: Location, base: str | None = None) -> Fetched:
     NotAvailableOffline
         When it is not cached and there is no network.
     TupateHubError
-        As `hub.get`.
+        As `client.get`.
     """
     commit, _ = resolve(location, _is_whole, _CONFIG)
     if commit is None:
         at, files, tagged = _survey(location)
         if not _is_whole(at):
-            fetched = _adapter_files(at, files, tagged, base)
+            contents = _adapter_files(at, files, tagged, base)
             if cached_folder(at).is_dir() and not _is_whole(at):
                 shutil.rmtree(cached_folder(at), ignore_errors=True)
             with contextlib.suppress(TargetExists):  # another process was first, with the same files
-                write_folder(cached_folder(at), fetched, durable=False)
+                write_folder(cached_folder(at), contents, durable=False)
         commit = str(at.revision)
         record(location, commit)
     at = location.at(commit)
     facts = _facts(at)
-    return Fetched(at, cached_folder(at), *(facts[name] for name in ("task", "base", "dataset", "licence")))
+    return DownloadedAdapter(at, cached_folder(at), *(facts[name] for name in ("task", "base", "dataset", "licence")))
 
 
 def cached_folder(at: Location) -> Path:
@@ -115,9 +114,9 @@ def _survey(location: Location) -> tuple[Location, Files, str | None]:
     facts = _facts(location) if location.pinned else {}
     if "files" in facts:
         return location, {name: (size, sha256) for name, (size, sha256) in facts["files"].items()}, facts["base"]
-    found = hub.info(location)
+    found = client.info(location)
     at, files = location.at(str(found["sha"])), _files(found)
-    facts = {**listing.facts(location, found.get("tags")), "files": files}
+    facts = {**list_adapters.facts(location, found.get("tags")), "files": files}
     keep(folder(at) / _FACTS, json.dumps(facts, sort_keys=True).encode(), durable=False)
     return at, files, facts["base"]
 
@@ -171,6 +170,6 @@ def _config(at: Location, files: Files) -> bytes:
 def _fetch(at: Location, name: str, files: Files, most: int) -> bytes:
     size, sha256 = files[name]
     require_modest(f"{at}/{name}", size, most)
-    answer = hub.get(at, name, size)
+    answer = client.get(at, name, size)
     require_right(f"{at}/{name}", answer, size, sha256)
     return answer.data

@@ -1,4 +1,4 @@
-"""Refusals: what it means to the user that the Hub cannot be reached, or answers with a status of 400 or more."""
+"""Errors: what it means to the user that the Hub cannot be reached, or answers with a status of 400 or more."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def unreachable(location: Location, file: str, endpoint: str, offline: bool) -> 
     )
 
 
-def refusal(location: Location, file: str, response: Any, known: bool, writing: bool = False) -> TupateHubError:
+def http_error(location: Location, file: str, response: Any, known: bool, writing: bool = False) -> TupateHubError:
     """What an answer of 400 or more means to the user; `known` says whether a token was sent, which is never shown."""
     code, status = str(response.headers.get("X-Error-Code") or ""), int(response.status_code)
     sign_in = "hf auth login" if not known else f"sign in as someone who may: hf auth login; {location.page}"
@@ -78,7 +78,7 @@ def _not_written(location: Location, status: int) -> TupateHubError:
     return BranchMoved(f"{location} was changed by someone else meanwhile.", hint="type the command again")
 
 
-def not_stored(response: Any) -> WorkFailed:
+def storage_error(response: Any) -> WorkFailed:
     """What it means that the storage, which knows no users, did not take a file."""
     return WorkFailed(
         f"The Hub's storage failed with status {int(response.status_code)}.",

@@ -1,4 +1,4 @@
-"""Listing: which adapters the Hub has for a base model, and what it says of each."""
+"""List: which adapters the Hub has for a base model, and what it says of each."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 
 from tupate_hub import tasknames
 from tupate_hub.errors import FormatError, NotAvailableOffline, UnknownName
-from tupate_hub.hub import client as hub
+from tupate_hub.hub import client
 from tupate_hub.hub.location import MODEL, Location, offline, parse_location
 from tupate_hub.space import normalise_base, spellings
 
@@ -23,7 +23,7 @@ _MOST_TAG = 200
 
 
 @dataclass(frozen=True)
-class Listed:
+class ListedRepository:
     """A model repository as the Hub lists it: nothing of it is believed, or fit to be shown, before `location`.
 
     `bases` are the base models that its tags name; there may be none.
@@ -50,7 +50,7 @@ class Listed:
 
 def list_adapters(
     base: str, author: str | None = None, library: str | None = None, limit: int | None = None
-) -> list[Listed]:
+) -> list[ListedRepository]:
     """The repositories that may hold an adapter for a base model, the most downloaded first.
 
     Parameters
@@ -72,11 +72,11 @@ def list_adapters(
     NotAvailableOffline
         When there is no network.
     TupateHubError
-        As `hub.get`.
+        As `client.get`.
     """
     if library is not None and library not in LIBRARIES:
         raise UnknownName(f"Unknown library {library!r}.", hint="known: " + ", ".join(LIBRARIES))
-    found: dict[str, Listed] = {}
+    found: dict[str, ListedRepository] = {}
     for filters in _filters(base, [library] if library else LIBRARIES):
         for one in _listed(filters, author, limit):
             found.setdefault(one.id, one)
@@ -108,7 +108,7 @@ def _filters(base: str, libraries: Iterable[str]) -> Iterator[list[str]]:
             yield [LIBRARIES[library]]
 
 
-def _listed(filters: list[str], author: str | None, limit: int | None) -> Iterator[Listed]:
+def _listed(filters: list[str], author: str | None, limit: int | None) -> Iterator[ListedRepository]:
     """What fits all the filters, page by page; the Hub sends the most downloaded first."""
     wanted = min(limit or _MOST, _MOST)
     query = urlencode(
@@ -123,7 +123,7 @@ def _listed(filters: list[str], author: str | None, limit: int | None) -> Iterat
     )
     while query and wanted > 0:
         try:
-            rows, query = hub.models(query)
+            rows, query = client.models(query)
         except NotAvailableOffline as error:
             hint = "unset HF_HUB_OFFLINE" if offline() else "look at your network"
             raise NotAvailableOffline("Only the Hub can say what it lists.", f"{hint}, then type it again") from error
@@ -131,12 +131,12 @@ def _listed(filters: list[str], author: str | None, limit: int | None) -> Iterat
         wanted -= max(len(rows), 1)
 
 
-def _row(row: Mapping[str, Any]) -> Listed:
+def _row(row: Mapping[str, Any]) -> ListedRepository:
     name, commit, downloads = row.get("id") or row.get("modelId"), row.get("sha"), row.get("downloads")
     tags = _plain(row.get("tags"))
     bases = (normalise_base(base) for kind in ("base_model:adapter", "base_model") for base in _tagged(tags, kind))
     count = downloads if isinstance(downloads, int) else 0
-    return Listed(str(name), str(commit), count, tuple(dict.fromkeys(base for base in bases if base)))
+    return ListedRepository(str(name), str(commit), count, tuple(dict.fromkeys(base for base in bases if base)))
 
 
 def _plain(tags: object) -> list[str]:

@@ -1,4 +1,4 @@
-"""Gate: where the requests of this process wait while the Hub asks for fewer, and for how long they may."""
+"""Rate limit: the requests of this process wait while the Hub asks for fewer, as long as the caller allows."""
 
 from __future__ import annotations
 
@@ -13,62 +13,62 @@ from tupate_hub.errors import WorkFailed
 
 
 @dataclass(frozen=True)
-class Patience:
-    """How many seconds one request may spend waiting at the gate, who is told that it does, and what ends the wait."""
+class WaitBudget:
+    """How many seconds one request may wait for the rate limit, who is told that it does, and what ends the wait."""
 
     seconds: float = 0.0
     tell: Callable[[float], object] = lambda seconds: None
     over: threading.Event = field(default_factory=threading.Event)
 
 
-class Gate:
+class RateLimit:
     """A time before which nothing is asked. The Hub counts the requests of all threads together: all of them wait."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._opens = 0.0
+        self._until = 0.0
 
-    def close(self, seconds: float) -> bool:
-        """Let nothing through for so long; returns whether the gate was open until now."""
+    def pause(self, seconds: float) -> bool:
+        """Let nothing through for so long; returns whether nothing waited until now."""
         now = time.monotonic()
         with self._lock:
-            was_open = self._opens <= now
-            self._opens = max(self._opens, now + seconds)
-        return was_open
+            was_free = self._until <= now
+            self._until = max(self._until, now + seconds)
+        return was_free
 
     def wait(self, over: threading.Event) -> None:
-        """Return when the gate is open.
+        """Return when requests may be sent again.
 
         Raises
         ------
         WorkFailed
             When `over` is set meanwhile.
         """
-        while (left := self._opens - time.monotonic()) > 0:
+        while (left := self._until - time.monotonic()) > 0:
             if over.wait(left):
                 raise WorkFailed("The work was given up while the Hub asked to wait.", hint="type the command again")
 
 
-GATE = Gate()
-_NONE = Patience()
-_patience: ContextVar[Patience] = ContextVar("patience", default=_NONE)
+RATE_LIMIT = RateLimit()
+_NONE = WaitBudget()
+_budget: ContextVar[WaitBudget] = ContextVar("wait_budget", default=_NONE)
 
 
-def patience() -> Patience:
-    """That of the caller's context: none, unless it is inside of `patient`."""
-    return _patience.get()
+def wait_budget() -> WaitBudget:
+    """That of the caller's context: none, unless it is inside of `waiting_allowed`."""
+    return _budget.get()
 
 
 @contextlib.contextmanager
-def patient(seconds: float, tell: Callable[[float], object]) -> Iterator[None]:
+def waiting_allowed(seconds: float, tell: Callable[[float], object]) -> Iterator[None]:
     """Inside, a request that the Hub asks to come later does so, at most `seconds` in all; `tell` hears how long.
 
     Threads started inside take part where they run in a copy of this context. Leaving ends the wait of those left over.
     """
-    mine = Patience(seconds, tell)
-    token = _patience.set(mine)
+    mine = WaitBudget(seconds, tell)
+    token = _budget.set(mine)
     try:
         yield
     finally:
         mine.over.set()
-        _patience.reset(token)
+        _budget.reset(token)

@@ -1,8 +1,8 @@
 """Upload: files sent to a repository of the Hub and shown by one commit.
 
-The protocol is the Hub's, spoken through `hub`: preupload says which files go to LFS, those are put into the storage,
-and a commit of JSON lines names or holds them all. The client's own `create_commit` does the same, but from its version
-1 on it waits out every failure in silence, for minutes where the Hub asks for that, and wants xet.
+The protocol is the Hub's, spoken through `client`: preupload says which files go to LFS, those are put into the
+storage, and a commit of JSON lines names or holds them all. The client's own `create_commit` does the same, but from
+its version 1 on it waits out every failure in silence, for minutes where the Hub asks for that, and wants xet.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import quote
 
 from tupate_hub.errors import BranchMoved, WorkFailed
-from tupate_hub.hub import client as hub
+from tupate_hub.hub import client
 from tupate_hub.hub.location import Location, endpoint
 
 _LINES = "application/x-ndjson"
@@ -40,7 +40,7 @@ class File:
         """Whether a file of this size and digest, a sha256 or git's name of it, has the same content."""
         if size != self.size or len(digest) == 64:
             return (size, digest) == (self.size, self.sha256)
-        return digest == hub.git_name(self.read())
+        return digest == client.git_name(self.read())
 
 
 def create_repository(location: Location, private: bool) -> None:
@@ -58,13 +58,13 @@ def create_repository(location: Location, private: bool) -> None:
     owner, _, name = location.id.partition("/")
     asked = {"name": name, "organization": owner, "type": location.kind, **({"private": True} if private else {})}
     with contextlib.suppress(BranchMoved):  # 409: it is there
-        hub.post(location, f"{endpoint()}/api/repos/create", json.dumps(asked).encode())
+        client.post(location, f"{endpoint()}/api/repos/create", json.dumps(asked).encode())
 
 
 def create_branch(location: Location, commit: str) -> None:
     """Make the branch `location.revision` at a commit; one that is there is left as it is. Errors as above."""
     with contextlib.suppress(BranchMoved):
-        hub.post(location, _api(location, "branch"), json.dumps({"startingPoint": commit}).encode())
+        client.post(location, _api(location, "branch"), json.dumps({"startingPoint": commit}).encode())
 
 
 def commit(
@@ -102,8 +102,8 @@ def commit(
         lines += _sent(location, batch)
     lines += [_line("deletedFile", path=path) for path in removals]
     body = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
-    with hub.understood(location):
-        return str(hub.post(location, _api(location, "commit"), body, _LINES)["commitOid"])
+    with client.understood(location):
+        return str(client.post(location, _api(location, "commit"), body, _LINES)["commitOid"])
 
 
 # --- parts -----------------------------------------------------------------------------------------------------
@@ -134,8 +134,8 @@ def _sent(location: Location, batch: _Batch) -> list[dict[str, Any]]:
         {"path": path, "size": len(data), "sample": base64.b64encode(data[:_SAMPLE]).decode()}
         for path, data in batch.data.items()
     ]
-    with hub.understood(location):
-        modes = hub.post(location, _api(location, "preupload"), json.dumps({"files": rows}).encode())["files"]
+    with client.understood(location):
+        modes = client.post(location, _api(location, "preupload"), json.dumps({"files": rows}).encode())["files"]
         large = {one["path"] for one in modes if one["uploadMode"] == "lfs" and batch.data[one["path"]]}
     _store(location, {file.sha256: batch.data[path] for path, file in batch.files.items() if path in large})
     return [
@@ -157,8 +157,8 @@ def _store(location: Location, objects: Mapping[str, bytes]) -> None:
         "hash_algo": "sha256",
         "ref": {"name": location.revision},
     }
-    with hub.understood(location):
-        answer = hub.post(location, f"{location.page}.git/info/lfs/objects/batch", json.dumps(asked).encode(), _LFS)
+    with client.understood(location):
+        answer = client.post(location, f"{location.page}.git/info/lfs/objects/batch", json.dumps(asked).encode(), _LFS)
         actions = {one["oid"]: one["actions"] for one in answer["objects"] if "actions" in one}
         refused = [str(one["error"].get("message")) for one in answer["objects"] if "error" in one]
     if refused:
@@ -174,10 +174,10 @@ def _store(location: Location, objects: Mapping[str, bytes]) -> None:
 
 
 def _put(location: Location, oid: str, data: bytes, todo: Mapping[str, Any]) -> None:
-    with hub.understood(location):
-        hub.put(location, str(todo["upload"]["href"]), data)
+    with client.understood(location):
+        client.put(location, str(todo["upload"]["href"]), data)
         if verify := todo.get("verify"):
-            hub.post(location, str(verify["href"]), json.dumps({"oid": oid, "size": len(data)}).encode(), _LFS)
+            client.post(location, str(verify["href"]), json.dumps({"oid": oid, "size": len(data)}).encode(), _LFS)
 
 
 def _line(key: str, **value: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tupate_hub.collect.merge import Merged, Side, merge, merge_zoos
+from tupate_hub.collect.merge import Merged, Side, merge, write_merged
 from tupate_hub.errors import (
     BranchMoved,
     FormatError,
@@ -20,7 +20,7 @@ from tupate_hub.errors import (
     RegistryError,
     TupateHubError,
 )
-from tupate_hub.hub import client as hub
+from tupate_hub.hub import client
 from tupate_hub.hub.cache import keep_snapshot, open_snapshot
 from tupate_hub.hub.location import Location, endpoint, offline
 from tupate_hub.hub.upload import File, commit, create_branch, create_repository
@@ -165,13 +165,13 @@ def _look(target: Location) -> _Found:
     """The Hub as it is now; a branch that is missing starts where `main` is."""
     missing = ""
     try:
-        said = hub.info(target)
+        said = client.info(target)
     except NoRepository:
         return _Found(Zoo(Path(), Registry()))
     except NoRevision:
-        said, missing = hub.info(target.at("main")), "branch"
+        said, missing = client.info(target.at("main")), "branch"
     head = str(said["sha"])
-    with hub.understood(target):
+    with client.understood(target):
         files = _listed(said)
     zoo = Zoo(Path(), Registry())
     if FILENAME in files:
@@ -197,7 +197,7 @@ def _require_writable(target: Location, dry_run: bool) -> None:
         raise TupateHubError(
             f"{target} is a commit, which never changes.", hint=f"tupate-hub push {target.id} --revision BRANCH"
         )
-    if not (dry_run or offline() or hub.signed_in()):
+    if not (dry_run or offline() or client.signed_in()):
         raise TupateHubError("To push you have to be signed in.", hint="hf auth login")
 
 
@@ -225,7 +225,7 @@ def _plan(zoo: Zoo, found: _Found, target: Location, prefer: Side | None, folder
     """What makes the Hub hold the zoo. `folder` takes files in passing, and has to stay until they are sent."""
     theirs = found.zoo.registry
     merged = _merged(zoo.registry, theirs, target, prefer)
-    united = _united(zoo, found.zoo, merged, prefer, folder, watch)
+    united = _united(zoo, found.zoo, merged, folder, watch)
     made = publication(united, _about(zoo, found, target), _similarities(united.registry, theirs))
     files, there = made.files, found.files
     added = sorted(files.keys() - there.keys())
@@ -255,7 +255,7 @@ def _merged(ours: Registry, theirs: Registry, target: Location, prefer: Side | N
     return merged
 
 
-def _united(ours: Zoo, theirs: Zoo, merged: Merged, prefer: Side | None, folder: Path, watch: Watch) -> Zoo:
+def _united(ours: Zoo, theirs: Zoo, merged: Merged, folder: Path, watch: Watch) -> Zoo:
     """The zoo of a merged registry: one of the two where that has every file, else one in `folder`."""
     wanted = set(merged.registry.files())
     for zoo in (ours, theirs):
@@ -264,8 +264,7 @@ def _united(ours: Zoo, theirs: Zoo, merged: Merged, prefer: Side | None, folder:
     if theirs.remote is not None:
         origins = [one for one in merged.files.values() if one.side == "theirs"]
         theirs.remote.prefetch((one.file, one.bytes, one.sha256) for one in origins)
-    united = merge_zoos(ours, theirs, folder, prefer, lambda names: watch("merge", names))
-    return Zoo(folder, united.registry)
+    return Zoo(folder, write_merged(merged, ours, theirs, folder, lambda names: watch("merge", names)))
 
 
 def _similarities(registry: Registry, theirs: Registry) -> dict[str, set[str]]:
@@ -282,7 +281,7 @@ def _about(zoo: Zoo, found: _Found, target: Location) -> About:
         with told_in_one_sentence(card):
             text, where = card.read_bytes(), str(card)
     elif README in found.files and FILENAME in found.files:
-        text, where = hub.get(target.at(found.commit), README, _MOST_CARD).data, f"{README} of {target}"
+        text, where = client.get(target.at(found.commit), README, _MOST_CARD).data, f"{README} of {target}"
     return replace(read_about(text.decode("utf-8", "replace"), where), location=location)
 
 
