@@ -336,7 +336,7 @@ def test_several_are_blended_in_the_space_of_the_first(zoo):
     assert (found.task, found.space, found.facts["blend"]["of"]) == (
         "films+books", Space(BASE_ID, "lora"), ["films", "books"],
     )  # fmt: skip
-    with pytest.raises(SpaceMismatch, match="songs of acme/other by lora: they do not blend"):
+    with pytest.raises(SpaceMismatch, match="songs is lora on acme/other: they do not blend"):
         find_source(zoo, "films+songs", method=None, space=None, base=None)
     with pytest.raises(FormatError, match="prefix has no average"):
         find_source(zoo, "films+films", method="prefix", space=None, base=None)
@@ -351,7 +351,7 @@ def test_an_adapter_that_names_its_base_keeps_it_in_a_blend(zoo, tmp_path):
     theirs = peft.get_peft_model(model, peft.LoraConfig(r=2, target_modules=["query"], init_lora_weights=False))
     theirs.peft_config["default"].base_model_name_or_path = "acme/third"
     theirs.save_pretrained(str(tmp_path / "theirs"), save_embedding_layers=False)
-    with pytest.raises(SpaceMismatch, match="theirs of acme/third by lora: they do not blend"):
+    with pytest.raises(SpaceMismatch, match="theirs is lora on acme/third: they do not blend"):
         find_source(zoo, f"films+{tmp_path / 'theirs'}", method=None, space=None, base=None)
 
 

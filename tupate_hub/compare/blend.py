@@ -99,8 +99,7 @@ def _weights(embeddings: Sequence[TaskEmbedding], weights: Sequence[float] | Non
     if len(spaces) > 1:
         odd = next(one for one in embeddings if one.space == spaces[1])
         raise SpaceMismatch(
-            f"{embeddings[0].task} is of {spaces[0].base} by {spaces[0].method}, "
-            f"{odd.task} of {spaces[1].base} by {spaces[1].method}: they do not blend.",
+            f"{embeddings[0].task} is {spaces[0]}, {odd.task} is {spaces[1]}: they do not blend.",
             hint="blend tasks of one space: tupate-hub spaces",
         )
     if weights is None:
