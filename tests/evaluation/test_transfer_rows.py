@@ -87,7 +87,8 @@ def test_a_place_that_cannot_be_written_is_told_in_a_sentence(tmp_path: Path) ->
 
 
 def test_a_table_is_tried_before_there_are_rows_and_nothing_stays(tmp_path: Path) -> None:
-    require_table(tmp_path / "new" / "rows.csv")
+    require_table(tmp_path / "new" / "deeper" / "rows.csv")
+    require_table(tmp_path / "rows.csv")
     assert list(tmp_path.iterdir()) == []
     append_rows(tmp_path / "rows.csv", [ROW])
     before = (tmp_path / "rows.csv").read_bytes()

@@ -150,6 +150,7 @@ def test_a_source_that_is_the_target_is_pointed_out(
         ("toy_numbers", ("--examples", 1), "examples"),
         ("toy_numbers", ("--task", "toy_clases"), "toy_classes"),
         ("toy_numbers", ("--out", "."), "cannot be written"),
+        ("toy_numbers", ("--out", "taken.csv/rows.csv"), "cannot be written"),
         ("toy_numbers", ("--out", "taken.csv"), r"taken.csv is not a table of transfer runs.*source,target"),
     ],
 )
@@ -157,7 +158,9 @@ def test_wrong_input_is_told_in_a_sentence_before_any_run(
     transfer: Any, tmp_path: Path, source: str, arguments: Any, says: str
 ) -> None:
     (tmp_path / "taken.csv").write_text("text,label\n")
+    before = sorted(tmp_path.rglob("*"))
     result = transfer(source, *arguments)
+    assert sorted(tmp_path.rglob("*")) == before
     assert (result.code, result.out) == (2, "")
     assert re.search(says, result.err, flags=re.DOTALL), result.err
     assert "Traceback" not in result.err and "seed 0" not in result.err

@@ -9,6 +9,7 @@ import csv
 import io
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -110,8 +111,13 @@ def require_table(path: Path) -> None:
         When it cannot be written.
     """
     read_rows(path)
-    with alone(path.parent), told_in_one_sentence(path):
+    made = [folder for folder in path.parents if not folder.exists()]  # the deepest first
+    with told_in_one_sentence(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
         new = not path.exists()
         path.open("ab").close()
         if new:
             path.unlink()
+    with suppress(OSError):  # another has come to use them
+        for folder in made:
+            folder.rmdir()
