@@ -25,14 +25,14 @@ OPENING = """\
 He et al. ("Towards a Unified View of Parameter-Efficient Transfer Learning", ICLR 2022) write every method as a change
 Δh of some hidden representation h of the frozen model and tell methods apart by four choices: what function makes Δh,
 whether it reads the sub-layer's input x (parallel) or h itself (sequential), which representation it modifies, and how
-Δh joins h. This page is made from the table in `tupate_hub/training/design.py` (`make docs`); tests hold its formulas
-against real models.
+Δh joins h. This page is generated from the table in `tupate_hub/training/design.py` (`make docs`); tests check its
+formulas against real models.
 
 ## The design space
 """
 
 LEGEND = """
-In the table h is the representation that is modified, x the input of its sub-layer, W_q the base model's own query
+In the table, h is the representation that is modified, x the input of its sub-layer, W_q the base model's own query
 projection of the head, λ the share of the attention that falls on the prefix, s a fixed or learned number, ∘ the
 product by elements. P_k, P_v, W_down, W_up, b, b′, v and E are tuned. The letters of the formulas:
 """
@@ -40,15 +40,15 @@ product by elements. P_k, P_v, W_down, W_up, b, b′, v and E are tuned. The let
 DEFAULTS = """
 ## Default sizes
 
-Chosen so that the methods compare at equal size on all-MiniLM-L6-v2, but for `prompt`, which has the prefix's length,
-and for those without a size. In brackets the share of the base model's parameters.
+Chosen so that the methods have about the same size on all-MiniLM-L6-v2, except `prompt`, which has the prefix's length,
+and those without a size. In brackets: the share of the base model's parameters.
 """
 
 BUDGETS = """
 ## Sizes for a budget
 
 `--budget 0.5%` takes the largest size whose parameters, without the head, stay within that share of the base model's
-(one too small for size 1 is refused; a bottleneck grows no wider than the model). LoRA's scale α/r stays as it is.
+(one too small even for size 1 is refused; a bottleneck grows no wider than the model). LoRA's scale α/r stays as it is.
 `mam` takes one number for prefix and bottleneck. `bitfit` and `ia3` have no size. On all-MiniLM-L6-v2:
 """
 
@@ -61,10 +61,10 @@ Each statement is a test (`tests/training/test_equivalences.py`) on the layers o
 - Prefix tuning is a gated parallel adapter of each head. Let A be the head's attention to the text alone, B its
   attention to the prefix alone, softmax(x W_q P_kᵀ / √d_h) P_v, and λ the share of its attention that falls on the
   prefix: the head's output is (1 − λ)·A + λ·B (He et al., the equation of λ).
-- The multi-head parallel adapter with a softmax in the place of its ReLU and that gate in the place of the sum is
-  prefix tuning.
-- LoRA is a parallel adapter with the identity in the place of the ReLU, around one weight. Merged or not, it is the
-  same model.
+- The multi-head parallel adapter with a softmax in place of its ReLU and that gate in place of the sum is prefix
+  tuning.
+- LoRA is a parallel adapter with the identity in place of the ReLU, around one weight. Merged or not, it is the same
+  model.
 - A scaled parallel adapter with s = 1 is a parallel adapter; one with any s is a parallel adapter whose upper matrix
   and bias are s times as large.
 - A reparametrised prefix is a flat one: its network's output is all that the model sees of it.
@@ -81,8 +81,8 @@ Each statement is a test (`tests/training/test_equivalences.py`) on the layers o
 - A parallel adapter on the attention is added after the attention's output projection (the library's `mh_adapter`); the
   paper adds it before. What is added before the projection, head by head, is `multihead-parallel`.
 - Bottleneck adapters start with an upper matrix of zero, as LoRA does.
-- The prompt stands after the first token, and heads see the text's own positions only. No position sees padding; with
-  the library's own fused attention the first positions do.
+- The prompt stands after the first token, and heads see only the text's own positions. No position sees padding; with
+  the library's fused attention the first positions do.
 - BitFit tunes the biases of the encoder and of the embeddings' layer norm, not the pooler's, which no head here reads.
 """
 

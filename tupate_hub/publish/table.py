@@ -45,10 +45,10 @@ def _introduction(registry: Registry) -> str:
     return (
         "# The bundled zoo\n\nGenerated from `registry.json` by `python scripts/zoo/build_zoo.py`.\n\n"
         f"{len(registry.entries)} embeddings of {tasks} tasks in {len(registry.spaces)} spaces, and {repeats} repeats "
-        "with other seeds, which are measured (docs/evaluation.md) and not ranked.\n\n"
-        "Columns: training examples, optimizer steps, examples a step, most tokens of an example, learning rate, "
-        "seconds on one CPU core beside other work. The checkpoint with the best held-out score was kept. Tasks that "
-        "do not beat their trivial baseline by more than a standard error are flagged `weak`.\n"
+        "with other seeds, which are measured (docs/evaluation.md) but not ranked.\n\n"
+        "Columns: training examples, optimizer steps, examples per step, maximum tokens of an example, learning rate, "
+        "seconds on one busy CPU core. The checkpoint with the best held-out score was kept. Tasks that do not beat "
+        "their trivial baseline by more than one standard error are flagged `weak`.\n"
     )
 
 
