@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import socket
 import sys
 import time
@@ -23,6 +24,10 @@ from loopback import LoopbackHub
 
 # huggingface_hub reads both once, when it is imported; 2.4 asks the Hub something of its own unless the second is set
 os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1")
+
+# A shell lets what it starts in the background ignore Ctrl-C, and the processes that tests start would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("suite", deadline=None, max_examples=40)
 settings.load_profile("suite")

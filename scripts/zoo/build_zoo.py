@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from tupate_hub.compare.input_covariance import InputCovariance, parse_input_covariance
-from tupate_hub.compare.pair_index import PairIndex, build_pair_index, parse_pair_index
+from tupate_hub.compare.pair_index import SCHEMA, PairIndex, build_pair_index, parse_pair_index
 from tupate_hub.compare.similarity import available
 from tupate_hub.embedding import TaskEmbedding, parse_embedding
 from tupate_hub.errors import FormatError, TupateHubError
@@ -28,6 +28,7 @@ from tupate_hub.publish.card import BUNDLED, card_files
 from tupate_hub.publish.table import zoo_page
 from tupate_hub.registry import FILENAME, Entry, Registry, Repeat, SpaceEntry, Task, placed
 from tupate_hub.storage.atomic import write_bytes
+from tupate_hub.storage.safetensors import parse_tensorfile
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = Path(__file__).resolve().parent
@@ -183,10 +184,11 @@ def stored_or_new(path: Path, computed: PairIndex) -> bytes:
         data = path.read_bytes()
         try:
             stored = parse_pair_index(data, str(path))
+            schema = parse_tensorfile(data, str(path)).metadata["schema"]
         except FormatError:
             return computed.to_bytes()
-        if agree(stored, computed):
-            return stored.to_bytes()
+        if schema == SCHEMA and agree(stored, computed):
+            return data
     return computed.to_bytes()
 
 

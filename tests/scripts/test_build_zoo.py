@@ -19,6 +19,7 @@ from tupate_hub.embedding import parse_embedding
 from tupate_hub.errors import FormatError
 from tupate_hub.publish.card import BUNDLED, card_of
 from tupate_hub.storage.registry_json import parse_registry
+from tupate_hub.storage.safetensors import TensorFile, parse_tensorfile
 from tupate_hub.zoo import Zoo
 
 SCRIPTS = Path(__file__).parents[2] / "scripts" / "zoo"
@@ -281,6 +282,18 @@ def test_an_index_that_is_wrong_is_made_again(root, run, change):
     assert path.relative_to(root).as_posix() in stale
     run()
     assert path.read_bytes() == right
+
+
+def test_an_index_of_an_earlier_schema_is_made_again(root, run):
+    run()
+    path = root / "zoo/tiny-bert/lora/index-update.safetensors"
+    data = path.read_bytes()
+    index, metadata = parse_pair_index(data, "index"), parse_tensorfile(data, "index").metadata
+    triangle = index.kernel[np.triu_indices(len(index.tasks))].astype(np.float32)
+    path.write_bytes(TensorFile({"kernel": triangle}, {**metadata, "schema": "tupate-hub-index/1"}).to_bytes())
+    assert path.relative_to(root).as_posix() in run("--check")[1]
+    run()
+    assert path.read_bytes() == data
 
 
 def test_a_check_notices_an_embedding_that_changed(root, run):
