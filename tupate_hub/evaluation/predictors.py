@@ -8,6 +8,7 @@ from `zoo/truth/predictions/<name>.csv`, columns source, target, score.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -21,7 +22,7 @@ from tupate_hub.compare.ranking import reciprocal_rank_fusion
 from tupate_hub.compare.similarity import available
 from tupate_hub.compare.view import View
 from tupate_hub.embedding import Block, TaskEmbedding
-from tupate_hub.errors import UnknownName
+from tupate_hub.errors import SpaceMismatch, UnknownName
 from tupate_hub.evaluation.baselines import random_order, source_mean
 from tupate_hub.evaluation.gain import gain_without_target
 from tupate_hub.evaluation.strength import Traits, strength_without_target
@@ -63,12 +64,16 @@ class Evidence:
         return found
 
     def affinity(self, method: str, view: View) -> Float64Array:
-        """The similarity of targets and sources in the space of another method on the same base model."""
+        """The similarity of targets and sources in the space of another method on the same base model.
+
+        NaN where there is no such space, or where its embeddings do not compare (coordinates of different ranks).
+        """
         base = self.zoo.registry.space(self.space).base
         for space in self.zoo.registry.spaces.values():
             if (space.base, space.method) == (base, method):
                 tasks = [entry.task for entry in self.zoo.registry.in_space(space.name)]
-                return self.placed(tasks, pair_scores(self.zoo, space.name, view))
+                with suppress(SpaceMismatch):
+                    return self.placed(tasks, pair_scores(self.zoo, space.name, view))
         return np.full(self.truth.scores.shape, np.nan)
 
     @property
