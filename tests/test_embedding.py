@@ -82,7 +82,7 @@ def test_parts_become_float32(dtype: str) -> None:
 
 @pytest.mark.parametrize("names", [("A",), ("A", "B", "C"), ("down", "up"), ("weights",), ()])
 def test_parts_that_make_up_no_form_are_named(names: tuple[str, ...]) -> None:
-    with pytest.raises(FormatError, match=r"file\.bin: the parts \[.*\] of 'b' make up no block"):
+    with pytest.raises(FormatError, match=r"file\.bin: the parts \[.*\] of 'b' do not make up a known block"):
         make_block("b", {name: np.ones(2) for name in names}, where="file.bin")
 
 
@@ -371,7 +371,7 @@ def test_nan_and_infinity_are_refused_by_the_name_of_the_block(dtype: str, bad: 
 
 @pytest.mark.parametrize("schema", [None, "", "tupate-hub-embedding/2", "tupate-hub-index/1", "1"])
 def test_another_schema_is_refused(schema: str | None) -> None:
-    with pytest.raises(FormatError, match=f"x is no {SCHEMA} file") as caught:
+    with pytest.raises(FormatError, match=f"x is not a {SCHEMA} file") as caught:
         parse_embedding(file_of(schema=schema), "x")
     assert caught.value.hint
 

@@ -356,7 +356,7 @@ def test_a_negative_size_is_refused() -> None:
     [
         ((*ENTRY, "task"), "cola", "embedding 0 (cola): its task 'cola' is not among the tasks"),
         ((*ENTRY, "space"), "tiny/ia3", "embedding 0 (sst2): its space 'tiny/ia3' is not among the spaces"),
-        (("default_space",), "tiny/ia3", "the top level: default_space 'tiny/ia3' is no space of it"),
+        (("default_space",), "tiny/ia3", "the top level: default_space 'tiny/ia3' is not among its spaces"),
         (("embeddings", 1), VALID["embeddings"][0], "embeddings: two of them have the same task and space"),
     ],
 )

@@ -152,7 +152,7 @@ def test_a_pipe_is_not_waited_for(toy_zoo: Path) -> None:
     (toy_zoo / FIRST).unlink()
     os.mkfifo(toy_zoo / FIRST)
     change(toy_zoo, lambda data: data["embeddings"][0].update(bytes=0))
-    with pytest.raises(FormatError, match="is no file"):
+    with pytest.raises(FormatError, match="is not a file"):
         Zoo.open(toy_zoo).embedding("imdb")
 
 

@@ -61,12 +61,12 @@ def make_block(name: str, parts: Mapping[str, Array], scale: float = 1.0, where:
     Raises
     ------
     FormatError
-        When the parts make up no form, their shapes do not fit together, or a number is not finite.
+        When the parts do not make up a form, their shapes do not fit together, or a number is not finite.
     """
     form = next((form for form, names in FORMS.items() if set(names) == set(parts)), None)
     if form is None:
         raise FormatError(
-            f"{where or 'A file'}: the parts {sorted(parts)[:8]} of {name!r} make up no block that is known."
+            f"{where or 'A file'}: the parts {sorted(parts)[:8]} of {name!r} do not make up a known block."
         )
     with np.errstate(over="ignore"):  # what overflows becomes infinity and is refused below
         ordered = {part: np.asarray(parts[part], dtype=np.float32) for part in FORMS[form]}
@@ -122,7 +122,7 @@ class Adapter:
     """Tuned parameters as found in a file: a method, a base model and blocks, with every scale applied.
 
     `base` is None where the file does not name a model of the Hub. `settings` are the method's own (r, alpha, ...);
-    `left_out` counts tensors that are no part of the method (heads, full copies); `notes` are sentences for the reader.
+    `left_out` counts tensors outside the method (heads, full copies); `notes` are sentences for the reader.
     `architecture` is what the file says of its base model (model_type, hidden_size).
     """
 
@@ -215,7 +215,7 @@ def embedding_of(file: TensorFile, where: str) -> TaskEmbedding:
     """
     meta = dict(file.metadata)
     if meta.pop("schema", None) != SCHEMA:
-        raise FormatError(f"{where} is no {SCHEMA} file.", hint="other formats are read by: tupate-hub inspect PATH")
+        raise FormatError(f"{where} is not a {SCHEMA} file.", hint="other formats are read by: tupate-hub inspect PATH")
     try:
         task, base, method = meta.pop("task"), meta.pop("base"), meta.pop("method")
         scales = json.loads(meta.pop("scales"))

@@ -41,11 +41,11 @@ class RegistryError(FormatError):
 
 
 class NoRepository(FormatError):
-    """A repository that the Hub has not, or does not show to the caller."""
+    """A repository that the Hub does not have, or does not show to the caller."""
 
 
 class NoRevision(FormatError):
-    """A branch, tag or commit that a repository has not."""
+    """A branch, tag or commit that a repository does not have."""
 
 
 class SpaceMismatch(TupateHubError):

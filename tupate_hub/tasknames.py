@@ -1,6 +1,6 @@
 """Task names: what strangers call the tasks that everybody tunes on, and one name for each.
 
-The names are those of this project's zoo and, for tasks that it has not, those of the adapters of "What to pre-train
+The names are those of this project's zoo and, for other tasks, those of the adapters of "What to pre-train
 on?" (arXiv 2104.08247), which AdapterHub publishes as `bert-base-uncased-pf-TASK`. `-`, `_`, `/`, `:`, blanks and case
 do not matter, so that `super_glue_record` and `super_glue/record` are one spelling.
 """

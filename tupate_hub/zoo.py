@@ -92,7 +92,7 @@ class Zoo:
             if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(self.root)):
                 raise FormatError(f"{path} leads out of the zoo.", hint="tupate-hub verify")
             if path.exists() and not path.is_file():
-                raise FormatError(f"{path} is no file.", hint="tupate-hub verify")
+                raise FormatError(f"{path} is not a file.", hint="tupate-hub verify")
             found = path.stat().st_size
             if found != size:
                 raise FormatError(f"{path} has {found} bytes, the registry says {size}.", hint="tupate-hub verify")
@@ -129,7 +129,7 @@ class Zoo:
         Raises
         ------
         UnknownName
-            For an unknown task or space, or a task that the space has not.
+            For an unknown task or space, or a task that the space does not have.
         FormatError
             For a file that is damaged or belongs to another entry.
         """

@@ -259,8 +259,8 @@ def test_add_all_of_one_adapter_and_of_here(adapter: Path, tmp_path: Path, invok
     ("arguments", "says"),
     [
         (("empty",), "no adapter below"),
-        (("nowhere",), "no folder"),
-        (("text",), "no folder"),
+        (("nowhere",), "not a folder"),
+        (("text",), "not a folder"),
         (("reviews", "--task", "mine"), "--task names one adapter"),
     ],
 )

@@ -225,7 +225,7 @@ def not_finite(number: float) -> bytes:
         (prompt("imdb", 0).to_bytes(), "holds prompt on acme/tiny-bert; the registry says lora on acme/tiny-bert"),
         (TaskEmbedding("imdb", Space("acme/big", "lora"), lora("x", 0).blocks).to_bytes(), "holds lora on acme/big"),
         (lora("rte", 0).to_bytes(), "holds task 'rte'; the registry says 'imdb'"),
-        (lora("imdb", 0).to_bytes().replace(b"embedding/1", b"embedding/9"), "is no tupate-hub-embedding/1"),
+        (lora("imdb", 0).to_bytes().replace(b"embedding/1", b"embedding/9"), "is not a tupate-hub-embedding/1"),
         (lora("imdb", 0, x="deep").to_bytes().replace(b'\\"deep\\"', b"nonsense"), "not JSON"),
     ],
 )

@@ -134,7 +134,7 @@ def test_stats_without_the_extra_says_what_to_install(
 
 
 @pytest.mark.parametrize(
-    ("content", "says"), [(b"", "is empty"), (b"\n \n", "is empty"), (b"\xff\xfe\x00", "no UTF-8 text")]
+    ("content", "says"), [(b"", "is empty"), (b"\n \n", "is empty"), (b"\xff\xfe\x00", "not UTF-8 text")]
 )
 def test_stats_on_a_text_that_is_none(
     content: bytes, says: str, base_model: Path, registry: Path, tmp_path: Path, invoke: Any
@@ -161,7 +161,7 @@ def test_stats_needs_the_folder_of_a_model(place: str, registry: Path, tmp_path:
     (tmp_path / "file").write_text("x")
     result = invoke("stats", tmp_path / place, "--registry", registry)
     assert result.code == 2
-    assert "no folder of a base model" in result.err
+    assert "not a base model's folder" in result.err
     pytest.importorskip("torch", reason="what the folder holds is looked at with torch")
     (tmp_path / "empty").mkdir()
     assert "has no model.safetensors" in invoke("stats", tmp_path / "empty", "--registry", registry).err

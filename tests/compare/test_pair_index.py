@@ -130,7 +130,7 @@ def test_the_smallest_valid_file_is_read() -> None:
 
 @pytest.mark.parametrize("name", ["schema", "space", "similarity", "tasks", "digests"])
 def test_a_missing_field_makes_it_no_index(name: str) -> None:
-    with pytest.raises(FormatError, match=r"^x is no index"):
+    with pytest.raises(FormatError, match=r"^x is not an index"):
         parse_pair_index(file_of(**{name: None}), "x")
 
 
@@ -139,13 +139,13 @@ def test_a_missing_field_makes_it_no_index(name: str) -> None:
     "text", ["", "{", "3", "null", '["a"]', '["a", "b", "c"]', '["a", 3]', '["a", {}]', '["a", null]', "[" * 100_000]
 )
 def test_tasks_and_digests_are_lists_of_text_that_fit_the_kernel(name: str, text: str) -> None:
-    with pytest.raises(FormatError, match=r"^x is no index"):
+    with pytest.raises(FormatError, match=r"^x is not an index"):
         parse_pair_index(file_of(**{name: text}), "x")
 
 
 @pytest.mark.parametrize("schema", ["tupate-hub-index/3", "tupate-hub-embedding/1", ""])
 def test_another_schema_is_refused(schema: str) -> None:
-    with pytest.raises(FormatError, match="x is no index of a space"):
+    with pytest.raises(FormatError, match="x is not an index of a space"):
         parse_pair_index(file_of(schema=schema), "x")
 
 
@@ -155,7 +155,7 @@ def test_another_schema_is_refused(schema: str) -> None:
     ids=str,
 )
 def test_a_kernel_that_does_not_fit_or_has_no_norms_is_refused(triangle: Any) -> None:
-    with pytest.raises(FormatError, match=r"^x is no index"):
+    with pytest.raises(FormatError, match=r"^x is not an index"):
         parse_pair_index(first_schema(triangle), "x")
 
 
@@ -179,18 +179,18 @@ def test_a_kernel_that_does_not_fit_or_has_no_norms_is_refused(triangle: Any) ->
 def test_numbers_that_do_not_fit_are_refused(change: dict[str, Any]) -> None:
     right = parse_tensorfile(file_of(), "x").tensors
     assert parse_pair_index(file_of({**right}), "x").norms.tolist() == NORMS.tolist()
-    with pytest.raises(FormatError, match=r"^x is no index"):
+    with pytest.raises(FormatError, match=r"^x is not an index"):
         parse_pair_index(file_of({**right, **change}), "x")
 
 
 def test_a_file_without_its_numbers_is_refused() -> None:
     metadata = parse_tensorfile(file_of(), "x").metadata
-    with pytest.raises(FormatError, match="x is no index of a space"):
+    with pytest.raises(FormatError, match="x is not an index of a space"):
         parse_pair_index(TensorFile({"kernel": np.ones(3, np.float32)}, metadata).to_bytes(), "x")
 
 
 def test_an_embedding_is_no_index() -> None:
-    with pytest.raises(FormatError, match="x is no index of a space"):
+    with pytest.raises(FormatError, match="x is not an index of a space"):
         parse_pair_index(lora("a", 0).to_bytes(), "x")
 
 

@@ -131,12 +131,12 @@ SENTENCES: dict[str, tuple[Callable[[Path], None], str]] = {
     "no configuration": (_no_config, "adapter_config.json is not: without it method and scale are unknown"),
     "configuration is no JSON": (_text(CONFIG, "{'peft_type': 'LORA'}"), "adapter_config.json is not JSON"),
     "configuration is cut": (_text(CONFIG, '{"peft_type": "LO'), "adapter_config.json is not JSON"),
-    "configuration is a list": (_text(CONFIG, '["LORA"]'), "adapter_config.json is no JSON object"),
+    "configuration is a list": (_text(CONFIG, '["LORA"]'), "adapter_config.json is not a JSON object"),
     "configuration is deep": (_text(CONFIG, "[" * 100_000), "adapter_config.json is not JSON"),
     "configuration is huge": (_text(CONFIG, " " * 4_000_001), "more than 4000000 bytes"),
     "configuration is empty": (_text(CONFIG, ""), "adapter_config.json is not JSON"),
-    "of no known library": (_text(CONFIG, '{"layers": 3, "a": 1}'), "no library that is known: it has 'a', 'layers'"),
-    "says nothing": (_text(CONFIG, "{}"), "no library that is known: it has nothing"),
+    "of no known library": (_text(CONFIG, '{"layers": 3, "a": 1}'), "not from a known library: it has 'a', 'layers'"),
+    "says nothing": (_text(CONFIG, "{}"), "not from a known library: it has nothing"),
 }
 
 
@@ -156,7 +156,7 @@ def test_a_path_that_is_not_there_and_a_folder_without_adapters(tmp_path: Path) 
     (tmp_path / "README.md").write_text("nothing here")
     with pytest.raises(FormatError, match="holds no adapter"):
         detect(tmp_path)
-    with pytest.raises(FormatError, match="is no folder"):
+    with pytest.raises(FormatError, match="is not a folder"):
         find_adapters(tmp_path / "README.md")
 
 
@@ -187,7 +187,7 @@ def test_a_pipe_in_place_of_weights_is_not_waited_for(tmp_path: Path) -> None:
 def test_a_file_beside_the_weights_is_no_adapter(tmp_path: Path) -> None:
     folder = make_peft(tmp_path)
     (folder / "README.md").write_text("# An adapter")
-    with pytest.raises(FormatError, match=r"README.md is no weights file") as error:
+    with pytest.raises(FormatError, match=r"README.md is not an adapter.s weights file") as error:
         read_adapter(folder / "README.md")
     assert str(folder) in error.value.hint
 

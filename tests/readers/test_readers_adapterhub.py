@@ -381,7 +381,7 @@ def test_what_cannot_be_compared_is_refused_by_name(architecture: str, tmp_path:
         ({"architecture": "union", "configs": [{}, {}]}, "union of two bottleneck"),
         ({"architecture": "union", "configs": [{"architecture": "union", "configs": []}]}, "unions inside unions"),
         ({"architecture": "lora"}, "no tuned parameters"),
-        ({"architecture": ["lora"]}, "it is no name"),
+        ({"architecture": ["lora"]}, "it is not a name"),
         ({"architecture": "later"}, "not known here"),
         ({"scaling": {}}, "'scaling' is an object"),
     ],

@@ -402,7 +402,7 @@ def test_what_cannot_be_compared_is_refused_by_name(kind: str, tmp_path: Path) -
         ({"init_lora_weights": "pissa_niter_4"}, "pissa_niter_4"),
         ({"init_lora_weights": "olora"}, "olora"),
         ({"peft_type": "NEW_ONE"}, "NEW_ONE.*not known here"),
-        ({"peft_type": ["LORA"]}, "no method's name"),
+        ({"peft_type": ["LORA"]}, "not a method's name"),
         ({"lora_alpha": "much"}, "'lora_alpha' is 'much'"),
         ({"lora_alpha": True}, "'lora_alpha' is True"),
         ({"alpha_pattern": {"(a+)+b": 1}}, "expression '\\(a\\+\\)\\+b' is not read"),

@@ -234,8 +234,8 @@ def test_damaged_and_hostile_legacy_files(tmp_path: Path, keep: int) -> None:
     [
         (b"", "it is empty"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "Git LFS pointer"),
-        (pickle.dumps({"a": 1}), "no zip archive"),
-        (b"fake weights!", "no zip archive"),
+        (pickle.dumps({"a": 1}), "not a zip archive"),
+        (b"fake weights!", "not a zip archive"),
     ],
 )
 def test_other_kinds_of_file(data: bytes, sentence: str) -> None:

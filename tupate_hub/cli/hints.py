@@ -8,7 +8,7 @@ between backticks, and of commands without options:
 
 Here `base=MODEL_ID` becomes `--base MODEL_ID` and `location` becomes `--registry`. `OPTIONS` lists the parameters whose
 option has another name; `force=True` becomes `--force`, and a mapping one option an item. A hint is one piece of advice
-or several, parted by ", or ": those that name an option which the verb has not are left out, and where none is left
+or several, parted by ", or ": those that name an option which the verb lacks are left out, and where none is left
 the verb's help is named. A piece that ends in a command gets the --registry of the command that failed.
 """
 

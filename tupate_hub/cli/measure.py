@@ -43,7 +43,7 @@ def stats_command(base: Path, space: str | None, text: Path | None, registry: st
     zoo = output.opened(registry)
     entry = zoo.registry.space(space)
     if not base.is_dir():
-        raise TupateHubError(f"{base} is no folder of a base model.", hint="give the folder with its model.safetensors")
+        raise TupateHubError(f"{base} is not a base model's folder.", hint="give the folder with its model.safetensors")
     try:
         from tupate_hub.training.measure import measure_input_covariance
     except ImportError as error:
@@ -66,7 +66,7 @@ def _passages(file: Path) -> list[str]:
     try:
         return file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise TupateHubError(f"{file} is no UTF-8 text.", hint="leave out --text for the project's own") from error
+        raise TupateHubError(f"{file} is not UTF-8 text.", hint="leave out --text for the project's own") from error
 
 
 @click.command("evaluate")

@@ -104,7 +104,7 @@ def printable(sentence: str) -> str:
 
 @contextmanager
 def progress(items: Iterable[T], label: str, length: int | None = None) -> Iterator[Iterable[T]]:
-    """A progress bar on stderr around an iteration; nothing where stderr is no terminal."""
+    """A progress bar on stderr around an iteration; nothing where stderr is not a terminal."""
     if not sys.stderr.isatty():
         yield items
         return

@@ -49,7 +49,7 @@ def blend(
     FormatError
         When shapes differ, or the method is one whose updates do not add up (prefix, prompt, bottleneck adapters).
     TupateHubError
-        Without embeddings, and for weights or a rank that are none.
+        Without embeddings, and for impossible weights or ranks.
     """
     shares = _weights(embeddings, weights)
     rank, scale = _rank_and_scale(embeddings, rank)

@@ -39,7 +39,7 @@ class InputCovariance:
         Raises
         ------
         FormatError
-            When nothing is known of the block's input, or what is known is no covariance.
+            When nothing is known of the block's input, or what is known is not a covariance.
         """
         if block not in self.place:
             raise FormatError(
@@ -101,7 +101,7 @@ def parse_input_covariance(data: bytes, where: str) -> InputCovariance:
 def _square(triangle: Float32Array) -> Float32Array:
     width = int((np.sqrt(8 * triangle.size + 1) - 1) / 2)
     if triangle.ndim != 1 or not width or width * (width + 1) // 2 != triangle.size:
-        raise ValueError("no triangle")
+        raise ValueError("not a triangle")
     full = np.zeros((width, width), dtype=np.float32)
     full[np.triu_indices(width)] = triangle
     return np.asarray(full + np.triu(full, 1).T)

@@ -98,19 +98,19 @@ def parse_pair_index(data: bytes, where: str) -> PairIndex:
     Raises
     ------
     FormatError
-        When it is no index, or its numbers do not fit its tasks.
+        When it is not an index, or its numbers do not fit its tasks.
     """
     file = load_tensorfile(data, where)
     try:
         meta = file.metadata
         tasks, digests = tuple(json.loads(meta["tasks"])), tuple(json.loads(meta["digests"]))
         if len(tasks) != len(digests) or not all(isinstance(one, str) for one in (*tasks, *digests)):
-            raise ValueError("tasks and digests that are none")
+            raise ValueError("malformed tasks or digests")
         norms, pairs = _READERS[meta["schema"]](file.tensors, len(tasks))
         return PairIndex(meta["space"], meta["similarity"], tasks, digests, norms, pairs)
     except (KeyError, ValueError, TypeError, RecursionError) as error:
         raise FormatError(
-            f"{where} is no index of a space, is damaged, or is of a later version.", hint="tupate-hub verify"
+            f"{where} is not an index of a space, is damaged, or is of a later version.", hint="tupate-hub verify"
         ) from error
 
 
@@ -122,7 +122,7 @@ def _in_three_bytes(tensors: Mapping[str, Array], count: int) -> tuple[Float64Ar
     if norms.shape != (count,) or not high.shape == low.shape == (_start(count, count),):
         raise ValueError("numbers for other tasks")
     if not (np.isfinite(norms).all() and (norms > 0).all()):
-        raise ValueError("norms that are none")
+        raise ValueError("norms that are not positive")
     pairs = high.astype(np.float32)  # whole numbers below 2^24 are exact in it
     pairs *= 256
     pairs += low
@@ -138,7 +138,7 @@ def _triangle(tensors: Mapping[str, Array], count: int) -> tuple[Float64Array, F
     full = np.zeros((count, count))
     full[np.triu_indices(count)] = triangle
     if not (np.diag(full) > 0).all():
-        raise ValueError("norms that are none")
+        raise ValueError("norms that are not positive")
     return _normalised(full)
 
 

@@ -87,7 +87,7 @@ def sort_blocks(embedding: TaskEmbedding, form: str) -> dict[str, list[Block]]:
         if kind == "bias" and "lowrank" in found:
             found.setdefault("bias", [])
         if kind not in found:
-            raise refusal(embedding, form, f"its block {block.name[:80]!r} is no part of the method")
+            raise refusal(embedding, form, f"its block {block.name[:80]!r} is not part of the method")
         if abs(block.scale) > _MOST_SCALE:
             raise refusal(embedding, form, f"its block {block.name[:80]!r} has a scale of {block.scale:g}")
         found[kind].append(block)
@@ -107,7 +107,7 @@ def layer_number(embedding: TaskEmbedding, form: str, block: Block) -> int:
     """
     digits = layer_of(block.name).rpartition(".")[2]
     if not digits.isascii() or not digits.isdigit() or len(digits) > 4 or int(digits) >= MOST_LAYERS:
-        raise refusal(embedding, form, f"its block {block.name[:80]!r} is in no layer")
+        raise refusal(embedding, form, f"its block {block.name[:80]!r} is not in a layer")
     return int(digits)
 
 

@@ -124,7 +124,7 @@ def _kind(source: Source, config: Mapping[str, Any]) -> str:
     if architecture == "bottleneck" and config.get("phm_layer"):
         architecture = "compacter"
     if not isinstance(architecture, str) or architecture not in _READERS:
-        why = refused.get(architecture, "it is not known here") if isinstance(architecture, str) else "it is no name"
+        why = refused.get(architecture, "it is not known here") if isinstance(architecture, str) else "it is not a name"
         known = "bottleneck, lora, ia3, prefix_tuning, prompt_tuning, mam, unipelt"
         raise source.refuse(
             f"is an AdapterHub adapter of architecture {str(architecture)[:40]!r}, which is not read: {why}.",
@@ -288,7 +288,7 @@ def _read_ia3(source: Source, config: Mapping[str, Any], keys: _Keys, found: Fin
     alpha = 1.0 if _had_faulty_scale(source) else source.number("alpha", 1.0, config)
     for module, parts in keys.kinds.get("lora", {}).items():
         if "lora_B" not in parts or parts["lora_B"].ndim != 2 or parts["lora_B"].shape[1] != 1:
-            raise source.refuse(f"holds an IA3 scaling that is no vector: {module!r}.")
+            raise source.refuse(f"holds an IA3 scaling that is not a vector: {module!r}.")
         scaling = floats(source, module, parts["lora_B"]).ravel() * np.float32(alpha)
         enabled = _enabled(config)
         if module.endswith("c_attn") and sum(enabled) and len(scaling) % sum(enabled) == 0:

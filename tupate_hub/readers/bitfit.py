@@ -21,7 +21,7 @@ def bias_blocks(source: Source, tuned: Mapping[str, Array], found: Findings) -> 
     Raises
     ------
     FormatError
-        When a tensor is no vector, or the base model lacks one or has it in another shape.
+        When a tensor is not a vector, or the base model lacks one or has it in another shape.
     """
     names = {block_name(key): key for key in tuned}
     if len(names) < len(tuned):
@@ -67,7 +67,7 @@ def read_checkpoint(source: Source) -> Adapter:
     Raises
     ------
     FormatError
-        Without the base model's weights, or when a weight that is no bias differs: it is no BitFit.
+        Without the base model's weights, or when a weight other than a bias differs: it is not BitFit.
     """
     if source.base_weights is None:
         raise source.refuse(
@@ -83,7 +83,7 @@ def read_checkpoint(source: Source) -> Adapter:
         elif name.endswith("bias"):
             tuned[name] = key
         elif name in theirs and theirs[name] != start:
-            raise source.refuse(f"differs from its base model in {name!r}, which is no bias: it is no BitFit.")
+            raise source.refuse(f"differs from its base model in {name!r}, which is not a bias, so this is not BitFit.")
         else:
             found.left_out["unchanged weights" if name in theirs else "weights that the base model lacks"] += 1
     kept = read_named(source.weights, set(tuned))
@@ -138,7 +138,7 @@ def header_keys(path: Path) -> tuple[str, ...]:
     Raises
     ------
     FormatError
-        When it is no safetensors file.
+        When it is not a safetensors file.
     """
     _require_safetensors(path)
     header, _ = read_file_header(path)

@@ -222,10 +222,10 @@ def find_adapters(folder: Path) -> list[Path]:
     Raises
     ------
     FormatError
-        When it is no folder.
+        When it is not a folder.
     """
     if not folder.is_dir():
-        raise FormatError(f"{folder} is no folder.")
+        raise FormatError(f"{folder} is not a folder.")
     found: list[Path] = []
     for place, below, names in os.walk(folder):
         below[:] = sorted(name for name in below if not name.startswith("."))
@@ -271,12 +271,12 @@ def _with_config(
     layout = next((one for one in LAYOUTS if one.config is not None and one.config(config)), None)
     if layout is None:
         keys = short_list(sorted(config)) or "nothing"
-        raise FormatError(f"{config_file} is of no library that is known: it has {keys}.")
+        raise FormatError(f"{config_file} is not from a known library: it has {keys}.")
     weights = next((name for pattern in layout.weights for name in names if fnmatchcase(name, pattern)), None)
     if weights is None and not path.is_dir() and path.suffix in (".safetensors", ".bin", ".npz"):
         weights = path.name
     if weights is None and not path.is_dir():
-        raise FormatError(f"{path} is no weights file of an adapter.", hint=f"name its folder: {folder}")
+        raise FormatError(f"{path} is not an adapter's weights file.", hint=f"name its folder: {folder}")
     if weights is None:
         wanted = " or ".join(layout.weights)
         raise FormatError(f"{path} holds a configuration and no weights: {wanted} is missing.")

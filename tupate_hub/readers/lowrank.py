@@ -53,7 +53,7 @@ def parse_patterns(source: Source, key: str) -> Patterns:
     Raises
     ------
     FormatError
-        For an expression beyond those that `Patterns` reads, or a value that is no number.
+        For an expression beyond those that `Patterns` reads, or a value that is not a number.
     """
     literal: dict[str, tuple[int, float]] = {}
     below: dict[str, tuple[int, float]] = {}
@@ -145,13 +145,13 @@ def enabled_parts(source: Source, config: Mapping[str, Any]) -> tuple[bool, ...]
     Raises
     ------
     FormatError
-        When it is no short list of true and false.
+        When it is not a short list of true and false.
     """
     written = config.get("enable_lora")
     if written is None or written is False:
         return ()
     if not isinstance(written, list) or len(written) > _MOST_GROUPS or not all(type(one) is bool for one in written):
-        raise source.refuse("has a configuration whose 'enable_lora' is no list of at most four truth values.")
+        raise source.refuse("has a configuration whose 'enable_lora' is not a list of at most four truth values.")
     return tuple(written)
 
 

@@ -56,7 +56,7 @@ def read_peft(source: Source) -> Adapter:
     kind = source.config.get("peft_type")
     reader = _READERS.get(kind) if isinstance(kind, str) else None
     if reader is None:
-        why = _REFUSED.get(kind, "it is not known here") if isinstance(kind, str) else "that is no method's name"
+        why = _REFUSED.get(kind, "it is not known here") if isinstance(kind, str) else "that is not a method's name"
         known = ", ".join(sorted(_READERS))
         raise source.refuse(
             f"is a PEFT adapter of type {str(kind)[:40]!r}, which is not read: {why}.", f"read: {known}"
@@ -226,7 +226,7 @@ def _read_ia3(source: Source, found: Findings) -> str:
     modules, biases = _sort_keys(source, found)
     for module, parts in modules.items():
         if set(parts) != {"scaling"} or parts["scaling"].ndim != 2 or 1 not in parts["scaling"].shape:
-            raise source.refuse(f"holds an IA3 scaling that is no vector: {module!r}.")
+            raise source.refuse(f"holds an IA3 scaling that is not a vector: {module!r}.")
         scaling = floats(source, module, parts["scaling"])
         name = block_name(module) + (".input" if scaling.shape[0] == 1 and scaling.shape[1] > 1 else "")
         found.blocks.append(make_block(name, {"scaling": scaling.ravel()}, 1.0, source.where))
@@ -318,7 +318,7 @@ _REFUSED: Mapping[str, str] = MappingProxyType(
         "WAVEFT": "its update lives in the wavelets of the base model's shape",
         "C3A": "its update is a block-circular convolution; extract a LoRA of it",
         "SHIRA": "its update is sparse, not low-rank",
-        "TRAINABLE_TOKENS": "it tunes rows of the embedding, which name tokens and no place in the model",
+        "TRAINABLE_TOKENS": "it tunes rows of the embedding, which name tokens and not a place in the model",
         "MULTITASK_PROMPT_TUNING": "one file holds the prompts of many tasks; save one task's as PROMPT_TUNING",
         "ADAPTION_PROMPT": "its prompts act through gates of their own layers",
         "CPT": "its prompt is tied to the tokens of its context",

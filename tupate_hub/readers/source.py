@@ -67,13 +67,13 @@ class Source:
         Raises
         ------
         FormatError
-            When it is there and is no finite number.
+            When it is there and is not a finite number.
         """
         value = (self.config if config is None else config).get(key)
         if value is None:
             return default
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < 1e30:
-            raise self.refuse(f"has a configuration whose {key!r} is {_short(value)}, which is no number.")
+            raise self.refuse(f"has a configuration whose {key!r} is {_short(value)}, which is not a number.")
         return float(value)
 
     def mapping(self, key: str, config: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
@@ -82,13 +82,13 @@ class Source:
         Raises
         ------
         FormatError
-            When it is there and is no object.
+            When it is there and is not an object.
         """
         value = (self.config if config is None else config).get(key)
         if value is None:
             return {}
         if not isinstance(value, dict):
-            raise self.refuse(f"has a configuration whose {key!r} is {_short(value)}, which is no object.")
+            raise self.refuse(f"has a configuration whose {key!r} is {_short(value)}, which is not an object.")
         return value
 
 
@@ -174,7 +174,7 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises
     ------
     FormatError
-        When it cannot be read, is a Git LFS pointer, is too large, or is no JSON object.
+        When it cannot be read, is a Git LFS pointer, is too large, or is not a JSON object.
     """
     data = _read(path, _MOST_CONFIG)
     if data.startswith(_POINTER):
@@ -184,7 +184,7 @@ def read_config(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise FormatError(f"{path} is not JSON.") from error
     if not isinstance(config, dict):
-        raise FormatError(f"{path} is no JSON object.")
+        raise FormatError(f"{path} is not a JSON object.")
     return config
 
 

@@ -36,7 +36,7 @@ def parse_registry(text: str | bytes, where: str) -> Registry:
     check = _Check(where)
     check.that(isinstance(data, dict), "the top level", "must be an object")
     schema = check.typed(data, "the top level", "schema", int)
-    check.that(schema >= 1, "the top level", f"schema {schema} is none")
+    check.that(schema >= 1, "the top level", f"there is no schema {schema}")
     if schema > SCHEMA:
         raise RegistryError(
             f"{where} has schema {schema}; this version of tupate-hub reads up to {SCHEMA}.",
@@ -51,7 +51,7 @@ def parse_registry(text: str | bytes, where: str) -> Registry:
     rows = check.typed(data, "the top level", "embeddings", list)
     entries = tuple(_entry(check, number, fields, tasks, spaces) for number, fields in enumerate(rows))
     default = check.typed(data, "the top level", "default_space", str)
-    check.that(not spaces or default in spaces, "the top level", f"default_space {default!r} is no space of it")
+    check.that(not spaces or default in spaces, "the top level", f"default_space {default!r} is not among its spaces")
     check.that(
         len({(entry.task, entry.space) for entry in entries}) == len(entries),
         "embeddings",
@@ -72,7 +72,7 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is no number of JSON")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 class _Check:

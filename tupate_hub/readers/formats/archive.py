@@ -73,8 +73,8 @@ def open_archive(data: bytes, where: str) -> Archive:
     Raises
     ------
     FormatError
-        When the bytes are no zip file or a truncated one; for compressed or encrypted members, members that overlap or
-        share a name, names that lead outside the archive, and more than `MOST_MEMBERS` members.
+        When the bytes are not a zip file, or a truncated one; for compressed or encrypted members, members that overlap
+        or share a name, names that lead outside the archive, and more than `MOST_MEMBERS` members.
     """
     try:
         count, begin, end = _directory(data, where)

@@ -48,7 +48,7 @@ def parse_array(data: bytes, where: str) -> Array:
         As `parse_numpy_file`.
     """
     if data[:6] != b"\x93NUMPY" or len(data) < 12:
-        raise FormatError(f"{where} is no .npy file.")
+        raise FormatError(f"{where} is not a .npy file.")
     wide = data[6] >= 2
     begin = 12 if wide else 10
     (length,) = struct.unpack_from("<I" if wide else "<H", data, 8)
@@ -57,7 +57,9 @@ def parse_array(data: bytes, where: str) -> Array:
     header = data[begin : begin + length].decode("latin-1")
     match = _HEADER.fullmatch(header.rstrip())
     if match is None:
-        what = "Python objects, which are never unpickled" if _OBJECTS.search(header) else "no array of numbers"
+        what = (
+            "Python objects, which are never unpickled" if _OBJECTS.search(header) else "something other than numbers"
+        )
         raise FormatError(f"{where} is a .npy file of {what}.")
     numbers = [piece.strip(" L") for piece in match["shape"].split(",")]
     if any(len(number) > 18 for number in numbers) or len(numbers) > 9:
@@ -82,7 +84,7 @@ def _parse_archive(data: bytes, where: str) -> dict[str, Array]:
                     raise FormatError(f"{where} holds two arrays of the name {name[:80]!r}.")
                 arrays[name] = parse_array(archive.read(member), f"{where}: {name[:80]!r}")
     except (zipfile.BadZipFile, zlib.error, struct.error) as error:
-        raise FormatError(f"{where} is truncated or no .npz archive.") from error
+        raise FormatError(f"{where} is truncated or not a .npz archive.") from error
     except (NotImplementedError, RuntimeError, EOFError, ValueError, OverflowError) as error:
         raise FormatError(f"{where} is a .npz archive that is encrypted or malformed.") from error
     return arrays

@@ -47,7 +47,7 @@ def parse_torch_file(data: bytes, where: str, legacy: Callable[[], Tensors | Arr
     Raises
     ------
     FormatError
-        When the bytes are no such file, are damaged, name a global that is not allowed, or hold no tensors; when a
+        When the bytes are not such a file, are damaged, name a global that is not allowed, or hold no tensors; when a
         storage does not fit its member, or a tensor its storage.
     """
     if legacy is not None and data.startswith(_LEGACY_MAGIC):
@@ -56,7 +56,7 @@ def parse_torch_file(data: bytes, where: str, legacy: Callable[[], Tensors | Arr
     archive = open_archive(data, where)
     roots = [name.removesuffix("/data.pkl") for name in archive.members if name.endswith("/data.pkl")]
     if len(roots) != 1 or "/" in roots[0]:
-        raise FormatError(f"{where} is a zip archive, but none that torch.save wrote: it has no data.pkl.")
+        raise FormatError(f"{where} is a zip archive, but not one that torch.save wrote: it has no data.pkl.")
     order = f"{roots[0]}/byteorder"
     if order in archive.members and bytes(archive.read(order)) != b"little":
         raise FormatError(f"{where} was written in a byte order that is not read; only little-endian files are.")
@@ -79,7 +79,7 @@ def _check_kind(data: bytes, where: str) -> None:
         )
     if data.startswith(_LFS_MAGIC):
         raise FormatError(f"{where} is a Git LFS pointer, not the weights themselves.", hint="git lfs pull")
-    raise FormatError(f"{where} is no file of torch.save: {'it is empty' if not data else 'it is no zip archive'}.")
+    raise FormatError(f"{where} was not written by torch.save: it is {'not a zip archive' if data else 'empty'}.")
 
 
 def _tensors(value: Any, where: str) -> Tensors | Array:

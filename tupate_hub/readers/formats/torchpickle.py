@@ -162,7 +162,7 @@ def _stack_global(machine: Machine) -> None:
 def _reduce(machine: Machine) -> None:
     arguments, called = machine.pop(), machine.pop()
     if type(called) is not _Call or type(arguments) is not tuple:
-        raise FormatError(f"{machine.where} is refused: its pickle calls something that constructs no tensor.")
+        raise FormatError(f"{machine.where} is refused: its pickle calls something that does not construct a tensor.")
     machine.push(called.run(machine, arguments))
 
 
@@ -249,7 +249,7 @@ def _rebuild_tensor(machine: Machine, arguments: tuple[Any, ...]) -> Array:
         most = f"at most {MOST_DIMENSIONS} are read"
         raise FormatError(f"{machine.where} has a tensor of {len(shape)} dimensions; {most}.")
     if not all(type(number) is int and number >= 0 for number in (offset, *shape, *strides)):
-        raise FormatError(f"{machine.where} has a tensor whose offset, size or stride is no natural number.")
+        raise FormatError(f"{machine.where} has a tensor whose offset, size or stride is not a natural number.")
     # torch keeps the lazy negation and conjugation of a tensor here.
     if len(arguments) == 7 and arguments[6] is not None and (type(arguments[6]) is not dict or arguments[6]):
         raise FormatError(f"{machine.where} has a tensor with metadata, which is not read.")
