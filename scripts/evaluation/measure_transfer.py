@@ -12,10 +12,8 @@ import argparse
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from functools import lru_cache
-from multiprocessing import get_context
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -78,16 +76,15 @@ def measure_run(
     plan, target = PROTOCOLS[protocol], _target(data, run.target)
     source = None if run.source == SCRATCH else _source(zoo, run.source, f"{BASE.rpartition('/')[2]}/{method}")
     tuned = get_method(method) if source is None else method_of(source)
-    told = []
-    for score in measure(find_base(BASE).folder, target, tuned, plan, run.seed, source, device=device):
+    scores = list(measure(find_base(BASE).folder, target, tuned, plan, run.seed, source, device=device))
+    for score in scores:  # when the run has ended, so that one that is killed leaves nothing to be added twice
         scratch = (row for row in read_rows(table(out, protocol, score.steps)) if is_of(row, run, SCRATCH))
         without = next((float(row["score"]) for row in scratch), None)
         row = transfer_row(
             score, run.source, target, plan, run.seed, method, device, score.value if source is None else without
         )
         append_rows(table(out, protocol, score.steps, run.source), [row])
-        told.append(f"{score.value:.3f}")
-    return f"{run.source} -> {run.target} s{run.seed}: {' '.join(told)}"
+    return f"{run.source} -> {run.target} s{run.seed}: {' '.join(f'{score.value:.3f}' for score in scores)}"
 
 
 def _source(zoo: Path, written: str, space: str) -> TaskEmbedding:
@@ -170,6 +167,7 @@ def parse() -> argparse.Namespace:
 
 def main() -> int:
     options = parse()
+    from tupate_hub.training.fan_out import over_processes
     from tupate_hub.training.transfer import PROTOCOLS
 
     steps = PROTOCOLS[options.protocol].score_at
@@ -177,21 +175,16 @@ def main() -> int:
     sources = {target: sources_for(options, target) for target in options.targets}
     threads = int(os.environ.get("OMP_NUM_THREADS") or max(1, (os.cpu_count() or 1) // options.jobs))
     failed = 0
-    with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")) as pool:
-        for group in plan(sources, options.targets, options.seeds):
-            left = [run for run in group if run not in done]
-            pending = {
-                pool.submit(
-                    measure_run, run, options.protocol, options.method, options.data, options.zoo, options.out,
-                    threads, options.device,
-                ): run
-                for run in left
-            }  # fmt: skip
-            for number, future in enumerate(as_completed(pending), 1):
-                error = future.exception()
-                failed += error is not None
-                line = f"{pending[future]}: {error!r}" if error else future.result()
-                print(f"[{number}/{len(pending)}] {line}", file=sys.stderr, flush=True)
+    for group in plan(sources, options.targets, options.seeds):
+        left = [run for run in group if run not in done]
+        work = partial(
+            measure_run, protocol=options.protocol, method=options.method, data=options.data, zoo=options.zoo,
+            out=options.out, threads=threads, device=options.device,
+        )  # fmt: skip
+        for number, (run, outcome) in enumerate(over_processes(work, left, options.jobs), 1):
+            failed += isinstance(outcome, BaseException)
+            line = f"{run}: {outcome!r}" if isinstance(outcome, BaseException) else outcome
+            print(f"[{number}/{len(left)}] {line}", file=sys.stderr, flush=True)
     return 1 if failed else 0
 
 
