@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from gain_picture import picture
 
 from tupate_hub import Zoo
 from tupate_hub.compare.kernel import off_diagonal
@@ -107,6 +108,10 @@ def own(zoo: Zoo) -> dict[str, Any]:
             "runs": int(np.isfinite(table.scores).sum()),
             "predictors": judged(evidence),
             "per_target": per_target(evidence, ["update", "gain"]),
+            "scores": {
+                target: [round(float(score), 4) for score in row[known]]
+                for target, row, known in zip(table.targets, table.scores, table.candidates(), strict=True)
+            },
         }
     return found
 
@@ -181,25 +186,29 @@ def _nothing(tasks: Sequence[str]) -> Truth:
 
 
 def blends(zoo: Zoo) -> dict[str, Any]:
-    """Starting from the blend of the first three picks against the best of the three and the first, in points."""
+    """Starting from the blend of the first three picks against the best of the three and the first, in points.
+
+    A target's seeds are averaged first: the error is that over targets.
+    """
     found = {}
     for regime in REGIMES:
         path = TRUTH / f"blends-{regime}.csv"
         if not path.is_file():
             continue
-        singles = {(row["source"], row["target"], row["seed"]): float(row["score"]) for row in _rows(regime)}
-        differences: dict[str, list[float]] = {"best": [], "first": [], "nothing": []}
+        rows = [*_rows(regime), *_rows(f"repeats-{regime}")]
+        singles = {(row["source"], row["target"], row["seed"]): float(row["score"]) for row in rows}
+        found_by: dict[str, dict[str, list[float]]] = {"best": {}, "first": {}, "nothing": {}}
         for row in _rows(f"blends-{regime}"):
             parts = row["source"].split("+")
             scores = [singles.get((part, row["target"], row["seed"])) for part in parts]
             nothing = singles.get(("-", row["target"], row["seed"]))
-            if nothing is not None and all(score is not None for score in scores):
-                blend = 100 * float(row["score"])
-                differences["best"].append(blend - 100 * max(score for score in scores if score is not None))
-                differences["first"].append(blend - 100 * float(scores[0] or 0))
-                differences["nothing"].append(blend - 100 * nothing)
-        if len(differences["best"]) > 1:
-            found[regime] = {name: _mean_and_error(values) for name, values in differences.items()}
+            blend = 100 * float(row["score"])
+            against = {"nothing": nothing, "first": scores[0], "best": max(scores, key=lambda one: one or -1)}
+            for name, other in against.items():
+                if other is not None and (name != "best" or None not in scores):
+                    found_by[name].setdefault(row["target"], []).append(blend - 100 * other)
+        means = {name: [float(np.mean(one)) for one in rows.values()] for name, rows in found_by.items()}
+        found[regime] = {name: _mean_and_error(values) for name, values in means.items() if len(values) > 1}
     return found
 
 
@@ -353,7 +362,7 @@ def blends_table(report: Mapping[str, Any]) -> str:
         [REGIMES[regime][2], names[name], str(one["targets"]), f"{one['mean']:+.1f} ± {one['error']:.1f}"]
         for regime in REGIMES
         if regime in report
-        for name, one in ((name, report[regime][name]) for name in names)
+        for name, one in ((name, report[regime][name]) for name in names if name in report[regime])
     ]
     return table(["regime", "blend minus", "targets", "points"], rows)
 
@@ -454,11 +463,16 @@ def main() -> int:
         else:
             computed[name] = stored[name]
     page = PAGE.read_text(encoding="utf-8")
-    wanted = filled(page, tables(computed["report"], computed["gain"]))
-    if wanted != page:
-        stale.append(str(PAGE.relative_to(ROOT)))
-        if not options.check:
-            write_bytes(PAGE, wanted.encode())
+    wanted = {PAGE: filled(page, tables(computed["report"], computed["gain"]))}
+    wanted |= {
+        PAGE.with_name(f"gains-{regime}.svg"): picture(f"Gains: {pool['title']}", pool["per_target"], pool["scores"])
+        for regime, pool in computed["report"]["own"].items()
+    }
+    for path, text in wanted.items():
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            stale.append(str(path.relative_to(ROOT)))
+            if not options.check:
+                write_bytes(path, text.encode())
     for line in stale:
         print(f"{'stale' if options.check else 'written'}: {line}", file=sys.stderr)
     print(f"{time.perf_counter() - began:.1f} s", file=sys.stderr)
