@@ -61,8 +61,8 @@ def pack(
         with np.errstate(over="ignore", invalid="ignore"):  # refused below, by the task's name
             updates = [chosen.features(embeddings[index].by_name[name], covariance) for index in owners]
         _require_one_shape(updates, [embeddings[index].task for index in owners], name, similarity)
-        stacks[name] = stack(updates, owners)
         with np.errstate(over="ignore", invalid="ignore"):
+            stacks[name] = stack(updates, owners)
             squares[row, owners] = stacked_squares(stacks[name])
     for index, total in enumerate(squares.sum(axis=0)):
         if not np.isfinite(total):
