@@ -123,11 +123,12 @@ def test_choices_are_compared_with_each_other_alone(base, tokenizer, load):
 @pytest.mark.parametrize("task", TASKS)
 def test_the_fisher_has_a_part_a_layer_and_the_first_token(subject, task):
     found = fisher(subject(task))
-    assert set(found) == {"cls", *(f"layer.{n}" for n in range(LAYERS))}
+    components = ["cls", *(f"layer.{n}" for n in range(LAYERS))]
+    assert set(found) == {*components, *(f"example.{name}" for name in components)}
     for name, array in found.items():
         assert array.shape == (WIDTH,) and array.dtype == np.float32
         assert np.isfinite(array).all() and (array >= 0).all()
-        assert (array.max() > 0) == ((task, name) != ("toy_tags", "cls"))  # no tag is read from the first token
+        assert (array.max() > 0) == (task != "toy_tags" or "cls" not in name)  # no tag is read from the first token
 
 
 def test_the_fisher_is_that_of_the_function_not_of_its_coordinates(subject):
@@ -152,6 +153,21 @@ def test_the_fisher_of_the_first_token_is_the_gradient_by_hand(subject, tokenize
     np.testing.assert_allclose(found, expected.sum(0).numpy() ** 2, rtol=0.1, atol=1e-3 * found.max())
 
 
+@pytest.mark.parametrize("task", ["toy_classes", "toy_choices"])
+def test_an_example_is_a_batch_of_its_own(subject, tokenizer, task):
+    one = subject(task)
+    model = tuned_model(one.base, one.data, one.source)
+    features = encode(tokenizer, one.data.kind, one.data.train[:6], 32)
+    together = fisher_of(model, [collate(features, tokenizer.pad_token_id)])
+    alone = fisher_of(model, [collate([feature], tokenizer.pad_token_id) for feature in features])
+    for name in ("cls", *(f"layer.{n}" for n in range(LAYERS))):
+        if task == "toy_classes":  # where there are choices, their tokens are counted apart
+            np.testing.assert_allclose(alone[f"example.{name}"], alone[name], rtol=1e-5)
+        one_by_one = alone[f"example.{name}"]
+        assert cosine(together[f"example.{name}"], one_by_one) > 0.95
+        assert together[f"example.{name}"].sum() == pytest.approx(one_by_one.sum(), rel=0.1)
+
+
 def test_padding_is_no_part_of_the_fisher(subject, tokenizer):
     one = subject("toy_tags")
     model = tuned_model(one.base, one.data, one.source)
@@ -160,7 +176,7 @@ def test_padding_is_no_part_of_the_fisher(subject, tokenizer):
     padded["labels"][:, -5:] = -100
     wider = fisher_of(model, [padded])
     for name, array in fisher_of(model, [batch]).items():
-        assert cosine(array, wider[name]) > 0.95 or name == "cls"
+        assert cosine(array, wider[name]) > 0.95 or "cls" in name
         assert wider[name].sum() == pytest.approx(array.sum(), rel=0.1)
 
 

@@ -82,15 +82,18 @@ def cosine(one: Array, other: Array) -> float:
     return float(x @ y) / length if length else 0.0
 
 
-def _fused_components(target: str, own: Measured, sources: Mapping[str, Measured]) -> Scores:
-    """Each component of the Fisher information ranks the sources by its cosine; reciprocal rank fusion merges them.
+def _fused_components(prefixes: tuple[str, ...]) -> Callable[[str, Measured, Mapping[str, Measured]], Scores]:
+    def score(target: str, own: Measured, sources: Mapping[str, Measured]) -> Scores:
+        """Each component of the Fisher information ranks the sources by its cosine; reciprocal rank fusion merges them.
 
-    Where the target has none of a component, it ranks nothing: no tag is read from the first token.
-    """
-    names = list(sources)
-    components = sorted(name for name, array in own["fisher"].items() if array.any())
-    cosines = [[cosine(own["fisher"][part], sources[name]["fisher"][part]) for name in names] for part in components]
-    return dict(zip(names, reciprocal_rank_fusion(np.array(cosines), names).tolist(), strict=True))
+        Where the target has none of a component, it ranks nothing: no tag is read from the first token.
+        """
+        names, mine = list(sources), own["fisher"]
+        components = sorted(name for name in mine if name.startswith(prefixes) and mine[name].any())
+        cosines = [[cosine(mine[part], sources[name]["fisher"][part]) for name in names] for part in components]
+        return dict(zip(names, reciprocal_rank_fusion(np.array(cosines), names).tolist(), strict=True))
+
+    return score
 
 
 def _steepness(target: str, own: Measured, sources: Mapping[str, Measured]) -> Scores:
@@ -130,12 +133,14 @@ def _mapped(pooled: str) -> Callable[[str, Measured, Mapping[str, Measured]], Sc
 _LOGME = "You et al. 2021, arXiv:2102.11005"
 _ESM = "Schulte et al. 2024, arXiv:2410.15148"
 _VU = "Vu et al. 2020, arXiv:2005.00770"
+_BATCHES = ("fisher.layer.", "fisher.cls")
 PREDICTORS: Mapping[str, Predictor] = {
     one.name: one
     for one in (
         Predictor("vocabulary", "Lin et al. 2024, arXiv:2407.16245", ("vocabulary",), ("vocabulary.",), _overlap),
         Predictor("text-emb", _VU, ("text",), ("text.",), _cosine_of("text", "mean")),
-        Predictor("task-emb", _VU, ("fisher",), ("fisher.",), _fused_components),
+        Predictor("task-emb", _VU, ("fisher",), _BATCHES, _fused_components(("layer.", "cls"))),
+        Predictor("task-emb-examples", _VU, ("fisher",), ("fisher.example.",), _fused_components(("example.",))),
         Predictor(
             "curve-grad", f"Bingel and Søgaard 2017, arXiv:1702.08303; {_VU}", ("curve",), ("curve.",), _steepness
         ),
