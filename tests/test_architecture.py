@@ -17,7 +17,7 @@ PACKAGE = Path(tupate_hub.__file__).parent
 #: Low to high. A room (a package, or a module that stands by itself) imports from lower floors and from its own.
 FLOORS = (
     {"errors", "arrays", "tasknames"},
-    {"space", "embedding", "registry", "storage"},
+    {"space", "embedding", "runrecord", "registry", "storage"},
     {"compare", "readers", "export"},
     {"hub"},
     {"zoo"},
@@ -54,7 +54,7 @@ HOMES = {
 }
 PATHLESS = "compare"
 GATHERS = "readers/source.Findings"  # filled while a reader goes through the keys, then closed
-MOST_LINES = 400  # "about 300"
+MOST_LINES = 380  # "about 300"
 MOST_FUNCTION_LINES = 60  # "about 40", with signature and docstring
 
 

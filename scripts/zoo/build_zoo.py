@@ -27,6 +27,7 @@ from tupate_hub.evaluation.metrics import standard_errors_above
 from tupate_hub.publish.card import BUNDLED, card_files
 from tupate_hub.publish.table import zoo_page
 from tupate_hub.registry import FILENAME, Entry, Registry, Repeat, SpaceEntry, Task, placed
+from tupate_hub.runrecord import RunRecord
 from tupate_hub.storage.atomic import write_bytes
 from tupate_hub.storage.safetensors import parse_tensorfile
 
@@ -42,97 +43,102 @@ MOMENTS = "moments.safetensors"
 GAINS = "zoo/truth/gain.json"
 #: Files of a space that this script makes.
 GENERATED = ("index-*.safetensors", "heatmap.svg", "map.svg")
-RECORDED = (
-    "steps", "best_step", "batch_size", "learning_rate", "max_length", "precision", "seed", "seconds", "train_examples",
-    "validation_examples",
-)  # fmt: skip
+#: What an entry's source says of the run.
+OF_THE_REGIME = ("batch_size", "learning_rate", "max_length", "precision", "seed")
+OF_THE_RUN = ("steps", "best_step", "seconds", "train_examples", "validation_examples")
 
 
 @dataclass(frozen=True)
-class Held:
-    """An embedding of the zoo with the entry that lists it."""
+class Listed:
+    """An embedding of the zoo with the record of its run and the entry that lists it."""
 
     embedding: TaskEmbedding
+    record: RunRecord
     entry: Entry
 
 
-def is_weak(embedding: TaskEmbedding) -> bool:
+def record_of(embedding: TaskEmbedding) -> RunRecord:
+    return RunRecord.from_facts(embedding.facts, task=embedding.task, method=embedding.space.method)
+
+
+def is_weak(record: RunRecord) -> bool:
     """Whether the score does not beat the trivial baseline by more than one standard error."""
-    scores, count = embedding.facts["scores"], embedding.facts["training"]["validation_examples"]
-    above = standard_errors_above(scores["primary"], scores["baseline"], count, scores["metric"])
+    above = standard_errors_above(record.scores["primary"], record.baseline, record.validation_examples, record.metric)
     return not above > 1  # NaN is weak
 
 
 # --- rows of the registry --------------------------------------------------------------------------------------
 
 
-def task_of(embedding: TaskEmbedding, names: Mapping[str, Any]) -> Task:
-    if embedding.task not in names:
+def task_of(record: RunRecord, names: Mapping[str, Any]) -> Task:
+    if record.task not in names:
         raise FormatError(
-            f"Task {embedding.task!r} of the zoo has no line in scripts/zoo/task_names.json.",
-            hint=f'add "{embedding.task}": {{"title": "...", "aliases": [], "dataset": "OWNER/NAME"}}',
+            f"Task {record.task!r} of the zoo has no line in scripts/zoo/task_names.json.",
+            hint=f'add "{record.task}": {{"title": "...", "aliases": [], "dataset": "OWNER/NAME"}}',
         )
-    data, known = embedding.facts["data"], names[embedding.task]
+    known = names[record.task]
     return Task(
-        name=embedding.task,
+        name=record.task,
         title=known["title"],
         aliases=tuple(known["aliases"]),
-        kind=embedding.facts["task_kind"],
-        task_class=data["class"],
-        train_size=data["original_train_size"],
-        metric=embedding.facts["scores"]["metric"],
+        kind=record.kind,
+        task_class=record.data.task_class,
+        train_size=record.data.original_train_size,
+        metric=record.metric,
         dataset=known["dataset"],
-        licence=data["licence"],
+        licence=record.data.licence,
     )
 
 
-def entry_of(embedding: TaskEmbedding, file: str, data: bytes) -> Entry:
-    facts = embedding.facts
-    training = facts["training"]
+def entry_of(embedding: TaskEmbedding, record: RunRecord, file: str, data: bytes) -> Entry:
     return Entry(
-        task=embedding.task,
+        task=record.task,
         space=embedding.space.name,
         **placed(file, data),
         source={
-            **facts["source"],
-            "licence": facts["licence"],
-            "data_sha256": facts["data"]["sha256"],
-            **{name: training[name] for name in RECORDED if name in training},
+            **embedding.facts["source"],
+            "licence": embedding.facts["licence"],
+            "data_sha256": record.data.sha256,
+            **{name: getattr(record, name) for name in OF_THE_RUN},
+            **{name: getattr(record.regime, name) for name in OF_THE_REGIME},
         },
-        scores=scores_of(embedding),
-        flags=("weak",) if is_weak(embedding) else (),
+        scores=scores_of(record),
+        flags=("weak",) if is_weak(record) else (),
     )
 
 
-def repeat_of(embedding: TaskEmbedding, file: str, data: bytes) -> Repeat:
-    training = embedding.facts["training"]
+def repeat_of(record: RunRecord, file: str, data: bytes) -> Repeat:
     return Repeat(
         **placed(file, data),
-        seed=training["seed"],
-        init_seed=training["init_seed"],
-        scores=scores_of(embedding),
+        seed=record.regime.seed,
+        init_seed=record.regime.init_seed,
+        scores=scores_of(record),
     )
 
 
-def scores_of(embedding: TaskEmbedding) -> dict[str, Any]:
-    scores = embedding.facts["scores"]
-    return {name: round(v, 4) if isinstance(v, float) else v for name, v in scores.items()}
+def scores_of(record: RunRecord) -> dict[str, Any]:
+    figures = {name: round(value, 4) for name, value in record.scores.items()}
+    baseline = {"baseline": round(record.baseline, 4), "baseline_rule": record.baseline_rule}
+    return {**figures, "metric": record.metric, **baseline}
 
 
-def space_of(held: Sequence[Held], index: Mapping[str, Any], moments: bytes | None) -> SpaceEntry:
+def space_of(held: Sequence[Listed], index: Mapping[str, Any], moments: bytes | None) -> SpaceEntry:
     """A space as its embeddings describe it; of their settings those that all of them share."""
-    first = held[0].embedding
-    everyone = [one.embedding.facts["settings"] for one in held]
-    shared = {name: v for name, v in everyone[0].items() if all(name in one and one[name] == v for one in everyone)}
-    name = first.space.name
+    first, settings = held[0], [one.record.settings for one in held]
+    shared = {
+        name: value
+        for name, value in settings[0].items()
+        if all(name in others and others[name] == value for others in settings)
+    }
+    space = first.embedding.space
     return SpaceEntry(
-        name,
-        first.space.base,
-        first.space.method,
-        first.facts["base_sha256"],
+        space.name,
+        space.base,
+        space.method,
+        first.record.base_sha256,
         shared,
         index,
-        placed(f"zoo/{name}/{MOMENTS}", moments) if moments else {},
+        placed(f"zoo/{space.name}/{MOMENTS}", moments) if moments else {},
     )
 
 
@@ -147,17 +153,20 @@ def read_folder(root: Path, pattern: str) -> Iterator[tuple[TaskEmbedding, str, 
             yield parse_embedding(data, str(path)), path.relative_to(root).as_posix(), data
 
 
-def read_zoo(root: Path) -> dict[str, list[Held]]:
+def read_zoo(root: Path) -> dict[str, list[Listed]]:
     """The embeddings of each space in order of their tasks, their repeats in order of the seeds."""
     repeats: dict[tuple[str, str], list[Repeat]] = {}
     for embedding, file, data in read_folder(root, "*/*/repeats/*.safetensors"):
-        repeats.setdefault((embedding.space.name, embedding.task), []).append(repeat_of(embedding, file, data))
-    spaces: dict[str, list[Held]] = {}
+        repeats.setdefault((embedding.space.name, embedding.task), []).append(
+            repeat_of(record_of(embedding), file, data)
+        )
+    spaces: dict[str, list[Listed]] = {}
     for embedding, file, data in read_folder(root, "*/*/*.safetensors"):
         mine = repeats.pop((embedding.space.name, embedding.task), [])
         mine.sort(key=lambda one: (one.seed, one.init_seed))
-        entry = replace(entry_of(embedding, file, data), repeats=tuple(mine))
-        spaces.setdefault(entry.space, []).append(Held(embedding, entry))
+        record = record_of(embedding)
+        entry = replace(entry_of(embedding, record, file, data), repeats=tuple(mine))
+        spaces.setdefault(entry.space, []).append(Listed(embedding, record, entry))
     for (space, task), alone in repeats.items():
         raise FormatError(
             f"{alone[0].file} repeats task {task!r}, which {space} does not have.",
@@ -167,7 +176,7 @@ def read_zoo(root: Path) -> dict[str, list[Held]]:
 
 
 def index_files(
-    root: Path, space: str, held: Sequence[Held], moments: InputCovariance | None
+    root: Path, space: str, held: Sequence[Listed], moments: InputCovariance | None
 ) -> dict[str, tuple[str, bytes]]:
     """By similarity the path of its index from the root, and the file's bytes."""
     embeddings, digests = [one.embedding for one in held], [one.entry.sha256 for one in held]
@@ -223,7 +232,7 @@ def build(root: Path) -> dict[str, bytes]:
         row = replace(row, gain=measured["gain"])
         for one in held:
             entry = replace(one.entry, strength=measured["strengths"].get(one.entry.task, {}))
-            registry = registry.with_entry(entry, task_of(one.embedding, names), row)
+            registry = registry.with_entry(entry, task_of(one.record, names), row)
     registry = replace(registry, default_space=default_space(registry))
     files[FILENAME] = registry.to_json().encode()
     files["docs/zoo.md"] = zoo_page(registry, reasons).encode()

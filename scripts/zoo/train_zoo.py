@@ -23,6 +23,8 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = "sentence-transformers/all-MiniLM-L6-v2"
+#: Of the parameters that are tuned here.
+LICENCE = "Apache-2.0"
 
 PAPER = "sst2 mrpc rte cola stsb snli mnli qnli qqp squad squad_v2 boolq scitail wnli drop hotpotqa".split()
 #: The paper's tasks first, then those of other forms and subjects that two cores had time for; any other task of a data
@@ -133,14 +135,16 @@ def tune_run(run: Run, data: Path, checkpoint: Path, *, threads: int, device: st
         ),
         report=lambda line: print(f"{run.method} {line}", file=sys.stderr, flush=True),
     )
-    facts, head = result.facts, {name: array.astype("float16") for name, array in result.head.items()}
+    record = result.record
+    result = replace(result, record=replace(record, device=None, head=None, zero_shot=None))  # alike in all of the zoo
+    embed = partial(to_embedding, result, BASE, {"by": "scripts/zoo/train_zoo.py"}, licence=LICENCE)
+    head = {name: array.astype("float16") for name, array in result.head.items()}
     kept = {"head.safetensors": TensorFile(head).to_bytes()}
-    for share, tensors in result.early.items():
-        early = to_embedding(tensors, facts, BASE)
-        told = {name: value for name, value in early.facts.items() if name != "scores"}  # they are those of the end
-        kept[f"early-{share}.safetensors"] = replace(early, facts={**told, "share": float(share)}).to_bytes()
-    line = f"{facts['scores']['primary']:.4f} (baseline {facts['baseline']:.4f}), {facts['seconds']} s"
-    return Made(to_embedding(result.tensors, facts, BASE).to_bytes(), kept, line)
+    for share in result.early:
+        early = embed(share=share)
+        kept[f"early-{share}.safetensors"] = replace(early, facts={**early.facts, "share": float(share)}).to_bytes()
+    line = f"{record.scores['primary']:.4f} (baseline {record.baseline:.4f}), {record.seconds} s"
+    return Made(embed().to_bytes(), kept, line)
 
 
 def keep(run: Run, made: Made, out: Path) -> None:

@@ -5,7 +5,7 @@ import json
 import math
 import os
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from tupate_hub.compare.similarity import SIMILARITIES
 from tupate_hub.embedding import parse_embedding
 from tupate_hub.errors import FormatError
 from tupate_hub.publish.card import BUNDLED, card_of
+from tupate_hub.runrecord import Regime
 from tupate_hub.storage.registry_json import parse_registry
 from tupate_hub.storage.safetensors import TensorFile, parse_tensorfile
 from tupate_hub.zoo import Zoo
@@ -28,13 +29,16 @@ INDEXED = {name for name, similarity in SIMILARITIES.items() if not similarity.n
 
 
 def facts(primary=0.9, baseline=0.5, count=400, sha256="a" * 64, **training):
-    """The header of an embedding as training/record.py writes it."""
+    """The header of an embedding as a run's record writes it."""
     return {
         "task_kind": "classification",
         "base_sha256": "b" * 64,
         "architecture": {"model_type": "bert", "hidden_size": 6, "num_hidden_layers": 2},
         "settings": {"r": 2, "alpha": 4, "init_seed": 0},
-        "training": {"steps": 40, "seed": 0, "init_seed": 0, "seconds": 1.5, "train_examples": 90, "validation_examples": count, **training},
+        "training": {
+            **asdict(Regime()), "steps": 40, "best_step": 30, "held_out_score": 0.5, "final_loss": 0.25, "examples_seen": 1280,
+            "train_examples": 90, "validation_examples": count, "seconds": 1.5, "threads": 1, **training,
+        },
         "scores": {"primary": primary, "accuracy": primary, "metric": "accuracy", "baseline": baseline, "baseline_rule": "x"},
         "data": {"name": "d", "class": "CR", "original_train_size": 1000, "licence": "cc0-1.0", "source": "s", "sha256": sha256},
         "licence": "Apache-2.0",
@@ -157,6 +161,11 @@ def test_an_entry_says_what_the_header_says(script, root):
         "licence": "Apache-2.0",
         "data_sha256": f"{0:064x}",
         "steps": 40,
+        "best_step": 30,
+        "batch_size": 32,
+        "learning_rate": 5e-4,
+        "max_length": 128,
+        "precision": "float32",
         "seed": 0,
         "seconds": 1.5,
         "train_examples": 90,
@@ -351,15 +360,16 @@ def test_a_damaged_embedding_is_refused_and_nothing_is_written(root, run):
 )
 def test_weak_is_no_more_than_a_standard_error_above_the_baseline(script, primary, baseline, count, weak):
     embedding = lora("rte", 0, **facts(primary, baseline, count))
-    assert script.is_weak(embedding) is weak
-    assert script.entry_of(embedding, "f", b"").flags == (("weak",) if weak else ())
+    record = script.record_of(embedding)
+    assert script.is_weak(record) is weak
+    assert script.entry_of(embedding, record, "f", b"").flags == (("weak",) if weak else ())
 
 
 @pytest.mark.parametrize(("primary", "weak"), [(0.049, True), (0.051, False)])
 def test_a_correlation_has_the_error_of_a_correlation(script, primary, weak):
     told = facts(primary, 0.0)
     told["scores"]["metric"] = "matthews_correlation"
-    assert script.is_weak(lora("cola", 0, **told)) is weak
+    assert script.is_weak(script.record_of(lora("cola", 0, **told))) is weak
 
 
 def test_the_weak_one_of_the_zoo_is_flagged_and_kept(script, root):

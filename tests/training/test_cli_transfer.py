@@ -27,7 +27,7 @@ SOURCES = ("toy_numbers", "toy_spans", "toy_choices")
 @pytest.fixture(scope="module")
 def sources(base: Path, tuned: Any) -> list[TaskEmbedding]:
     """Full runs of three toy tasks, on the base model as the command line names it."""
-    found = [to_embedding(tuned(name).tensors, tuned(name).facts, find_base(str(base)).id) for name in SOURCES]
+    found = [to_embedding(tuned(name), find_base(str(base)).id) for name in SOURCES]
     return [dataclasses.replace(one, facts={**one.facts, "source": {"kind": "trained"}}) for one in found]
 
 
@@ -130,7 +130,7 @@ def test_it_is_scored_where_it_is_asked_to_be(transfer: Any) -> None:
 def test_a_source_that_is_the_target_is_pointed_out(
     transfer: Any, tmp_path: Path, tuned: Any, base: Path, data_folder: Path
 ) -> None:
-    itself = to_embedding(tuned("toy_classes").tensors, tuned("toy_classes").facts, find_base(str(base)).id)
+    itself = to_embedding(tuned("toy_classes"), find_base(str(base)).id)
     (tmp_path / "mine.safetensors").write_bytes(itself.to_bytes())
     told = transfer(tmp_path / "mine.safetensors", "--seeds", 1)
     assert (told.code, "was tuned on this very data" in told.err) == (0, True)

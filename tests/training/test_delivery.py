@@ -54,11 +54,11 @@ def test_the_embedding_is_in_the_registry_with_all_that_is_known(zoo, runs, load
     task = opened.registry.task("toy_classes")
     assert opened.verify() == [] and found.file == zoo.root / entry.file
     assert (task.kind, task.metric, task.train_size) == ("classification", "accuracy", 1000)
-    assert entry.scores["primary"] == pytest.approx(result.facts["scores"]["primary"], abs=1e-4)
+    assert entry.scores["primary"] == pytest.approx(result.record.scores["primary"], abs=1e-4)
     assert entry.source["by"] == "tupate-hub train"
     assert entry.source["data_sha256"] == load("toy_classes").sha256
     space = opened.registry.space("toy-bert/lora")
-    assert (space.base_sha256, space.settings["r"]) == (result.facts["base_sha256"], 8)
+    assert (space.base_sha256, space.settings["r"]) == (result.record.base_sha256, 8)
     stored = opened.load(entry)
     for block, own in zip(stored.blocks, found.embedding.blocks, strict=True):
         np.testing.assert_array_equal(block.parts["B"], own.parts["B"])

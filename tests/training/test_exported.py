@@ -51,7 +51,7 @@ def run(base: Path, load: Any) -> Any:
         result = tune(base, load("toy_classes"), method, SHORT)
         model = build_model(base, load("toy_classes"), method, SHORT.init_seed)
         model.load_state_dict({key: torch.tensor(value) for key, value in result.tensors.items()}, strict=False)
-        data = to_embedding(result.tensors, result.facts, BASE_ID).to_bytes("float32")
+        data = to_embedding(result, BASE_ID).to_bytes("float32")
         seen: list[Any] = []
         model.base_model.register_forward_hook(lambda module, given, found: seen.append(found.last_hidden_state))
         outputs(model.eval(), **ids())

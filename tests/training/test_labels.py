@@ -104,15 +104,15 @@ def test_a_prediction_depends_on_its_example_alone(scorer, data, tokenizer):
 @pytest.mark.parametrize("method", METHODS.values(), ids=lambda method: method.name)
 def test_every_method_learns_with_it(base, data, method):
     result = tune(base, data, method, dataclasses.replace(REGIME, steps=6, evaluations=1), setup=LABELS)
-    assert result.head == {} and result.facts["head_config"] == {}
+    assert result.head == {} and result.head_config == {}
     assert any(np.abs(array).max() > 0 for array in result.tensors.values())
-    assert (result.facts["head"], result.facts["steps"]) == ("labels", 6)
+    assert (result.record.head, result.record.steps) == ("labels", 6)
 
 
 def test_it_learns_a_task_whose_labels_have_words(base, data):
     result = tune(base, data, get_method("lora"), REGIME, setup=LABELS)
-    assert result.facts["scores"]["primary"] > result.facts["baseline"] + 0.3
-    assert result.facts["zero_shot"] < result.facts["scores"]["primary"]
+    assert result.record.scores["primary"] > result.record.baseline + 0.3
+    assert result.record.zero_shot < result.record.scores["primary"]
 
 
 def test_zero_shot_is_the_score_before_the_first_step(base, data, scorer, tokenizer):
@@ -122,8 +122,8 @@ def test_zero_shot_is_the_score_before_the_first_step(base, data, scorer, tokeni
     guesses = predict(scorer, data, data.validation, features, tokenizer.pad_token_id)
     expected = score(data.metric, gold_labels(data, data.validation), guesses)["primary"]
     short = dataclasses.replace(REGIME, steps=1, evaluations=1)
-    assert tune(base, data, get_method("lora"), short, setup=LABELS).facts["zero_shot"] == expected
-    assert tune(base, data, get_method("lora"), short).facts["zero_shot"] is None
+    assert tune(base, data, get_method("lora"), short, setup=LABELS).record.zero_shot == expected
+    assert tune(base, data, get_method("lora"), short).record.zero_shot is None
 
 
 class Stop(Exception):
@@ -145,7 +145,7 @@ def test_a_killed_run_goes_on_with_the_score_that_it_began_with(base, data, tmp_
     whole = tune(base, data, get_method("lora"), REGIME, setup=LABELS)
     for name, array in whole.tensors.items():
         np.testing.assert_array_equal(resumed.tensors[name], array)
-    assert resumed.facts["zero_shot"] == whole.facts["zero_shot"]
+    assert resumed.record.zero_shot == whole.record.zero_shot
 
 
 @pytest.mark.parametrize("name", ["toy_numbers", "toy_spans", "toy_choices"])

@@ -25,7 +25,7 @@ NAMES = ("toy_choices", "toy_classes", "toy_tags")
 def folders(tmp_path_factory, base, data_folder, tuned):
     """A zoo of three toy tasks, and where the script's files go."""
     root = tmp_path_factory.mktemp("predictors")
-    made = [to_embedding(tuned(name).tensors, tuned(name).facts, "acme/toy-bert") for name in NAMES]
+    made = [to_embedding(tuned(name), "acme/toy-bert") for name in NAMES]
     add_embeddings(open_or_start(root / "zoo"), [(root, one) for one in made])
     return {
         "--base": base,

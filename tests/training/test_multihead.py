@@ -12,6 +12,7 @@ from tupate_hub.training.methods import get_method
 from tupate_hub.training.model import architecture, build_model, is_head, tuned_state
 from tupate_hub.training.multihead import ATTRIBUTE, MultiheadParallel, add_multihead_parallel
 from tupate_hub.training.record import read_tensors
+from tupate_hub.training.result import Layout
 
 HEADS, TOKENS = 4, 5
 IDS = torch.tensor([[2, 7, 9, 11, 30, 4, 8], [2, 49, 3, 17, 0, 0, 0]])
@@ -193,8 +194,8 @@ def test_a_block_is_one_head_s_linear_map(base, load):
     tensors = {name: value.numpy() for name, value in tuned_state(model).items() if not is_head(name)}
     sizes = architecture(model)
     heads, width = sizes["num_attention_heads"], sizes["hidden_size"] // sizes["num_attention_heads"]
-    facts = {"task": "toy", "method": "multihead-parallel", "saved_config": {}, "architecture": sizes}
-    blocks = {block.name: block for block in read_tensors(tensors, facts).blocks}
+    layout = Layout("toy", "multihead-parallel", {}, sizes)
+    blocks = {block.name: block for block in read_tensors(tensors, layout).blocks}
     places = [f"encoder.layer.{layer}.attention.self" for layer in range(LAYERS)]
     assert set(blocks) == {f"{place}.head.{head}" for place in places for head in range(heads)}
     query = queries(4, sizes["hidden_size"]).float()

@@ -32,7 +32,7 @@ BASE_ID = "acme/toy-bert"
 @pytest.fixture
 def zoo(tmp_path, tuned):
     """A registry of all toy tasks, each from its own full run."""
-    embeddings = [to_embedding(tuned(name).tensors, tuned(name).facts, BASE_ID) for name in TASKS]
+    embeddings = [to_embedding(tuned(name), BASE_ID) for name in TASKS]
     embeddings = [
         dataclasses.replace(
             one, facts={**one.facts, "source": {"kind": "trained", "data_sha256": one.facts["data"]["sha256"]}}
@@ -85,11 +85,11 @@ def test_the_answer_is_that_of_the_run_itself_at_that_step(zoo, space, base, loa
 
     data = load("toy_spans")
     found = recommend(zoo, space, base, data, most_steps=4)
-    moment = next(trace(base, data, get_method("lora"), REGIME, [0.1]))
-    blocks = read_tensors(moment.tensors, moment.facts).blocks
+    snapshot = next(trace(base, data, get_method("lora"), REGIME, [0.1]))
+    blocks = read_tensors(snapshot.tensors, snapshot.layout).blocks
     facts = {"data": {"sha256": data.sha256}}
     ranking = zoo.similar(TaskEmbedding("toy_spans", space.space, blocks, facts), explain=True)
-    assert (moment.step, found.looks[-1].step) == (4, 4)
+    assert (snapshot.step, found.looks[-1].step) == (4, 4)
     assert found.ranking == ranking
 
 

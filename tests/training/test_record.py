@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ def record(tuned):
 
     def make(name):
         result = tuned(name)
-        return to_embedding(result.tensors, result.facts, BASE_ID)
+        return to_embedding(result, BASE_ID, {"by": "a test"}, licence="Apache-2.0")
 
     return make
 
@@ -60,7 +61,7 @@ def test_another_rank_alpha_and_targets(base, load):
     method = get_method("lora", r=3, alpha=12, targets=["key", "value"])
     data = load("toy_classes")
     result = tune(base, data, method, Regime(steps=5, batch_size=8, learning_rate=1e-2, evaluations=1, max_length=32))
-    embedding = to_embedding(result.tensors, result.facts, BASE_ID)
+    embedding = to_embedding(result, BASE_ID)
     assert {block.scale for block in embedding.blocks} == {4.0}
     assert_is_what_merges(build_model(base, data, method, 0), result, embedding)
 
@@ -114,7 +115,7 @@ def test_the_header_tells_everything(base, load, record):
         "sha256": data.sha256,
     }
     assert facts["licence"] == "Apache-2.0"
-    assert facts["source"]["kind"] == "trained"
+    assert facts["source"] == {"kind": "trained", "by": "a test"}
     assert {"python", "torch", "adapters", "transformers", "numpy", "tupate-hub"} <= set(facts["software"])
     assert facts["software"]["torch"] == torch.__version__
 
@@ -129,9 +130,9 @@ def test_the_header_has_the_run_s_figures(load, tuned, record):
     for name in ("batch_size", "learning_rate", "seed", "init_seed", "precision", "max_length", "head_factor"):
         assert training[name] == getattr(REGIME, name)
     assert training["seconds"] > 0 and training["final_loss"] > 0
-    assert scores["primary"] == result.facts["scores"]["primary"] == scores["accuracy"]
+    assert scores["primary"] == result.record.scores["primary"] == scores["accuracy"]
     assert scores["metric"] == "accuracy"
-    assert scores["baseline"] == result.facts["baseline"]
+    assert scores["baseline"] == result.record.baseline
     assert scores["baseline_rule"].startswith("always ")
 
 
@@ -142,5 +143,5 @@ def test_no_number_of_the_header_is_not_a_number(record):
 
 def test_a_tensor_of_another_method_is_an_error(tuned):
     result = tuned("toy_classes")
-    with pytest.raises(ValueError, match=r"no part of lora: \{'heads': 2\}"):
-        to_embedding({**result.tensors, **result.head}, result.facts, BASE_ID)
+    with pytest.raises(ValueError, match=r"not part of lora: \{'heads': 2\}"):
+        to_embedding(replace(result, tensors={**result.tensors, **result.head}), BASE_ID)

@@ -13,7 +13,7 @@ from toys import REGIME
 
 from tupate_hub.embedding import TaskEmbedding
 from tupate_hub.errors import SpaceMismatch, TupateHubError
-from tupate_hub.training import tuner
+from tupate_hub.training import run as running
 from tupate_hub.training.methods import get_method
 from tupate_hub.training.model import is_head, tuned_state
 from tupate_hub.training.record import to_embedding
@@ -41,7 +41,7 @@ FEW_SHOT = PROTOCOLS["few-shot"]
 @pytest.fixture(scope="module")
 def source(tuned: Any) -> TaskEmbedding:
     """A full run of toy_numbers."""
-    return to_embedding(tuned("toy_numbers").tensors, tuned("toy_numbers").facts, BASE_ID)
+    return to_embedding(tuned("toy_numbers"), BASE_ID)
 
 
 # --- what a protocol cuts --------------------------------------------------------------------------------------
@@ -103,7 +103,7 @@ def test_it_is_scored_where_the_protocol_says(base: Path, load: Any) -> None:
 def seen(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """Of each run since: its parameters before the first step, and the inputs of its batches."""
     runs: list[dict[str, Any]] = []
-    advance, collate = tuner._Run.advance, tuner.collate
+    advance, collate = running.Run.advance, running.collate
 
     def noting_start(run: Any, *arguments: Any) -> Any:
         runs.append(
@@ -116,8 +116,8 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         runs[-1]["fed"].append(batch["input_ids"].tolist())
         return batch
 
-    monkeypatch.setattr(tuner._Run, "advance", noting_start)
-    monkeypatch.setattr(tuner, "collate", noting_batches)
+    monkeypatch.setattr(running.Run, "advance", noting_start)
+    monkeypatch.setattr(running, "collate", noting_batches)
     return runs
 
 
@@ -176,7 +176,7 @@ def test_a_task_that_was_learned_already_gains(
     base: Path, load: Any, tuned: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same task as its own source, where 40 steps learn it and four do not."""
-    mine = to_embedding(tuned("toy_classes").tensors, tuned("toy_classes").facts, BASE_ID)
+    mine = to_embedding(tuned("toy_classes"), BASE_ID)
     plan = dataclasses.replace(SHORT, steps=12, score_at=(12,), scored_on=80)
     fast = {**dataclasses.asdict(REGIME), "steps": 12, "seed": 1, "init_seed": 1, "most_epochs": 1000}
     monkeypatch.setattr(Protocol, "regime", lambda *_: type(REGIME)(**fast))

@@ -9,7 +9,7 @@ from toys import LAYERS, TASKS, WIDTH
 
 from tupate_hub.embedding import make_block
 from tupate_hub.errors import UnknownName
-from tupate_hub.training import tuner
+from tupate_hub.training import run as running
 from tupate_hub.training.features import collate, encode
 from tupate_hub.training.measure import probe_text
 from tupate_hub.training.model import is_head
@@ -34,7 +34,7 @@ def subject(base, load, tuned):
 
     def make(name, *targets):
         result = tuned(name)
-        embedding = to_embedding(result.tensors, result.facts, "acme/toy-bert")
+        embedding = to_embedding(result, "acme/toy-bert")
         return Subject(base, load(name), embedding, tuple(load(target) for target in targets))
 
     return make
@@ -214,7 +214,7 @@ def test_the_curve_has_the_loss_of_each_step(subject):
     assert losses.shape == (40,) and np.isfinite(losses).all()
     assert losses[0] == pytest.approx(np.log(2), abs=0.2)  # a head that knows nothing yet
     assert losses[-5:].mean() < losses[:5].mean()
-    assert tuner._LOSSES_SHOWN >= measured._CURVE_STEPS  # what the losses are computed back from
+    assert running._LOSSES_SHOWN >= measured._CURVE_STEPS  # what the losses are computed back from
 
 
 def test_a_falling_loss_is_steeper_than_a_flat_one_whatever_its_unit():

@@ -50,7 +50,8 @@ def assert_same(one, other):
         assert list(mine) == list(theirs)
         for name in mine:
             np.testing.assert_array_equal(mine[name], theirs[name], err_msg=name)
-    left, right = ({k: v for k, v in result.facts.items() if k not in CLOCKS} for result in (one, other))
+    assert (one.layout, one.head_config) == (other.layout, other.head_config)
+    left, right = ({k: v for k, v in vars(result.record).items() if k not in CLOCKS} for result in (one, other))
     assert left == right
 
 
@@ -83,9 +84,9 @@ class Steps:
 
 @pytest.mark.parametrize("name", TASKS)
 def test_each_kind_of_task_is_learned(tuned, name):
-    facts = tuned(name).facts
-    assert facts["scores"]["primary"] > facts["baseline"] + 0.3
-    assert facts["held_out_score"] > facts["baseline"] + 0.3
+    record = tuned(name).record
+    assert record.scores["primary"] > record.baseline + 0.3
+    assert record.held_out_score > record.baseline + 0.3
 
 
 @pytest.mark.parametrize("name", ["toy_classes", "toy_spans", "toy_choices"])
@@ -121,34 +122,34 @@ def test_the_score_is_that_of_the_rounded_tensors(base, load, tuned, tokenizer, 
     assert not model.load_state_dict(state, strict=False).unexpected_keys
     features = encode(tokenizer, data.kind, data.validation, REGIME.max_length)
     guesses = predict(model, data, data.validation, features, tokenizer.pad_token_id)
-    assert score(data.metric, gold_labels(data, data.validation), guesses) == result.facts["scores"]
+    assert score(data.metric, gold_labels(data, data.validation), guesses) == result.record.scores
     for key, array in halves.items():  # the result is rounded already
         np.testing.assert_array_equal(array.astype(np.float32), {**result.tensors, **result.head}[key])
 
 
 def test_the_first_of_the_best_held_out_scores_is_kept(run):
     lines = []
-    facts = run("toy_choices", hooks={"report": lines.append}).facts
+    record = run("toy_choices", hooks={"report": lines.append}).record
     told = [line.split("held-out ") for line in lines if "held-out" in line]
     values = [float(value) for _, value in told]
     best = values.index(max(values))
-    assert facts["best_step"] == REGIME.steps // REGIME.evaluations * (best + 1)
-    assert facts["held_out_score"] == pytest.approx(max(values), abs=1e-4)
+    assert record.best_step == REGIME.steps // REGIME.evaluations * (best + 1)
+    assert record.held_out_score == pytest.approx(max(values), abs=1e-4)
     assert values.count(max(values)) > 1  # the case in question
 
 
 def test_a_line_is_reported_after_each_evaluation_and_at_the_end(run):
     lines = []
-    facts = run(hooks={"report": lines.append}, steps=10, evaluations=5).facts
+    record = run(hooks={"report": lines.append}, steps=10, evaluations=5).record
     assert [line.split(" loss")[0] for line in lines[:-1]] == [f"toy_classes: step {n}/10" for n in (2, 4, 6, 8, 10)]
-    assert lines[-1].startswith(f"toy_classes: validation {facts['scores']['primary']:.4f}, baseline ")
+    assert lines[-1].startswith(f"toy_classes: validation {record.scores['primary']:.4f}, baseline ")
 
 
 def test_bfloat16_runs_and_is_another_computation(tuned, run):
     result = run(precision="bfloat16")
     assert_same(result, run(precision="bfloat16"))
-    assert result.facts["scores"]["primary"] > result.facts["baseline"] + 0.3
-    assert result.facts["regime"]["precision"] == "bfloat16"
+    assert result.record.scores["primary"] > result.record.baseline + 0.3
+    assert result.record.regime.precision == "bfloat16"
     exact = tuned("toy_classes")
     assert not all(np.array_equal(array, exact.tensors[name]) for name, array in result.tensors.items())
 
@@ -173,7 +174,7 @@ def test_a_short_run_has_a_rate_at_every_step(steps):
 def test_small_tasks_stop_after_the_most_epochs(run, load):
     passes = math.ceil(len(load("toy_classes").train) / REGIME.batch_size)
     progress = Steps()
-    assert run(steps=500, most_epochs=2, evaluations=1, hooks={"progress": progress}).facts["steps"] == 2 * passes
+    assert run(steps=500, most_epochs=2, evaluations=1, hooks={"progress": progress}).record.steps == 2 * passes
     assert progress.given == [(0, 2 * passes, 2 * passes)]
 
 
@@ -245,7 +246,7 @@ def test_the_seconds_of_all_parts_count(run, tmp_path):
     state = torch.load(path, weights_only=True)
     assert state["seconds"] > 0
     torch.save({**state, "seconds": 1000.0}, path)
-    assert run(hooks={"checkpoint": path}).facts["seconds"] > 1000
+    assert run(hooks={"checkpoint": path}).record.seconds > 1000
 
 
 RANK_4 = get_method("lora", r=4, alpha=8)
@@ -329,22 +330,22 @@ tune(Path({str(base)!r}), load_task(Path({str(data_folder)!r}), "toy_classes"), 
 
 
 def test_a_trace_is_the_run_as_it_stands(base, load, tuned):
-    moments = list(trace(base, load("toy_classes"), LORA, REGIME, (0.1, 0.5)))
-    assert [(one.step, one.steps) for one in moments] == [(4, 40), (20, 40), (40, 40)]
+    snapshots = list(trace(base, load("toy_classes"), LORA, REGIME, (0.1, 0.5)))
+    assert [(one.step, one.steps) for one in snapshots] == [(4, 40), (20, 40), (40, 40)]
     early = tuned("toy_classes").early
-    for moment, share in zip(moments, ("0.1", "0.5"), strict=False):
+    for snapshot, share in zip(snapshots, ("0.1", "0.5"), strict=False):
         for name, array in early[share].items():
-            np.testing.assert_array_equal(moment.tensors[name], array)
-    assert moments[0].facts["task"] == "toy_classes"
-    assert moments[-1].loss < moments[0].loss
+            np.testing.assert_array_equal(snapshot.tensors[name], array)
+    assert snapshots[0].layout.task == "toy_classes"
+    assert snapshots[-1].loss < snapshots[0].loss
 
 
 def test_a_trace_ends_with_its_progress(base, load):
     def three(steps, total):
         return iter(list(steps)[:3])
 
-    moments = list(trace(base, load("toy_classes"), LORA, REGIME, (0.025, 0.5), progress=three))
-    assert [one.step for one in moments] == [1, 3]
+    snapshots = list(trace(base, load("toy_classes"), LORA, REGIME, (0.025, 0.5), progress=three))
+    assert [one.step for one in snapshots] == [1, 3]
     assert list(trace(base, load("toy_classes"), LORA, REGIME, (0.5,), progress=lambda steps, total: ())) == []
 
 
@@ -357,9 +358,9 @@ def test_the_pulse_tells_step_loss_and_the_last_score(run):
 
 
 def test_the_result_says_where_and_with_which_head_it_was_tuned(tuned):
-    facts = tuned("toy_classes").facts
-    assert (facts["device"], facts["head"], facts["zero_shot"]) == ("cpu", "trained", None)
-    assert facts["head_config"]["config"]["label2id"] == {"bad": 0, "good": 1}
+    result = tuned("toy_classes")
+    assert (result.record.device, result.record.head, result.record.zero_shot) == ("cpu", "trained", None)
+    assert result.head_config["config"]["label2id"] == {"bad": 0, "good": 1}
 
 
 def test_an_explicit_setup_of_the_zoo_s_changes_nothing(run, tuned, tmp_path):
@@ -388,8 +389,8 @@ def test_a_run_on_a_gpu_learns_and_resumes(run, tmp_path, precision):
     with pytest.raises(Killed):
         run(precision=precision, hooks={"checkpoint": path, "progress": Steps(25), "setup": Setup("cuda")})
     result = run(precision=precision, hooks={"checkpoint": path, "setup": Setup("cuda")})
-    assert result.facts["device"] == "cuda"
-    assert result.facts["scores"]["primary"] > result.facts["baseline"] + 0.3
+    assert result.record.device == "cuda"
+    assert result.record.scores["primary"] > result.record.baseline + 0.3
 
 
 # ---- failure ---------------------------------------------------------------------------------------------------------
@@ -432,7 +433,7 @@ def test_the_real_base_model_gives_twelve_blocks():
     data = TaskData("reviews", "classification", "accuracy", ("good", "bad"), rows, rows[:8], rows[:8], facts, "0" * 64)
     plan = Regime(steps=5, batch_size=8, learning_rate=5e-3, evaluations=1, max_length=32, precision="bfloat16")
     result = tune(Path(str(package.get_model_path())), data, LORA, plan)
-    embedding = to_embedding(result.tensors, result.facts, "sentence-transformers/all-MiniLM-L6-v2")
+    embedding = to_embedding(result, "sentence-transformers/all-MiniLM-L6-v2")
     assert embedding.space.name == "all-MiniLM-L6-v2/lora"
     assert len(embedding.blocks) == 12
     assert {block.parts["A"].shape for block in embedding.blocks} == {(8, 384)}
@@ -457,8 +458,8 @@ def test_targets_are_learned_in_any_unit(run, load, factor, shift):
     assert (plain.center, plain.spread) == (0.0, 1.0)
     assert data.spread == pytest.approx(np.std([example["label"] for example in data.train]))
     result = run(data=data)
-    assert result.facts["scores"]["primary"] > 0.7
-    assert result.facts["final_loss"] < 1  # in units of the spread
+    assert result.record.scores["primary"] > 0.7
+    assert result.record.final_loss < 1  # in units of the spread
 
 
 def test_the_head_predicts_the_targets_themselves(run, load, base, tokenizer):
@@ -475,7 +476,7 @@ def test_the_head_predicts_the_targets_themselves(run, load, base, tokenizer):
     features = encode(tokenizer, "regression", data.validation, 32)
     guesses = predict(model, plain, data.validation, features, tokenizer.pad_token_id)
     assert score(data.metric, gold_labels(data, data.validation), guesses) == pytest.approx(
-        result.facts["scores"], abs=1e-4
+        result.record.scores, abs=1e-4
     )
     assert 1900 < np.mean(guesses) < 2400
 
@@ -508,7 +509,7 @@ def distilbert():
 @pytest.mark.parametrize("method", ["lora", "prefix", "bitfit", "prompt", "adapter", "mam", "ia3"])
 def test_a_base_model_that_names_its_dropout_otherwise(run, of_type, method):
     result = run(method=get_method(method), base_model=of_type(distilbert()), steps=3, evaluations=1)
-    assert result.facts["architecture"]["model_type"] == "distilbert"
+    assert result.record.architecture["model_type"] == "distilbert"
     assert all(np.isfinite(array).all() for array in result.tensors.values())
 
 
@@ -567,5 +568,5 @@ def test_a_run_that_goes_on_says_so_and_counts_the_examples_before(base, load, t
     whole, rest = divmod(len(data.train), REGIME.batch_size)
     assert rest  # so that the last batch of each pass is smaller
     passes = REGIME.steps // (whole + 1)
-    assert passes * len(data.train) <= result.facts["examples_seen"] < REGIME.steps * REGIME.batch_size
-    assert result.facts["examples_seen"] == tuned("toy_classes").facts["examples_seen"]
+    assert passes * len(data.train) <= result.record.examples_seen < REGIME.steps * REGIME.batch_size
+    assert result.record.examples_seen == tuned("toy_classes").record.examples_seen

@@ -47,7 +47,7 @@ def source(base, load):
 
     def make(method):
         result = tune(base, load("toy_classes"), method, SHORT)
-        return result, to_embedding(result.tensors, result.facts, BASE_ID)
+        return result, to_embedding(result, BASE_ID)
 
     return make
 
@@ -94,13 +94,13 @@ def test_tuning_goes_on_from_there(base, load, source):
 
 def test_a_better_start_is_worth_steps(base, load, tuned):
     """The same task again: what took 40 steps is there after a few."""
-    embedding = to_embedding(tuned("toy_classes").tensors, tuned("toy_classes").facts, BASE_ID)
+    embedding = to_embedding(tuned("toy_classes"), BASE_ID)
     data = load("toy_classes")
     start = starting_tensors(base, data, get_method("lora"), 0, embedding)
     few = dataclasses.replace(REGIME, steps=8, evaluations=1)
-    warm = tune(base, data, get_method("lora"), few, setup=Setup(start=start)).facts
-    cold = tune(base, data, get_method("lora"), few).facts
-    assert warm["scores"]["primary"] >= cold["scores"]["primary"] + 0.1
+    warm = tune(base, data, get_method("lora"), few, setup=Setup(start=start)).record
+    cold = tune(base, data, get_method("lora"), few).record
+    assert warm.scores["primary"] >= cold.scores["primary"] + 0.1
 
 
 def test_another_start_is_another_run(base, load, source, tmp_path):

@@ -281,8 +281,7 @@ def _regime(kind: str, method: Method, options: Mapping[str, Any]) -> Any:
 
 
 def _print_run(delivery: Delivery, loaded: Loaded, zoo: Zoo, as_json: bool) -> None:
-    embedding = delivery.embedding
-    scores, training = embedding.facts["scores"], embedding.facts["training"]
+    embedding, record = delivery.embedding, delivery.record
     known = any(space.space == embedding.space for space in zoo.registry.spaces.values())
     asked = str(delivery.file) if known else f"{embedding.task} --registry {delivery.zoo.root}"
     following = [
@@ -296,11 +295,11 @@ def _print_run(delivery: Delivery, loaded: Loaded, zoo: Zoo, as_json: bool) -> N
                 "task": embedding.task,
                 "space": delivery.entry.space,
                 "settings": embedding.facts["settings"],
-                "scores": scores,
-                "zero_shot": training["zero_shot"],
-                "steps": training["steps"],
-                "best_step": training["best_step"],
-                "seconds": training["seconds"],
+                "scores": embedding.facts["scores"],
+                "zero_shot": record.zero_shot,
+                "steps": record.steps,
+                "best_step": record.best_step,
+                "seconds": record.seconds,
                 "parameters": embedding.parameters,
                 "embedding": str(delivery.file),
                 "adapter": None if delivery.adapter is None else str(delivery.adapter),
@@ -311,14 +310,14 @@ def _print_run(delivery: Delivery, loaded: Loaded, zoo: Zoo, as_json: bool) -> N
             }
         )
         return
-    beaten = "" if scores["primary"] > scores["baseline"] else ", which it does not beat"
+    beaten = "" if record.scores["primary"] > record.baseline else ", which it does not beat"
     output.lines(
         [
             ("task", embedding.task),
-            ("score", f"{scores['primary']:.4f} {scores['metric']}"),
-            ("baseline", f"{scores['baseline']:.4f} ({scores['baseline_rule']}){beaten}"),
-            *([("zero-shot", f"{training['zero_shot']:.4f}")] if training["zero_shot"] is not None else []),
-            ("steps", f"{training['steps']}, the best after {training['best_step']}, {training['seconds']} s"),
+            ("score", f"{record.scores['primary']:.4f} {record.metric}"),
+            ("baseline", f"{record.baseline:.4f} ({record.baseline_rule}){beaten}"),
+            *([("zero-shot", f"{record.zero_shot:.4f}")] if record.zero_shot is not None else []),
+            ("steps", f"{record.steps}, the best after {record.best_step}, {record.seconds} s"),
             ("space", delivery.entry.space),
             ("parameters", embedding.parameters),
             ("embedding", str(delivery.file)),

@@ -22,6 +22,7 @@ from tupate_hub.embedding import TaskEmbedding
 from tupate_hub.errors import FormatError, TargetExists
 from tupate_hub.export import export
 from tupate_hub.registry import Entry, fold
+from tupate_hub.runrecord import RunRecord
 from tupate_hub.search.resolve import find_space
 from tupate_hub.space import Space
 from tupate_hub.storage.atomic import alone, told_in_one_sentence, write_bytes, write_folder
@@ -43,6 +44,7 @@ class Delivery:
     zoo: Zoo
     entry: Entry
     embedding: TaskEmbedding
+    record: RunRecord
     run: Path
     adapter: Path | None
     early: tuple[Path, ...]
@@ -110,33 +112,25 @@ def deliver(zoo: Zoo, result: Result, base: str, source: Mapping[str, Any]) -> D
     id, `source` says where the embedding comes from (`by`, `start_from`, ...).
     """
     zoo = open_or_start(zoo.root)
-    facts = dict(result.facts)
-    embedding = to_embedding(result.tensors, facts, base)
-    origin = {"kind": "trained", "data_sha256": facts["data_sha256"], **source}
-    training = {**embedding.facts["training"], **{name: facts[name] for name in ("device", "head", "zero_shot")}}
-    embedding = replace(embedding, facts={**_unlicensed(embedding), "training": training, "source": origin})
+    record = result.record
+    origin = {"data_sha256": record.data.sha256, **source}
+    embedding = to_embedding(result, base, origin)
     run = run_folder(zoo, embedding.space, embedding.task)
     early = []
-    for share, tensors in result.early.items():
-        one = _early(to_embedding(tensors, facts, base), share, facts["steps"], origin)
-        early.append(run / "early" / f"{one.task}.safetensors")
-        write_bytes(early[-1], one.to_bytes())
+    for share in result.early:
+        before_the_end = _early(to_embedding(result, base, origin, share=share), share, record.steps)
+        early.append(run / "early" / f"{before_the_end.task}.safetensors")
+        write_bytes(early[-1], before_the_end.to_bytes())
     adapter = _write_adapter(run, embedding, result)
     zoo, _ = add_embeddings(zoo, [(run, embedding)], force=True)
     entry = zoo.registry.entry(embedding.task, find_space(zoo.registry, embedding.space).name)
-    return Delivery(zoo, entry, embedding, run, adapter, tuple(early))
+    return Delivery(zoo, entry, embedding, record, run, adapter, tuple(early))
 
 
-def _early(embedding: TaskEmbedding, share: str, steps: int, origin: Mapping[str, Any]) -> TaskEmbedding:
-    """The embedding of a run before its end: without the scores, which are those of the end."""
+def _early(embedding: TaskEmbedding, share: str, steps: int) -> TaskEmbedding:
+    """The embedding of a run before its end, under a name of its own."""
     training = {"step": max(1, round(steps * float(share))), "steps": steps}
-    facts = {name: value for name, value in _unlicensed(embedding).items() if name != "scores"}
-    return replace(embedding, task=f"{embedding.task}@{share}", facts={**facts, "training": training, "source": origin})
-
-
-def _unlicensed(embedding: TaskEmbedding) -> dict[str, Any]:
-    """Its facts without a licence: that of a user's parameters is the user's to say."""
-    return {name: value for name, value in embedding.facts.items() if name != "licence"}
+    return replace(embedding, task=f"{embedding.task}@{share}", facts={**embedding.facts, "training": training})
 
 
 def _write_adapter(run: Path, embedding: TaskEmbedding, result: Result) -> Path | None:
@@ -157,7 +151,7 @@ def _head_files(embedding: TaskEmbedding, result: Result) -> dict[str, bytes]:
         return {}
     task = embedding.task
     named = {"model_name": embedding.space.base, "name": task, "version": "adapters.1.3.0"}
-    config = {**result.facts["head_config"], **named}
+    config = {**result.head_config, **named}
     tensors = {name.replace(f"heads.{NAME}.", f"heads.{task}.", 1): array for name, array in result.head.items()}
     return {
         "head_config.json": (json.dumps(config, indent=2, sort_keys=True) + "\n").encode(),

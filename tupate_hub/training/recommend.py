@@ -17,8 +17,9 @@ from tupate_hub.training.methods import Method, get_method
 from tupate_hub.training.model import base_sha256
 from tupate_hub.training.record import read_tensors
 from tupate_hub.training.regime import Setup, regime_for
-from tupate_hub.training.result import Moment
-from tupate_hub.training.tuner import Progress, Pulse, trace
+from tupate_hub.training.result import Snapshot
+from tupate_hub.training.run import Progress, Pulse
+from tupate_hub.training.tuner import trace
 from tupate_hub.zoo import Zoo
 
 #: Shares of the steps at which the zoo is ranked: close together where answers still change.
@@ -157,10 +158,10 @@ def recommend(
 
     looks: list[Look] = []
     steps = 0
-    for moment in trace(base, data, method, regime, LOOKS, setup=setup, progress=limited, pulse=pulse):
-        ranking = zoo.similar(_embedded(moment, space, data), space=space.name, explain=True)
-        looks.append(Look(moment.step, moment.loss, time.perf_counter() - began, ranking))
-        steps = moment.steps
+    for snapshot in trace(base, data, method, regime, LOOKS, setup=setup, progress=limited, pulse=pulse):
+        ranking = zoo.similar(_embedded(snapshot, space, data), space=space.name, explain=True)
+        looks.append(Look(snapshot.step, snapshot.loss, time.perf_counter() - began, ranking))
+        steps = snapshot.steps
         seen(looks[-1])
         if is_stable(looks, k):
             break
@@ -198,9 +199,9 @@ def _init_seed(space: SpaceEntry) -> int:
     return seed if isinstance(seed, int) else 0
 
 
-def _embedded(moment: Moment, space: SpaceEntry, data: TaskData) -> TaskEmbedding:
+def _embedded(snapshot: Snapshot, space: SpaceEntry, data: TaskData) -> TaskEmbedding:
     """The run as it stands, as an embedding of the space."""
-    blocks = read_tensors(moment.tensors, moment.facts).blocks
+    blocks = read_tensors(snapshot.tensors, snapshot.layout).blocks
     return TaskEmbedding(data.name, space.space, blocks, {"data": {"sha256": data.sha256}})
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,60 +17,60 @@ from tupate_hub.readers.names import block_name
 from tupate_hub.readers.source import Findings, Source
 from tupate_hub.space import Space
 from tupate_hub.training.multihead import ATTRIBUTE
+from tupate_hub.training.result import Layout, Result
 
 #: Every layer knows the one pool of prefixes; torch names its parameters by the first.
 _PREFIX_POOL = re.compile(r".*\.prefix_tuning\.pool\.")
-_TRAINING = (
-    "steps", "best_step", "held_out_score", "final_loss", "examples_seen", "train_examples", "validation_examples",
-    "seconds", "threads",
-)  # fmt: skip
 
 
-def to_embedding(tensors: Mapping[str, Float32Array], facts: Mapping[str, Any], base: str) -> TaskEmbedding:
-    """An embedding of a run's tensors, as the `adapters` library names them, and the run's facts.
+def to_embedding(
+    result: Result,
+    base: str,
+    source: Mapping[str, Any] | None = None,
+    *,
+    share: str | None = None,
+    licence: str | None = None,
+) -> TaskEmbedding:
+    """The embedding of a finished run.
 
-    `base` is the base model's id on the Hub.
+    Parameters
+    ----------
+    base : str
+        The base model's id on the Hub.
+    source : mapping, optional
+        Where the embedding comes from, beside that it was trained: `by`, `start_from`, ...
+    share : str, optional
+        One of `Result.early`: the run after that share of its steps, without the scores, which are those of its end.
+    licence : str, optional
+        The parameters'. That of a user's is the user's to say.
+
+    Raises
+    ------
+    ValueError
+        When the tensors are not the method's own.
     """
-    adapter = read_tensors(tensors, facts)
-    regime, data = facts["regime"], facts["data"]
-    header = {
-        "task_kind": facts["kind"],
-        "base_sha256": facts["base_sha256"],
-        "architecture": facts["architecture"],
-        "settings": {**adapter.settings, **facts["settings"], "init_seed": regime["init_seed"]},
-        "training": {**regime, **{name: facts[name] for name in _TRAINING}},
-        "scores": {
-            **facts["scores"],
-            "metric": facts["metric"],
-            "baseline": facts["baseline"],
-            "baseline_rule": facts["baseline_rule"],
-        },
-        "data": {
-            "name": data.get("original_dataset", facts["task"]),
-            "class": data.get("class", ""),
-            "original_train_size": data.get("original_train_size"),
-            "licence": data.get("licence", ""),
-            "source": data.get("source", ""),
-            "sha256": facts["data_sha256"],
-        },
-        "licence": "Apache-2.0",
-        "software": facts["versions"],
-        "source": {"kind": "trained", "by": "scripts/zoo/train_zoo.py"},
-    }
-    return TaskEmbedding(facts["task"], Space(base, facts["method"]), adapter.blocks, header)
+    tensors = result.tensors if share is None else result.early[share]
+    adapter, record = read_tensors(tensors, result.layout), result.record
+    facts = replace(record, settings={**adapter.settings, **record.settings}).to_facts()
+    facts["source"] = {"kind": "trained", **(source or {})}
+    if share is not None:
+        del facts["scores"]
+    if licence is not None:
+        facts["licence"] = licence
+    return TaskEmbedding(record.task, Space(base, record.method), adapter.blocks, facts)
 
 
-def read_tensors(tensors: Mapping[str, Float32Array], facts: Mapping[str, Any]) -> Adapter:
-    """The run's own parameters, read as a stranger's file of them would be."""
+def read_tensors(tensors: Mapping[str, Float32Array], layout: Layout) -> Adapter:
+    """A run's own parameters, read as a stranger's file of them would be."""
     named = {_PREFIX_POOL.sub("prefix_tuning.", name): array for name, array in tensors.items()}
-    source = Source(Path(facts["task"]), Path(facts["task"]), facts["saved_config"], named)
-    if not facts["saved_config"]:
-        found = Findings()
-        found.blocks += _OWN[facts["method"]](tensors, facts["architecture"])
-        return found.adapter(source, facts["method"])
+    source = Source(Path(layout.task), Path(layout.task), layout.saved_config, named)
+    if not layout.saved_config:
+        findings = Findings()
+        findings.blocks += _OWN[layout.method](tensors, layout.architecture)
+        return findings.adapter(source, layout.method)
     adapter = read_adapterhub(source)
     if adapter.left_out:
-        raise ValueError(f"parameters that are no part of {facts['method']}: {dict(adapter.left_out)}")
+        raise ValueError(f"these parameters are not part of {layout.method}: {dict(adapter.left_out)}")
     return adapter
 
 

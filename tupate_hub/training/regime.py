@@ -1,4 +1,4 @@
-"""Regime and Setup: how long and how hard to tune, where a run computes and what it starts from."""
+"""Regime and setup: how long and how hard the zoo tunes, where a run computes and what it starts from."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tupate_hub.arrays import Float32Array
+from tupate_hub.runrecord import Regime
 from tupate_hub.training.methods import Method
 
 #: What suits a kind better than a regime's defaults: sequences a step cost about the same, and spans learn slowly.
@@ -14,36 +15,6 @@ _BY_KIND: Mapping[str, Mapping[str, Any]] = {
     "extractive_qa": {"batch_size": 12, "max_length": 384, "learning_rate": 1e-3},
     "multiple_choice": {"batch_size": 12},
 }
-
-
-@dataclass(frozen=True)
-class Regime:
-    """How long and how hard to tune. A step is one optimizer step on `batch_size` examples.
-
-    Small tasks stop after `most_epochs` passes, so `steps` is an upper bound. The head learns `head_factor` times as
-    fast as the method's parameters: it starts from nothing, and parameters that move no more than the task asks for
-    carry less noise. `early` are shares of the steps after which the parameters are kept as well.
-    """
-
-    steps: int = 400
-    batch_size: int = 32
-    learning_rate: float = 5e-4
-    head_factor: float = 10.0
-    warmup_share: float = 0.06
-    most_epochs: int = 10
-    evaluations: int = 5
-    max_length: int = 128
-    precision: str = "float32"
-    seed: int = 0
-    init_seed: int = 0
-    early: tuple[float, ...] = (0.05, 0.1, 0.25, 0.5)
-
-    def learning_rate_at(self, step: int, steps: int) -> float:
-        """Linear warm-up over `warmup_share` of the steps, then linear decay to zero."""
-        warmup = max(1, int(self.warmup_share * steps))
-        if step < warmup:
-            return self.learning_rate * (step + 1) / warmup
-        return self.learning_rate * max(0.0, (steps - step) / max(1, steps - warmup))
 
 
 def regime_for(kind: str, method: Method, **changes: Any) -> Regime:

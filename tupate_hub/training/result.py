@@ -9,40 +9,57 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from tupate_hub.arrays import Float32Array
+from tupate_hub.runrecord import RunRecord
 
 _PACKAGES = ("tupate-hub", "torch", "adapters", "transformers", "numpy")
 
 
 @dataclass(frozen=True)
-class Moment:
-    """A run after `step` of its `steps`: the method's tensors, the mean of the last losses, and facts of the run."""
+class Layout:
+    """How a run's tensors are to be read: its method, and what the method looked like inside the base model.
+
+    `saved_config` is what the `adapters` library would write beside them, {} for a method that it does not have.
+    """
+
+    task: str
+    method: str
+    saved_config: Mapping[str, Any]
+    architecture: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A run after `step` of its `steps`: the method's tensors, and the mean of the last losses."""
 
     step: int
     steps: int
     loss: float
-    tensors: dict[str, Float32Array]
-    facts: Mapping[str, Any]
+    tensors: Mapping[str, Float32Array]
+    layout: Layout
 
 
 @dataclass(frozen=True)
 class Result:
-    """A finished run: the tuned tensors under the `adapters` library's names, and everything known about the run.
+    """A finished run: its record, and the tuned tensors under the `adapters` library's names.
 
-    `early` maps shares of the steps to the tensors at that point.
+    `early` maps shares of the steps to the tensors at that point; `head_config` is what the library writes beside the
+    head, {} where there is none.
     """
 
-    tensors: dict[str, Float32Array]
-    head: dict[str, Float32Array]
-    early: dict[str, dict[str, Float32Array]]
-    facts: dict[str, Any] = field(default_factory=dict)
+    record: RunRecord
+    tensors: Mapping[str, Float32Array]
+    layout: Layout
+    head: Mapping[str, Float32Array] = field(default_factory=dict)
+    head_config: Mapping[str, Any] = field(default_factory=dict)
+    early: Mapping[str, Mapping[str, Float32Array]] = field(default_factory=dict)
 
 
 def versions() -> dict[str, str]:
     """Those of Python and of the packages that a run depends on."""
-    found = {"python": platform.python_version()}
+    installed = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
-            found[package] = version(package)
+            installed[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return installed

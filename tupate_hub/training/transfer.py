@@ -18,10 +18,12 @@ from tupate_hub.data.splits import limited
 from tupate_hub.embedding import TaskEmbedding
 from tupate_hub.errors import TupateHubError
 from tupate_hub.evaluation.transfer_rows import TransferRow
+from tupate_hub.runrecord import Regime
 from tupate_hub.training.methods import Method
-from tupate_hub.training.regime import Regime, Setup, regime_for
+from tupate_hub.training.regime import Setup, regime_for
 from tupate_hub.training.result import versions
-from tupate_hub.training.tuner import Progress, score_on_the_way
+from tupate_hub.training.run import Progress
+from tupate_hub.training.tuner import score_on_the_way
 from tupate_hub.training.warmstart import starting_tensors
 
 _ALL_PASSES = 1 << 20

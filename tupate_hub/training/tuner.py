@@ -1,57 +1,16 @@
-"""Tuning: one task, one method, one base model; the loop and its result."""
+"""Tuner: one task, one method, one base model, tuned to the end, or looked at on the way."""
 
 from __future__ import annotations
 
-import hashlib
-import math
-import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict
+from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
-
-from tupate_hub.arrays import Float32Array
 from tupate_hub.data.dataset import TaskData
-from tupate_hub.errors import TupateHubError, WorkFailed
-from tupate_hub.training.checkpoint import Checkpoint
-from tupate_hub.training.features import (
-    Feature,
-    collate,
-    encode,
-    grouped_batches,
-    thin_empty_windows,
-    with_scaled_labels,
-)
-from tupate_hub.training.labels import LabelScorer
-from tupate_hub.training.methods import Method, saved_config
-from tupate_hub.training.model import (
-    architecture,
-    base_sha256,
-    build_model,
-    head_config,
-    in_units_of_targets,
-    is_head,
-    load_tokenizer,
-    predict,
-    put_on,
-    round_to_float16,
-    tuned_state,
-)
-from tupate_hub.training.regime import Regime, Setup
-from tupate_hub.training.result import Moment, Result, versions
-from tupate_hub.training.scoring import gold_labels, score, trivial_baseline
-
-Tensors = dict[str, torch.Tensor]
-Progress = Callable[[Iterable[int], int], Iterable[int]]
-Report = Callable[[str], None]
-Pulse = Callable[[int, float, float | None], None]
-
-_LOSSES_SHOWN = 50
+from tupate_hub.runrecord import Regime
+from tupate_hub.training.methods import Method
+from tupate_hub.training.regime import Setup
+from tupate_hub.training.result import Result, Snapshot
+from tupate_hub.training.run import Progress, Pulse, Run, Say
 
 
 def tune(
@@ -63,7 +22,7 @@ def tune(
     setup: Setup | None = None,
     checkpoint: Path | None = None,
     progress: Progress = lambda steps, total: steps,
-    report: Report = lambda line: None,
+    report: Say = lambda line: None,
     pulse: Pulse = lambda step, loss, held_out: None,
 ) -> Result:
     """Tune one method on one task and score it.
@@ -91,7 +50,7 @@ def tune(
     WorkFailed
         When the loss is not a finite number, or there is no step to make.
     """
-    run = _Run(base, data, method, regime, setup or Setup(), checkpoint)
+    run = Run(base, data, method, regime, setup or Setup(), checkpoint)
     run.train(progress, report, pulse)
     return run.finish(report)
 
@@ -106,21 +65,21 @@ def trace(
     setup: Setup | None = None,
     progress: Progress = lambda steps, total: steps,
     pulse: Pulse = lambda step, loss, held_out: None,
-) -> Iterator[Moment]:
+) -> Iterator[Snapshot]:
     """Tune as `tune` does, and yield the parameters at the shares `at` of the steps and at the last step made.
 
     Nothing is evaluated or kept on disk. Whoever has seen enough stops iterating, or lets `progress` end.
     """
-    run = _Run(base, data, method, regime, setup or Setup(), None)
+    run = Run(base, data, method, regime, setup or Setup(), None)
     marks = {max(1, round(run.steps * share)) for share in at}
     run.model.train()
     seen = 0
     for done in run.advance(progress, pulse):
         if done in marks:
             seen = done
-            yield run.moment()
+            yield run.snapshot()
     if run.done > seen:
-        yield run.moment()
+        yield run.snapshot()
 
 
 def score_on_the_way(
@@ -139,258 +98,9 @@ def score_on_the_way(
     No checkpoint is chosen and nothing is kept: the scores are those of the parameters as they stand, in the regime's
     own precision, so that a few hundred short runs can be compared at equal steps.
     """
-    run = _Run(base, data, method, regime, setup or Setup(), None)
+    run = Run(base, data, method, regime, setup or Setup(), None)
     run.model.train()
     for done in run.advance(progress, pulse):
         if done in at:
             with run.precision():
                 yield done, run.validate()
-
-
-class _Run:
-    """A run in progress: the model, its optimizer and what has been kept so far."""
-
-    def __init__(
-        self, base: Path, data: TaskData, method: Method, regime: Regime, setup: Setup, checkpoint: Path | None
-    ) -> None:
-        self.began = time.perf_counter()
-        self.data, self.method, self.regime, self.setup = data, method, regime, setup
-        self.device = _device(setup.device)
-        self.base_sha256 = base_sha256(base)
-        self.tokenizer = load_tokenizer(base)
-        self.train_features = encode(self.tokenizer, data.kind, data.train, regime.max_length)
-        if data.kind == "extractive_qa":
-            self.train_features = thin_empty_windows(self.train_features, data.train)
-        if data.kind == "regression":
-            self.train_features = with_scaled_labels(self.train_features, data.center, data.spread)
-        self.held_features = encode(self.tokenizer, data.kind, data.held_out, regime.max_length)
-        self.steps = min(regime.steps, regime.most_epochs * math.ceil(len(self.train_features) / regime.batch_size))
-        self.model = build_model(base, data, method, regime.init_seed).to(self.device)
-        self.scorer: Any = LabelScorer(self.model, self.tokenizer, data) if setup.head == "labels" else self.model
-        self.origin = tuned_state(self.model) if method.relative else {}
-        self._start()
-        self.parameters = [value for value in self.model.parameters() if value.requires_grad]
-        self.optimizer = self._make_optimizer()
-        self.done = self.seen = 0
-        self.seconds_before = 0.0
-        self.losses: list[float] = []
-        self.early: dict[str, Tensors] = {}
-        self.best: dict[str, Any] | None = None
-        self.held_out: float | None = None
-        self.zero_shot: float | None = None
-        self.checkpoint = Checkpoint(checkpoint, self._fingerprint())
-        self._resume()
-
-    def _make_optimizer(self) -> torch.optim.Optimizer:
-        named = [(name, value) for name, value in self.model.named_parameters() if value.requires_grad]
-        groups = [
-            {"params": [value for name, value in named if not is_head(name)], "factor": 1.0},
-            {"params": [value for name, value in named if is_head(name)], "factor": self.regime.head_factor},
-        ]
-        return torch.optim.AdamW(groups, lr=self.regime.learning_rate, weight_decay=0.0)
-
-    def _start(self) -> None:
-        """Replace what the seed has drawn by the values to start from."""
-        fresh = {name: value for name, value in tuned_state(self.model).items() if name in self.setup.start}
-        self._load({name: torch.from_numpy(np.array(self.setup.start[name])) for name in fresh})
-
-    def _load(self, kept: Mapping[str, torch.Tensor]) -> None:
-        """Put values into the model that are kept as their difference from where they started, where there is one."""
-        whole = {name: value + self.origin[name] if name in self.origin else value for name, value in kept.items()}
-        self.model.load_state_dict(whole, strict=False)
-
-    def _fingerprint(self) -> str:
-        settings = sorted(self.method.settings.items())
-        data = self.data
-        task = (data.name, data.sha256, data.kind, data.metric, data.label_names, len(data.train), len(data.held_out))
-        usual = (self.base_sha256, task, self.method.name, settings, asdict(self.regime))
-        if not self.setup.start and self.setup.head == "trained":
-            return repr(usual)
-        start = hashlib.sha256()
-        for name, array in sorted(self.setup.start.items()):
-            start.update(name.encode() + array.tobytes())
-        return repr((*usual, self.setup.head, start.hexdigest()))
-
-    def _resume(self) -> None:
-        state = self.checkpoint.load()
-        if state is None:
-            return
-        self.done, self.losses, self.early = state["done"], state["losses"], state["early"]
-        self.best, self.seconds_before = state["best"], state["seconds"]
-        self.zero_shot = state.get("zero_shot")
-        self.model.load_state_dict(state["model"], strict=False)
-        self.optimizer.load_state_dict(state["optimizer"])
-
-    def _save(self) -> None:
-        self.checkpoint.save(
-            {
-                "done": self.done,
-                "losses": self.losses,
-                "early": self.early,
-                "best": self.best,
-                "zero_shot": self.zero_shot,
-                "seconds": self._seconds(),
-                "model": tuned_state(self.model),
-                "optimizer": self.optimizer.state_dict(),
-            }
-        )
-
-    def _seconds(self) -> float:
-        return self.seconds_before + time.perf_counter() - self.began
-
-    def train(self, progress: Progress, report: Report, pulse: Pulse) -> None:
-        """Make the remaining steps, evaluating and saving on the way."""
-        regime = self.regime
-        check_at = {round(self.steps * (n + 1) / regime.evaluations) for n in range(regime.evaluations)}
-        early_at = {f"{share:g}": max(1, round(self.steps * share)) for share in regime.early}
-        if self.setup.head == "labels" and self.zero_shot is None:
-            self.zero_shot = self.validate()["primary"]
-        if self.done:
-            report(f"{self.data.name}: going on after step {self.done}/{self.steps}")
-        self.model.train()
-        for done in self.advance(progress, pulse):
-            for share in (share for share, step in early_at.items() if step == done):
-                self.early[share] = tuned_state(self.model)
-            if done in check_at:
-                self._evaluate(report)
-                self._save()
-
-    def advance(self, progress: Progress, pulse: Pulse) -> Iterator[int]:
-        """Make the remaining steps one by one; yields how many are made."""
-        batches = self._remaining_batches()
-        for _ in progress(range(self.done, self.steps), self.steps):
-            self._step(next(batches))
-            pulse(self.done, self._loss(), self.held_out)
-            yield self.done
-
-    def moment(self) -> Moment:
-        """The run as it stands."""
-        tensors, _ = _split(round_to_float16(tuned_state(self.model), self.origin))
-        return Moment(self.done, self.steps, self._loss(), tensors, self._identity())
-
-    def _loss(self) -> float:
-        return float(np.mean(self.losses[-_LOSSES_SHOWN:]))
-
-    def _remaining_batches(self) -> Iterator[list[Feature]]:
-        batches = grouped_batches(self.train_features, self.regime.batch_size, self.regime.seed)
-        self.seen = sum(len(next(batches)) for _ in range(self.done))
-        return batches
-
-    def _step(self, features: list[Feature]) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["factor"] * self.regime.learning_rate_at(self.done, self.steps)
-        batch = put_on(self.device, collate(features, self.tokenizer.pad_token_id))
-        with self.precision(), _attention(self.device):
-            loss = self.scorer(**batch).loss
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise WorkFailed(
-                f"The loss of {self.data.name} is {value} at step {self.done + 1}.", hint="lower the learning rate"
-            )
-        with _attention(self.device):
-            loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.losses.append(value)
-        self.seen += len(features)
-        self.done += 1
-
-    def precision(self) -> AbstractContextManager[Any]:
-        """The regime's precision, for whatever is computed inside it."""
-        half = self.regime.precision == "bfloat16"
-        precision: AbstractContextManager[Any] = torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=half)
-        return precision
-
-    def _evaluate(self, report: Report) -> None:
-        data = self.data
-        guesses = predict(self.scorer, data, data.held_out, self.held_features, self.tokenizer.pad_token_id)
-        value = score(data.metric, gold_labels(data, data.held_out), guesses)["primary"]
-        self.held_out = value
-        report(f"{data.name}: step {self.done}/{self.steps} loss {self._loss():.3f} held-out {value:.4f}")
-        if self.best is None or value > self.best["score"]:
-            self.best = {"score": value, "step": self.done, "state": tuned_state(self.model)}
-
-    def finish(self, report: Report) -> Result:
-        """Score the best checkpoint as the zoo will store it."""
-        if self.best is None:
-            raise WorkFailed(f"{self.data.name} has no training step to make.", hint="give it more steps or examples")
-        data = self.data
-        state = round_to_float16(self.best["state"], self.origin)
-        self._load(state)
-        scores = self.validate()
-        tensors, head = _split(state)
-        head = in_units_of_targets(head, data)
-        facts = self._facts(scores)
-        report(f"{data.name}: validation {scores['primary']:.4f}, baseline {facts['baseline']:.4f}")
-        early = {share: _split(round_to_float16(part, self.origin))[0] for share, part in self.early.items()}
-        return Result(tensors, head, early, facts)
-
-    def validate(self) -> dict[str, float]:
-        """The scores of the validation examples."""
-        data = self.data
-        features = encode(self.tokenizer, data.kind, data.validation, self.regime.max_length)
-        guesses = predict(self.scorer, data, data.validation, features, self.tokenizer.pad_token_id)
-        return score(data.metric, gold_labels(data, data.validation), guesses)
-
-    def _facts(self, scores: dict[str, float]) -> dict[str, Any]:
-        data, regime = self.data, self.regime
-        rule, baseline = trivial_baseline(data)
-        best = self.best or {}
-        return {
-            **self._identity(),
-            "regime": asdict(regime),
-            "steps": self.steps,
-            "best_step": best["step"],
-            "held_out_score": best["score"],
-            "final_loss": self._loss(),
-            "scores": scores,
-            "metric": data.metric,
-            "baseline": baseline,
-            "baseline_rule": rule,
-            "train_examples": len(data.train),
-            "validation_examples": len(data.validation),
-            "examples_seen": self.seen,
-            "data": dict(data.facts),
-            "data_sha256": data.sha256,
-            "seconds": round(self._seconds(), 1),
-            "threads": torch.get_num_threads(),
-            "device": self.device.type,
-            "head": self.setup.head,
-            "zero_shot": self.zero_shot,
-            "head_config": head_config(self.model, data.label_names),
-            "versions": versions(),
-        }
-
-    def _identity(self) -> dict[str, Any]:
-        """What was known of the run before its first step."""
-        return {
-            "task": self.data.name,
-            "kind": self.data.kind,
-            "method": self.method.name,
-            "settings": dict(self.method.settings),
-            "saved_config": saved_config(self.model),
-            "architecture": architecture(self.model),
-            "base_sha256": self.base_sha256,
-        }
-
-
-def _device(name: str) -> torch.device:
-    if name == "cuda" and not torch.cuda.is_available():
-        raise TupateHubError("There is no CUDA device here, or torch was built without CUDA.", hint="--device cpu")
-    if name == "mps" and not torch.backends.mps.is_available():
-        raise TupateHubError("There is no MPS device here.", hint="--device cpu")
-    return torch.device(name)
-
-
-def _attention(device: torch.device) -> AbstractContextManager[Any]:
-    """On a CPU, plain matrix products: the fused kernel's backward pass takes two fifths of a step of short texts."""
-    plain: AbstractContextManager[Any] = sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
-    return plain
-
-
-def _split(state: Tensors) -> tuple[dict[str, Float32Array], dict[str, Float32Array]]:
-    """The method's tensors and the head's, as arrays."""
-    arrays = {name: value.to(torch.float32).cpu().numpy() for name, value in state.items()}
-    head = {name: array for name, array in arrays.items() if is_head(name)}
-    return {name: array for name, array in arrays.items() if name not in head}, head

@@ -25,6 +25,7 @@ from tupate_hub.space import Space
 from tupate_hub.training.methods import Method, get_method, saved_config
 from tupate_hub.training.model import architecture, build_model, is_head, tuned_state
 from tupate_hub.training.record import read_tensors
+from tupate_hub.training.result import Layout
 from tupate_hub.zoo import Zoo
 
 _TARGETS: Mapping[str, str] = {
@@ -135,16 +136,10 @@ def starting_tensors(
     origin = tuned_state(model) if method.relative else {}
     fresh = {name: value.numpy() for name, value in tuned_state(model).items() if not is_head(name)}
     start = {name: np.zeros_like(array) if name in origin else array.copy() for name, array in fresh.items()}
-    facts = {
-        "task": data.name,
-        "method": method.name,
-        "settings": method.settings,
-        "saved_config": saved_config(model),
-        "architecture": architecture(model),
-    }
+    layout = Layout(data.name, method.name, saved_config(model), architecture(model))
     flat = np.concatenate([array.ravel() for array in start.values()])
-    places = {block.name: block for block in read_tensors(_numbered(start), facts).blocks}
-    own = {block.name: block for block in read_tensors(start, facts).blocks}
+    places = {block.name: block for block in read_tensors(_numbered(start), layout).blocks}
+    own = {block.name: block for block in read_tensors(start, layout).blocks}
     _check_places(source, own)
     for block in source.blocks:
         _fill(flat, block, places[block.name], own[block.name], source.task)
