@@ -273,7 +273,7 @@ def _json(value: Any) -> str:
 
 def shared_names(embeddings: Sequence[TaskEmbedding]) -> tuple[str, ...]:
     """Every block name of any of the embeddings, in canonical order."""
-    return tuple(sorted({block.name for one in embeddings for block in one.blocks}, key=natural_key))
+    return tuple(sorted({block.name for embedding in embeddings for block in embedding.blocks}, key=natural_key))
 
 
 def layer_of(block: str) -> str:

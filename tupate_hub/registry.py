@@ -128,10 +128,10 @@ class Registry:
         UnknownName
             With the nearest names.
         """
-        found = self.spelled.get(fold(name))
-        if found is None:
+        spelled = self.spelled.get(fold(name))
+        if spelled is None:
             raise UnknownName(f"Unknown task {name!r}.", hint=_did_you_mean(fold(name), self.spelled))
-        return self.tasks[found]
+        return self.tasks[spelled]
 
     def space(self, name: str | None = None) -> SpaceEntry:
         """The space of that name, the default one without a name; `lora` is enough where one space alone ends so.

@@ -93,9 +93,9 @@ class Zoo:
                 raise FormatError(f"{path} leads out of the zoo.", hint="tupate-hub verify")
             if path.exists() and not path.is_file():
                 raise FormatError(f"{path} is not a file.", hint="tupate-hub verify")
-            found = path.stat().st_size
-            if found != size:
-                raise FormatError(f"{path} has {found} bytes, the registry says {size}.", hint="tupate-hub verify")
+            on_disk = path.stat().st_size
+            if on_disk != size:
+                raise FormatError(f"{path} has {on_disk} bytes, the registry says {size}.", hint="tupate-hub verify")
             data = path.read_bytes()
         except OSError as error:
             raise FormatError(f"{path} cannot be read: it {_why(error)}.", hint="tupate-hub verify") from error

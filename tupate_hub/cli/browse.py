@@ -141,11 +141,11 @@ def spaces_command(registry: str | None, as_json: bool) -> None:
 
 def _flat(facts: Mapping[str, Any], prefix: str = "") -> list[tuple[str, output.Cell]]:
     """Nested facts as dotted names and values."""
-    found: list[tuple[str, output.Cell]] = []
+    pairs: list[tuple[str, output.Cell]] = []
     for name, value in facts.items():
         if isinstance(value, dict):
-            found += _flat(value, f"{prefix}{name}.")
+            pairs += _flat(value, f"{prefix}{name}.")
         else:
             shown = ", ".join(map(str, value)) if isinstance(value, list) else value
-            found.append((prefix + name, str(shown) if isinstance(shown, float) else shown))
-    return found
+            pairs.append((prefix + name, str(shown) if isinstance(shown, float) else shown))
+    return pairs

@@ -49,7 +49,7 @@ def stats_command(base: Path, space: str | None, text: Path | None, registry: st
     except ImportError as error:
         raise TupateHubError(f"This needs {error.name}.", hint="pip install 'tupate-hub[train]'") from error
     passages = None if text is None else _passages(text)
-    blocks = {block.name: None for one in zoo.registry.in_space(entry.name) for block in zoo.load(one).blocks}
+    blocks = {block.name: None for listed in zoo.registry.in_space(entry.name) for block in zoo.load(listed).blocks}
 
     def watched(batches: Sequence[list[str]]) -> Iterator[list[str]]:
         with output.progress(batches, "stats", len(batches)) as bar:
@@ -210,5 +210,7 @@ def _print_reports(reports: Sequence[Report], per_target: bool) -> None:
                 rows.append([report.name, target, report.picked[at], report.best[at], *cells])
             continue
         summaries = [report.summary(name) for name in shown]
-        rows.append([report.name, *(f"{one.mean:.3f} [{one.low:.3f}, {one.high:.3f}]" for one in summaries)])
+        rows.append(
+            [report.name, *(f"{summary.mean:.3f} [{summary.low:.3f}, {summary.high:.3f}]" for summary in summaries)]
+        )
     output.table(columns, rows, right=shown)

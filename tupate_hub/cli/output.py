@@ -50,7 +50,7 @@ def document(value: Any) -> None:
 
     text = json.dumps(value, indent=2, ensure_ascii=False)
     if not text.replace("\n", "").isprintable():  # control characters that JSON allows and a terminal would obey
-        text = "".join(one if one.isprintable() or one == "\n" else json.dumps(one)[1:-1] for one in text)
+        text = "".join(char if char.isprintable() or char == "\n" else json.dumps(char)[1:-1] for char in text)
     click.echo(text)
 
 

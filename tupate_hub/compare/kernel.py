@@ -53,11 +53,11 @@ def pack(
             f"{similarity!r} needs statistics of the base model, which this registry does not have.",
             hint="`similarity='update'`, or measure them: tupate-hub stats BASE_FOLDER",
         )
-    space = _one_space([one.space for one in embeddings])
+    space = _one_space([embedding.space for embedding in embeddings])
     names = shared_names(embeddings)
     stacks, squares = {}, np.zeros((len(names), len(embeddings)))
     for row, name in enumerate(names):
-        owners = [index for index, one in enumerate(embeddings) if name in one.by_name]
+        owners = [index for index, embedding in enumerate(embeddings) if name in embedding.by_name]
         with np.errstate(over="ignore", invalid="ignore"):  # refused below, by the task's name
             updates = [chosen.features(embeddings[index].by_name[name], covariance) for index in owners]
         _require_one_shape(updates, [embeddings[index].task for index in owners], name, similarity)
@@ -69,7 +69,7 @@ def pack(
             raise FormatError(f"The update of {embeddings[index].task!r} is too large to measure: it diverged.")
         if not total > 0:
             raise FormatError(f"The update of {embeddings[index].task!r} is all zero: it was never trained.")
-    return Pack(similarity, tuple(one.task for one in embeddings), stacks, squares, space)
+    return Pack(similarity, tuple(embedding.task for embedding in embeddings), stacks, squares, space)
 
 
 @dataclass(frozen=True)

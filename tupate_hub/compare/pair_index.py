@@ -41,10 +41,10 @@ class PairIndex:
         """Cosines between one task and all, of shape (tasks,)."""
         count = len(self.tasks)
         before = np.arange(at)
-        found = np.ones(count)
-        found[:at] = self.pairs[_start(before, count) + at - before - 1]
-        found[at + 1 :] = self.pairs[_start(at, count) : _start(at + 1, count)]
-        return found
+        cosines = np.ones(count)
+        cosines[:at] = self.pairs[_start(before, count) + at - before - 1]
+        cosines[at + 1 :] = self.pairs[_start(at, count) : _start(at + 1, count)]
+        return cosines
 
     def scores(self) -> Float64Array:
         """Cosines between all tasks, of shape (tasks, tasks)."""
@@ -104,7 +104,7 @@ def parse_pair_index(data: bytes, where: str) -> PairIndex:
     try:
         meta = file.metadata
         tasks, digests = tuple(json.loads(meta["tasks"])), tuple(json.loads(meta["digests"]))
-        if len(tasks) != len(digests) or not all(isinstance(one, str) for one in (*tasks, *digests)):
+        if len(tasks) != len(digests) or not all(isinstance(text, str) for text in (*tasks, *digests)):
             raise ValueError("malformed tasks or digests")
         norms, pairs = _READERS[meta["schema"]](file.tensors, len(tasks))
         return PairIndex(meta["space"], meta["similarity"], tasks, digests, norms, pairs)
@@ -117,7 +117,7 @@ def parse_pair_index(data: bytes, where: str) -> PairIndex:
 def _in_three_bytes(tensors: Mapping[str, Array], count: int) -> tuple[Float64Array, Float32Array]:
     """Norms and cosines as `PairIndex.to_bytes` writes them."""
     norms, high, low = (tensors[name] for name in ("norms", "high", "low"))
-    if [one.str for one in (norms.dtype, high.dtype, low.dtype)] != ["<f8", "<i2", "|u1"]:
+    if [kind.str for kind in (norms.dtype, high.dtype, low.dtype)] != ["<f8", "<i2", "|u1"]:
         raise ValueError("numbers of other kinds")
     if norms.shape != (count,) or not high.shape == low.shape == (_start(count, count),):
         raise ValueError("numbers for other tasks")

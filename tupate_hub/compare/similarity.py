@@ -77,8 +77,8 @@ def _effect(block: Block, covariance: InputCovariance | None) -> Factors:
 
 
 SIMILARITIES: Mapping[str, Similarity] = {
-    one.name: one
-    for one in (
+    similarity.name: similarity
+    for similarity in (
         Similarity("update", _update, "cosine of the changes that the parameters make, whatever their coordinates"),
         Similarity("tupate", _flattened, "cosine of the flattened parameters (Zhou et al., EMNLP 2022)"),
         Similarity(
@@ -104,4 +104,8 @@ def get_similarity(name: str) -> Similarity:
 
 def available(has_input_covariance: bool) -> tuple[str, ...]:
     """The names of the similarities that a space allows, with or without the covariance of its base model's inputs."""
-    return tuple(one.name for one in SIMILARITIES.values() if has_input_covariance or not one.needs_input_covariance)
+    return tuple(
+        similarity.name
+        for similarity in SIMILARITIES.values()
+        if has_input_covariance or not similarity.needs_input_covariance
+    )

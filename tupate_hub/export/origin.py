@@ -35,8 +35,8 @@ def refusal(embedding: TaskEmbedding, form: str, why: str, instead: str = "`form
 
 def fact(embedding: TaskEmbedding, group: str, name: str) -> Any:
     """One value of a group of facts (`settings`, `architecture`, `source`), None where it is not there."""
-    found = embedding.facts.get(group)
-    return found.get(name) if isinstance(found, dict) else None
+    facts = embedding.facts.get(group)
+    return facts.get(name) if isinstance(facts, dict) else None
 
 
 def is_trained(embedding: TaskEmbedding) -> bool:

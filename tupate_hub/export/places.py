@@ -76,10 +76,10 @@ def sort_blocks(embedding: TaskEmbedding, form: str) -> dict[str, list[Block]]:
         large to be written.
     """
     method = embedding.space.method
-    unknown = [one for one in method.split("+") if one not in _CONSISTS]
+    unknown = [part for part in method.split("+") if part not in _CONSISTS]
     if unknown:
         raise refusal(embedding, form, f"neither library has a file for {unknown[0][:40]}")
-    found: dict[str, list[Block]] = {kind: [] for one in method.split("+") for kind in _CONSISTS[one]}
+    found: dict[str, list[Block]] = {kind: [] for part in method.split("+") for kind in _CONSISTS[part]}
     for block in embedding.blocks:
         kind = block.form
         if kind == "rows":

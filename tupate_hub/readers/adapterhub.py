@@ -71,23 +71,23 @@ def read_adapterhub(source: Source) -> Adapter:
     FormatError
         For a method that cannot be compared, by its name, and for anything malformed.
     """
-    found = Findings()
+    findings = Findings()
     configs = _configs(source)
-    keys = _sort_keys(source, found)
+    keys = _sort_keys(source, findings)
     methods = []
     for kind, config in configs.items():
-        methods.append(_READERS[kind](source, config, keys, found))
+        methods.append(_READERS[kind](source, config, keys, findings))
     for kind in keys.kinds.keys() - configs.keys():
-        found.left_out[kind] += sum(len(parts) for parts in keys.kinds[kind].values())
-    if found.left_out["gates"]:
-        found.notes.append(_GATED)
+        findings.left_out[kind] += sum(len(parts) for parts in keys.kinds[kind].values())
+    if findings.left_out["gates"]:
+        findings.notes.append(_GATED)
     version = source.config.get("version")
     if is_plain(version):
-        found.settings["version"] = version
+        findings.settings["version"] = version
     said = ((key, source.config.get(key)) for key in ("model_type", "hidden_size"))
-    found.architecture |= {key: value for key, value in said if is_plain(value)}
+    findings.architecture |= {key: value for key, value in said if is_plain(value)}
     method = _UNITED.get(frozenset(methods), "+".join(sorted(methods)))
-    adapter = found.adapter(source, method, source.config.get("model_name"))
+    adapter = findings.adapter(source, method, source.config.get("model_name"))
     name = source.config.get("name")
     return replace(adapter, task=name) if isinstance(name, str) and name else adapter
 
@@ -133,16 +133,16 @@ def _kind(source: Source, config: Mapping[str, Any]) -> str:
     return architecture
 
 
-def _sort_keys(source: Source, found: Findings) -> _Keys:
+def _sort_keys(source: Source, findings: Findings) -> _Keys:
     keys, names = _Keys(), set()
     for key, array in source.tensors.items():
         pieces = key.split(".")
         at = next((index for index, piece in enumerate(pieces) if piece in _CONTAINERS), None)
         if at is None or len(pieces) < at + 3:
-            found.left_out["heads" if is_head(key) else "other tensors"] += 1
+            findings.left_out["heads" if is_head(key) else "other tensors"] += 1
             continue
         module, kind, rest = ".".join(pieces[:at]), _CONTAINERS[pieces[at]], ".".join(pieces[at + 2 :])
-        found.note_encoder(module)
+        findings.note_encoder(module)
         names.add(pieces[at + 1])
         if kind == "prefix_tuning":
             place, _, rest = rest.partition(".")
@@ -154,14 +154,14 @@ def _sort_keys(source: Source, found: Findings) -> _Keys:
         if rest not in parts:
             parts[rest] = array
         elif kind == "prefix_tuning" and parts[rest].shape == array.shape:
-            found.left_out["aliases"] += 1
+            findings.left_out["aliases"] += 1
         else:
             raise source.refuse(f"holds two tensors for one place: {key!r}.")
     lowrank.one_adapter_only(source, names)
     return keys
 
 
-def _read_bottleneck(source: Source, config: Mapping[str, Any], keys: _Keys, found: Findings) -> str:
+def _read_bottleneck(source: Source, config: Mapping[str, Any], keys: _Keys, findings: Findings) -> str:
     """Maps x to s (up f(down x + b) + b'), beside the layer or after it (Houlsby 2019, He 2022)."""
     written = config.get("scaling", 1.0)
     fixed = 1.0 if isinstance(written, str) else source.number("scaling", 1.0, config)
@@ -182,14 +182,14 @@ def _read_bottleneck(source: Source, config: Mapping[str, Any], keys: _Keys, fou
             with np.errstate(over="ignore", invalid="ignore"):  # make_block refuses what is not finite
                 arrays["up"], arrays["up_bias"] = arrays["up"] * scaling[:, None], arrays["up_bias"] * scaling
         scale = float(scaling[0]) if scaling.size == 1 else 1.0
-        found.blocks.append(make_block(block_name(module), arrays, scale, source.where))
+        findings.blocks.append(make_block(block_name(module), arrays, scale, source.where))
     wanted = ("reduction_factor", "scaling", "is_parallel", "mh_adapter", "output_adapter")
     placed = {key: config.get(key, default) for key, default in _PLACED.items()}
-    found.settings |= {key: value for key, value in placed.items() if is_plain(value)}
-    found.settings |= {key: config[key] for key in wanted if is_plain(config.get(key))}
+    findings.settings |= {key: value for key, value in placed.items() if is_plain(value)}
+    findings.settings |= {key: config[key] for key in wanted if is_plain(config.get(key))}
     activation = _activation(source, config)
-    found.settings |= {"non_linearity": activation} if is_plain(activation) and activation else {}
-    _note_absent(config, found)
+    findings.settings |= {"non_linearity": activation} if is_plain(activation) and activation else {}
+    _note_absent(config, findings)
     if config.get("is_parallel"):
         return "parallel" if fixed == 1.0 and not isinstance(written, str) else "scaled-parallel"
     beside_attention = {"attention" in module.rpartition(".layer.")[2] for module in modules}
@@ -204,11 +204,11 @@ def _activation(source: Source, config: Mapping[str, Any]) -> str:
     return written if "version" in source.config else _RENAMED.get(written, written)
 
 
-def _note_absent(config: Mapping[str, Any], found: Findings) -> set[int]:
+def _note_absent(config: Mapping[str, Any], findings: Findings) -> set[int]:
     """The layers that the configuration leaves out, kept among the settings."""
     written = config.get("leave_out") or []
     absent = {layer for layer in written if type(layer) is int} if isinstance(written, list) else set()
-    found.settings["leave_out"] = sorted(absent.union(found.settings.get("leave_out", ())))
+    findings.settings["leave_out"] = sorted(absent.union(findings.settings.get("leave_out", ())))
     return absent
 
 
@@ -229,12 +229,12 @@ BOTTLENECK: Mapping[str, str] = MappingProxyType(
 )
 
 
-def _read_lora(source: Source, config: Mapping[str, Any], keys: _Keys, found: Findings) -> str:
+def _read_lora(source: Source, config: Mapping[str, Any], keys: _Keys, findings: Findings) -> str:
     if config.get("composition_mode") == "scale":
-        return _read_ia3(source, config, keys, found)
+        return _read_ia3(source, config, keys, findings)
     rank, alpha = source.number("r", 8.0, config), source.number("alpha", 8.0, config)
     if alpha != rank and _had_faulty_scale(source):
-        found.notes.append("Saved before adapters 1.1.0, which trained with alpha = r whatever alpha said.")
+        findings.notes.append("Saved before adapters 1.1.0, which trained with alpha = r whatever alpha said.")
         alpha = rank
     gated = bool(config.get("use_gating"))
     ranks = set()
@@ -245,14 +245,14 @@ def _read_lora(source: Source, config: Mapping[str, Any], keys: _Keys, found: Fi
             if f"lora_{half}" in parts
         }
         if "m.weight" in parts:
-            found.left_out["DoRA magnitudes"] += 1
+            findings.left_out["DoRA magnitudes"] += 1
         a, b, one = _factors(source, module, factors, config)
         ranks.add(one)
         scale = 1.0 if gated else lowrank.scale_of(alpha, one)
-        found.blocks.append(make_block(block_name(module), {"A": a, "B": b}, scale, source.where))
-    if found.left_out["DoRA magnitudes"]:
-        found.notes.append("DoRA: the low-rank part is read; the magnitudes need the base model's weights.")
-    found.settings |= {"r": ranks.pop() if len(ranks) == 1 else sorted(ranks), "alpha": alpha}
+        findings.blocks.append(make_block(block_name(module), {"A": a, "B": b}, scale, source.where))
+    if findings.left_out["DoRA magnitudes"]:
+        findings.notes.append("DoRA: the low-rank part is read; the magnitudes need the base model's weights.")
+    findings.settings |= {"r": ranks.pop() if len(ranks) == 1 else sorted(ranks), "alpha": alpha}
     return "lora"
 
 
@@ -283,7 +283,7 @@ def _had_faulty_scale(source: Source) -> bool:
     return numbers < _FIXED_SCALE_SINCE or (numbers == _FIXED_SCALE_SINCE and bool(match[4]))
 
 
-def _read_ia3(source: Source, config: Mapping[str, Any], keys: _Keys, found: Findings) -> str:
+def _read_ia3(source: Source, config: Mapping[str, Any], keys: _Keys, findings: Findings) -> str:
     """Factors of outputs, `lora_B` of shape (out, 1), times alpha, which is 1 unless somebody changed it."""
     alpha = 1.0 if _had_faulty_scale(source) else source.number("alpha", 1.0, config)
     for module, parts in keys.kinds.get("lora", {}).items():
@@ -295,16 +295,16 @@ def _read_ia3(source: Source, config: Mapping[str, Any], keys: _Keys, found: Fin
             parts_of = iter(scaling.reshape(sum(enabled), -1))
             width = len(scaling) // sum(enabled)
             scaling = np.concatenate([next(parts_of) if on else np.ones(width, np.float32) for on in enabled])
-        found.blocks.append(make_block(block_name(module), {"scaling": scaling}, 1.0, source.where))
+        findings.blocks.append(make_block(block_name(module), {"scaling": scaling}, 1.0, source.where))
     return "ia3"
 
 
-def _read_prefix(source: Source, config: Mapping[str, Any], keys: _Keys, found: Findings) -> str:
+def _read_prefix(source: Source, config: Mapping[str, Any], keys: _Keys, findings: Findings) -> str:
     """Flat, or through its own network; where the pool is aliased under every layer it is read once."""
     groups = keys.kinds.get("prefix_tuning", {})
     width = int(source.number("hidden_size", 0))
     activation = _activation(source, config) if config.get("non_linearity") else "tanh"
-    absent = _note_absent(config, found)
+    absent = _note_absent(config, findings)
     for place, parts in groups.items():
         if "control_trans" in parts:
             flat = floats(source, place, parts["control_trans"]).ravel()
@@ -320,20 +320,20 @@ def _read_prefix(source: Source, config: Mapping[str, Any], keys: _Keys, found: 
         numbers = [layer for layer in range(shared) if layer not in absent]
         count = rows.shape[1] // (2 * width) if width > 0 else 0
         by_width = [layer for layer in range(count + len(absent)) if layer not in absent][:count]
-        found.blocks += prefix_blocks(source, rows, numbers or by_width, _PLACES.get(place, f"{place}."))
-        found.settings["tokens"] = len(rows)
+        findings.blocks += prefix_blocks(source, rows, numbers or by_width, _PLACES.get(place, f"{place}."))
+        findings.settings["tokens"] = len(rows)
     return "prefix"
 
 
-def _read_prompt(source: Source, config: Mapping[str, Any], keys: _Keys, found: Findings) -> str:
+def _read_prompt(source: Source, config: Mapping[str, Any], keys: _Keys, findings: Findings) -> str:
     for module, parts in keys.kinds.get("prompt_tuning", {}).items():
         if "prompt_embedding.weight" not in parts:
             raise source.refuse(f"holds a prompt without its 'prompt_embedding.weight': {module!r}.")
         rows = floats(source, module, parts["prompt_embedding.weight"])
-        found.blocks.append(make_block("prompt", {"rows": rows}, 1.0, source.where))
-        found.settings["tokens"] = len(rows)
+        findings.blocks.append(make_block("prompt", {"rows": rows}, 1.0, source.where))
+        findings.settings["tokens"] = len(rows)
         combine = config.get("combine", "prefix")
-        found.settings |= {"combine": combine} if is_plain(combine) else {}
+        findings.settings |= {"combine": combine} if is_plain(combine) else {}
     return "prompt"
 
 

@@ -15,7 +15,7 @@ from tupate_hub.storage.safetensors import read_file_header, read_pieces, read_t
 _PROBE = 4096
 
 
-def bias_blocks(source: Source, tuned: Mapping[str, Array], found: Findings) -> list[Block]:
+def bias_blocks(source: Source, tuned: Mapping[str, Array], findings: Findings) -> list[Block]:
     """Blocks of form `bias`: the difference from the base model's tensors where those are given, else as they are.
 
     Raises
@@ -30,8 +30,8 @@ def bias_blocks(source: Source, tuned: Mapping[str, Array], found: Findings) -> 
     if source.base_weights is not None:
         base = read_named(source.base_weights, set(names))
     else:
-        found.notes.append("The biases are raw: give the base model's weights to have the difference from them.")
-    found.settings["delta"] = source.base_weights is not None
+        findings.notes.append("The biases are raw: give the base model's weights to have the difference from them.")
+    findings.settings["delta"] = source.base_weights is not None
     blocks = []
     for name, key in names.items():
         value = floats(source, key, tuned[key])
@@ -51,14 +51,14 @@ def read_biases(source: Source) -> Adapter:
     FormatError
         When there is no bias beside the heads', or a tensor is something else.
     """
-    found, tuned = Findings(), {}
+    findings, tuned = Findings(), {}
     for key, array in source.tensors.items():
         if is_head(key):
-            found.left_out["heads"] += 1
+            findings.left_out["heads"] += 1
         else:
             tuned[key] = array
-    found.blocks += bias_blocks(source, tuned, found)
-    return found.adapter(source, "bitfit")
+    findings.blocks += bias_blocks(source, tuned, findings)
+    return findings.adapter(source, "bitfit")
 
 
 def read_checkpoint(source: Source) -> Adapter:
@@ -74,21 +74,21 @@ def read_checkpoint(source: Source) -> Adapter:
             "is a whole model, not an adapter; its biases are read only against those of its base model.",
             hint="give the base model's weights: `base_weights=FOLDER`",
         )
-    found, tuned = Findings(), {}
+    findings, tuned = Findings(), {}
     ours = {block_name(key): (key, start) for key, start in _beginnings(source.weights)}
     theirs = {block_name(key): start for file in _files(source.base_weights) for key, start in _beginnings(file)}
     for name, (key, start) in ours.items():
         if is_head(key):
-            found.left_out["heads"] += 1
+            findings.left_out["heads"] += 1
         elif name.endswith("bias"):
             tuned[name] = key
         elif name in theirs and theirs[name] != start:
             raise source.refuse(f"differs from its base model in {name!r}, which is not a bias, so this is not BitFit.")
         else:
-            found.left_out["unchanged weights" if name in theirs else "weights that the base model lacks"] += 1
+            findings.left_out["unchanged weights" if name in theirs else "weights that the base model lacks"] += 1
     kept = read_named(source.weights, set(tuned))
-    found.blocks += bias_blocks(source, {tuned[name]: array for name, array in kept.items()}, found)
-    return found.adapter(source, "bitfit", source.config.get("_name_or_path"))
+    findings.blocks += bias_blocks(source, {tuned[name]: array for name, array in kept.items()}, findings)
+    return findings.adapter(source, "bitfit", source.config.get("_name_or_path"))
 
 
 def read_named(path: Path, names: set[str]) -> dict[str, Array]:
@@ -99,15 +99,15 @@ def read_named(path: Path, names: set[str]) -> dict[str, Array]:
     FormatError
         When there is no safetensors file, or one is malformed.
     """
-    found: dict[str, Array] = {}
+    named: dict[str, Array] = {}
     for file in _files(path):
         if file.suffix == ".safetensors":
             check_weights(file)
             tensors: Mapping[str, Array] = read_tensors(file, lambda key: block_name(key) in names)
         else:
             tensors = read_weights(file)
-        found |= {block_name(key): array for key, array in tensors.items() if block_name(key) in names}
-    return found
+        named |= {block_name(key): array for key, array in tensors.items() if block_name(key) in names}
+    return named
 
 
 def _beginnings(path: Path) -> Iterator[tuple[str, tuple[object, ...]]]:
@@ -126,10 +126,10 @@ def _require_safetensors(path: Path) -> None:
 def _files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
-    found = sorted(path.glob("*.safetensors")) or sorted(path.glob("pytorch_model*.bin"))
-    if not found:
+    files = sorted(path.glob("*.safetensors")) or sorted(path.glob("pytorch_model*.bin"))
+    if not files:
         raise FormatError(f"{path} holds no model weights.")
-    return found
+    return files
 
 
 def header_keys(path: Path) -> tuple[str, ...]:

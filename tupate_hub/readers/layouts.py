@@ -226,15 +226,15 @@ def find_adapters(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise FormatError(f"{folder} is not a folder.")
-    found: list[Path] = []
+    adapters: list[Path] = []
     for place, below, names in os.walk(folder):
         below[:] = sorted(name for name in below if not name.startswith("."))
         here = Path(place)
         if CONFIG in names or any(name in layout.weights for layout in LAYOUTS[:3] for name in names):
-            found.append(here)
+            adapters.append(here)
             continue
-        found += [here / name for name in sorted(names) if _looks_bare(here / name)]
-    return sorted(found)
+        adapters += [here / name for name in sorted(names) if _looks_bare(here / name)]
+    return sorted(adapters)
 
 
 def _looks_bare(path: Path) -> bool:
@@ -268,7 +268,7 @@ def _with_config(
     path: Path, folder: Path, names: tuple[str, ...], config_file: Path
 ) -> tuple[Detection, Layout, Mapping[str, Any]]:
     config = read_config(config_file)
-    layout = next((one for one in LAYOUTS if one.config is not None and one.config(config)), None)
+    layout = next((known for known in LAYOUTS if known.config is not None and known.config(config)), None)
     if layout is None:
         keys = short_list(sorted(config)) or "nothing"
         raise FormatError(f"{config_file} is not from a known library: it has {keys}.")
@@ -312,13 +312,13 @@ def _unnamed(path: Path) -> tuple[Detection, Layout, Mapping[str, Any]]:
     """A file whose name says nothing: told by its keys where it is safetensors, else read as a bare array."""
     if path.suffix == ".safetensors":
         keys = header_keys(path)
-        layout = next((one for one in LAYOUTS if one.keys is not None and one.keys(keys)), None)
+        layout = next((known for known in LAYOUTS if known.keys is not None and known.keys(keys)), None)
         if layout is None:
             raise FormatError(
                 f"{path} holds {short_list(keys)}, which says neither method nor scale without {CONFIG} beside it."
             )
     else:
-        layout = next(one for one in LAYOUTS if one.name == "array")
+        layout = next(known for known in LAYOUTS if known.name == "array")
     return Detection(layout.name, path, None, f"{layout.summary}, by its keys"), layout, {}
 
 

@@ -61,20 +61,20 @@ def read_peft(source: Source) -> Adapter:
         raise source.refuse(
             f"is a PEFT adapter of type {str(kind)[:40]!r}, which is not read: {why}.", f"read: {known}"
         )
-    found = Findings()
+    findings = Findings()
     version = source.config.get("peft_version")
     if is_plain(version):
-        found.settings["peft_version"] = version
+        findings.settings["peft_version"] = version
     if is_plain(source.config.get("task_type")):
-        found.settings["task_type"] = source.config["task_type"]
+        findings.settings["task_type"] = source.config["task_type"]
     for ours, theirs in (("num_hidden_layers", "num_layers"), ("num_attention_heads", "num_attention_heads")):
         if is_plain(source.config.get(theirs)):
-            found.architecture[ours] = source.config[theirs]
-    method = reader(source, found)
-    return found.adapter(source, method, source.config.get("base_model_name_or_path"))
+            findings.architecture[ours] = source.config[theirs]
+    method = reader(source, findings)
+    return findings.adapter(source, method, source.config.get("base_model_name_or_path"))
 
 
-def _sort_keys(source: Source, found: Findings) -> tuple[Modules, dict[str, Array]]:
+def _sort_keys(source: Source, findings: Findings) -> tuple[Modules, dict[str, Array]]:
     """The method's tensors by module and part, and the plain biases; all else is counted as left out."""
     modules: Modules = {}
     biases: dict[str, Array] = {}
@@ -86,15 +86,15 @@ def _sort_keys(source: Source, found: Findings) -> tuple[Modules, dict[str, Arra
         pieces = key.split(".")
         at = next((index for index, piece in enumerate(pieces) if piece in _PARTS), None)
         if at is not None and is_task_head(key):
-            found.left_out["heads"] += 1  # an adapter of a head: its shape differs from task to task
+            findings.left_out["heads"] += 1  # an adapter of a head: its shape differs from task to task
             continue
         if at is None:
-            _leave_out(found, biases, key, array, full_copies)
+            _leave_out(findings, biases, key, array, full_copies)
             continue
         module, part, rest = ".".join(pieces[:at]), _PARTS[pieces[at]], pieces[at + 1 :]
         kind = rest.pop() if rest and rest[-1] in ("weight", "bias") else ""
         adapters.update([".".join(rest)] if rest else [])
-        found.note_encoder(module)
+        findings.note_encoder(module)
         if part == "norm":
             part = kind
         elif kind == "bias":
@@ -107,18 +107,20 @@ def _sort_keys(source: Source, found: Findings) -> tuple[Modules, dict[str, Arra
     return modules, biases
 
 
-def _leave_out(found: Findings, biases: dict[str, Array], key: str, array: Array, full_copies: frozenset[str]) -> None:
+def _leave_out(
+    findings: Findings, biases: dict[str, Array], key: str, array: Array, full_copies: frozenset[str]
+) -> None:
     pieces = key.split(".")
     if is_head(key):
-        found.left_out["heads"] += 1
+        findings.left_out["heads"] += 1
     elif "modules_to_save" in pieces or any(f".{name}." in f".{key}" for name in full_copies):
-        found.left_out["full copies"] += 1
+        findings.left_out["full copies"] += 1
     elif pieces[-1] == "bias":
         biases[key] = array
     elif pieces[-1] == "weight":
-        found.left_out["full copies"] += 1
+        findings.left_out["full copies"] += 1
     else:
-        found.left_out["other tensors"] += 1
+        findings.left_out["other tensors"] += 1
 
 
 def _names_of(written: object) -> frozenset[str]:
@@ -127,22 +129,22 @@ def _names_of(written: object) -> frozenset[str]:
     return frozenset(name for name in written if isinstance(name, str)) if isinstance(written, list) else frozenset()
 
 
-def _read_lora(source: Source, found: Findings) -> str:
+def _read_lora(source: Source, findings: Findings) -> str:
     _refuse_options(source)
-    modules, biases = _sort_keys(source, found)
+    modules, biases = _sort_keys(source, findings)
     if not modules and biases:
-        return _only_biases(source, found, biases)
+        return _only_biases(source, findings, biases)
     alpha, stabilised = source.number("lora_alpha", 8.0), source.config.get("use_rslora") is True
     alphas = lowrank.parse_patterns(source, "alpha_pattern")
     enabled = lowrank.enabled_parts(source, source.config)
     ranks = set()
     for module, parts in modules.items():
         if parts.pop("magnitude", None) is not None:
-            found.left_out["DoRA magnitudes"] += 1
+            findings.left_out["DoRA magnitudes"] += 1
         name = module.removeprefix("base_model.model.")
         factors = {part: floats(source, module, array) for part, array in parts.items() if part in ("A", "B")}
         if not factors:
-            found.left_out["other tensors"] += len(parts)
+            findings.left_out["other tensors"] += len(parts)
             continue
         if enabled and factors.get("B", np.empty(0)).ndim == 3:
             a, b = lowrank.expand_groups(source, module, factors, enabled)
@@ -152,16 +154,16 @@ def _read_lora(source: Source, found: Findings) -> str:
             rank = len(a)
         scale = lowrank.scale_of(alphas.get(name, alpha), rank, stabilised)
         ranks.add(rank)
-        found.blocks.append(make_block(block_name(module), {"A": a, "B": b}, scale, source.where))
+        findings.blocks.append(make_block(block_name(module), {"A": a, "B": b}, scale, source.where))
         if "B_bias" in parts:
             bias = {"bias": floats(source, module, parts["B_bias"])}
-            found.blocks.append(make_block(f"{block_name(module)}.bias", bias, scale, source.where))
-    _count_biases(found, biases)
-    if found.left_out["DoRA magnitudes"]:
-        found.notes.append("DoRA: the low-rank part is read; the magnitudes need the base model's weights.")
+            findings.blocks.append(make_block(f"{block_name(module)}.bias", bias, scale, source.where))
+    _count_biases(findings, biases)
+    if findings.left_out["DoRA magnitudes"]:
+        findings.notes.append("DoRA: the low-rank part is read; the magnitudes need the base model's weights.")
     if source.config.get("init_lora_weights") == "loftq":
-        found.notes.append("LoftQ: the update is relative to the quantised base model.")
-    found.settings |= {"r": _one_or_all(ranks), "alpha": alpha, "rslora": stabilised}
+        findings.notes.append("LoftQ: the update is relative to the quantised base model.")
+    findings.settings |= {"r": _one_or_all(ranks), "alpha": alpha, "rslora": stabilised}
     return "lora"
 
 
@@ -177,14 +179,14 @@ def _refuse_options(source: Source) -> None:
         )
 
 
-def _count_biases(found: Findings, biases: Mapping[str, Array]) -> None:
+def _count_biases(findings: Findings, biases: Mapping[str, Array]) -> None:
     if biases:
-        found.left_out["biases"] += len(biases)
-        found.notes.append(f"{len(biases)} tuned biases beside the method are left out.")
+        findings.left_out["biases"] += len(biases)
+        findings.notes.append(f"{len(biases)} tuned biases beside the method are left out.")
 
 
-def _only_biases(source: Source, found: Findings, biases: Mapping[str, Array]) -> str:
-    found.blocks += bias_blocks(source, biases, found)
+def _only_biases(source: Source, findings: Findings, biases: Mapping[str, Array]) -> str:
+    findings.blocks += bias_blocks(source, biases, findings)
     return "bitfit"
 
 
@@ -192,12 +194,12 @@ def _one_or_all(ranks: set[int]) -> int | list[int]:
     return ranks.pop() if len(ranks) == 1 else sorted(ranks)
 
 
-def _read_adalora(source: Source, found: Findings) -> str:
+def _read_adalora(source: Source, findings: Findings) -> str:
     """B·(A ∘ E) alpha / init_r (Zhang et al. 2023; peft/tuners/adalora/layer.py, get_delta_weight).
 
     PEFT divides by the rank that training started from, whatever was pruned later, and adds 1e-5 to it.
     """
-    modules, biases = _sort_keys(source, found)
+    modules, biases = _sort_keys(source, findings)
     alpha, start = source.number("lora_alpha", 8.0), source.number("init_r", 12.0)
     if start <= 0:
         raise source.refuse(f"has a configuration whose 'init_r' is {start:g}.")
@@ -206,7 +208,7 @@ def _read_adalora(source: Source, found: Findings) -> str:
     for module, parts in modules.items():
         factors = {part: floats(source, module, array) for part, array in parts.items() if part in ("A", "B", "E")}
         if "A" in factors and not len(factors["A"]):
-            found.left_out["pruned to rank 0"] += 1
+            findings.left_out["pruned to rank 0"] += 1
             continue
         a, b = lowrank.pair(source, module, factors)
         values = factors.get("E")
@@ -215,68 +217,68 @@ def _read_adalora(source: Source, found: Findings) -> str:
         with np.errstate(over="ignore", invalid="ignore"):  # make_block refuses what is not finite
             weighed = a * values
         ranks.add(len(a))
-        found.blocks.append(make_block(block_name(module), {"A": weighed, "B": b}, scale, source.where))
-    _count_biases(found, biases)
-    found.settings |= {"r": _one_or_all(ranks), "alpha": alpha, "adalora": True}
+        findings.blocks.append(make_block(block_name(module), {"A": weighed, "B": b}, scale, source.where))
+    _count_biases(findings, biases)
+    findings.settings |= {"r": _one_or_all(ranks), "alpha": alpha, "adalora": True}
     return "lora"
 
 
-def _read_ia3(source: Source, found: Findings) -> str:
+def _read_ia3(source: Source, findings: Findings) -> str:
     """Factors of outputs, (out, 1), and of a feed-forward's inputs, (1, in): the latter's blocks end in `.input`."""
-    modules, biases = _sort_keys(source, found)
+    modules, biases = _sort_keys(source, findings)
     for module, parts in modules.items():
         if set(parts) != {"scaling"} or parts["scaling"].ndim != 2 or 1 not in parts["scaling"].shape:
             raise source.refuse(f"holds an IA3 scaling that is not a vector: {module!r}.")
         scaling = floats(source, module, parts["scaling"])
         name = block_name(module) + (".input" if scaling.shape[0] == 1 and scaling.shape[1] > 1 else "")
-        found.blocks.append(make_block(name, {"scaling": scaling.ravel()}, 1.0, source.where))
-    _count_biases(found, biases)
+        findings.blocks.append(make_block(name, {"scaling": scaling.ravel()}, 1.0, source.where))
+    _count_biases(findings, biases)
     return "ia3"
 
 
-def _read_ln(source: Source, found: Findings) -> str:
-    modules, biases = _sort_keys(source, found)
+def _read_ln(source: Source, findings: Findings) -> str:
+    modules, biases = _sort_keys(source, findings)
     tuned = {f"{module}.{kind}": array for module, parts in modules.items() for kind, array in parts.items() if kind}
-    found.blocks += bias_blocks(source, tuned, found)
-    _count_biases(found, biases)
+    findings.blocks += bias_blocks(source, tuned, findings)
+    _count_biases(findings, biases)
     return "ln_tuning"
 
 
-def _read_prefix(source: Source, found: Findings) -> str:
+def _read_prefix(source: Source, findings: Findings) -> str:
     """One flat tensor (n, layers * 2 * width), keys before values (peft/peft_model.py, get_prompt)."""
-    rows = _prompt_rows(source, found)
+    rows = _prompt_rows(source, findings)
     layers = int(source.number("num_layers", 0))
     width = int(source.number("token_dim", 0))
     if layers <= 0 and width > 0:
         layers = rows.shape[1] // (2 * width)
     if not 0 < layers <= rows.shape[1]:
         raise source.refuse(f"holds a prefix that does not divide into the {layers} layers of its configuration.")
-    found.blocks += prefix_blocks(source, rows, range(layers), "")
-    found.settings["tokens"] = len(rows)
+    findings.blocks += prefix_blocks(source, rows, range(layers), "")
+    findings.settings["tokens"] = len(rows)
     return "prefix"
 
 
-def _read_prompt(source: Source, found: Findings) -> str:
+def _read_prompt(source: Source, findings: Findings) -> str:
     """One tensor (n, width); an encoder-decoder's has the decoder's rows after the encoder's."""
-    rows = _prompt_rows(source, found)
+    rows = _prompt_rows(source, findings)
     tokens = int(source.number("num_virtual_tokens", len(rows)))
     both = source.config.get("num_transformer_submodules") == 2 and len(rows) == 2 * tokens
-    found.blocks.append(make_block("prompt", {"rows": rows[:tokens] if both else rows}, 1.0, source.where))
+    findings.blocks.append(make_block("prompt", {"rows": rows[:tokens] if both else rows}, 1.0, source.where))
     if both:
-        found.blocks.append(make_block("decoder.prompt", {"rows": rows[tokens:]}, 1.0, source.where))
+        findings.blocks.append(make_block("decoder.prompt", {"rows": rows[tokens:]}, 1.0, source.where))
     if source.config.get("peft_type") == "P_TUNING":
-        found.notes.append("P-tuning: read as the prompt that its encoder makes.")
-    found.settings["tokens"] = tokens if both else len(rows)
+        findings.notes.append("P-tuning: read as the prompt that its encoder makes.")
+    findings.settings["tokens"] = tokens if both else len(rows)
     return "prompt"
 
 
-def _prompt_rows(source: Source, found: Findings) -> Float32Array:
+def _prompt_rows(source: Source, findings: Findings) -> Float32Array:
     rows = None
     for key, array in source.tensors.items():
         if key.rpartition(".")[2] == "prompt_embeddings" or key == "prompt_embeddings":
             rows = floats(source, key, array)
         else:
-            found.left_out["heads" if is_head(key) else "other tensors"] += 1
+            findings.left_out["heads" if is_head(key) else "other tensors"] += 1
     if rows is None:
         raise source.refuse("holds no 'prompt_embeddings'.")
     if rows.ndim != 2 or 0 in rows.shape:

@@ -29,19 +29,21 @@ def read_prompt(source: Source) -> Adapter:
     """
     key, array = _the_array(source)
     values = floats(source, key or "the array", array)
-    found = Findings()
+    findings = Findings()
     task = _task(source)
     if values.ndim == 1:
-        found.blocks.append(make_block("vector", {"vector": values}, 1.0, source.where))
+        findings.blocks.append(make_block("vector", {"vector": values}, 1.0, source.where))
         authors = array.dtype == "float64" and array.shape == _TUPATE_SHAPE
         if authors and not source.base:
-            found.notes.append(f"Taken for a vector of {TUPATE}, whose method nobody knows: it has a space of its own.")
-        return replace(found.adapter(source, "plain", TUPATE if authors else None), task=task)
+            findings.notes.append(
+                f"Taken for a vector of {TUPATE}, whose method nobody knows: it has a space of its own."
+            )
+        return replace(findings.adapter(source, "plain", TUPATE if authors else None), task=task)
     if values.ndim != 2:
         raise source.refuse(f"holds an array of shape {values.shape}; a prompt is (tokens, width), a vector (width,).")
-    found.blocks.append(make_block("prompt", {"rows": values}, 1.0, source.where))
-    found.settings["tokens"] = len(values)
-    return replace(found.adapter(source, "prompt"), task=task)
+    findings.blocks.append(make_block("prompt", {"rows": values}, 1.0, source.where))
+    findings.settings["tokens"] = len(values)
+    return replace(findings.adapter(source, "prompt"), task=task)
 
 
 def _the_array(source: Source) -> tuple[str, Array]:

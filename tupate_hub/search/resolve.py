@@ -87,13 +87,13 @@ def find_space(registry: Registry, space: Space) -> SpaceEntry:
     raise SpaceMismatch(f"The query is {space}; the zoo holds {known}.", hint="tupate-hub spaces")
 
 
-def _outside(embedding: TaskEmbedding, found: SpaceEntry, asked: str | None) -> Query:
-    if asked is not None and not found.is_called(asked):
+def _outside(embedding: TaskEmbedding, space: SpaceEntry, asked: str | None) -> Query:
+    if asked is not None and not space.is_called(asked):
         raise SpaceMismatch(
-            f"The query is {embedding.space}, which is space {found.name!r}, not {asked!r}.",
-            hint=f"`space={found.name!r}`",
+            f"The query is {embedding.space}, which is space {space.name!r}, not {asked!r}.",
+            hint=f"`space={space.name!r}`",
         )
-    return Query(embedding.task, found, None, embedding)
+    return Query(embedding.task, space, None, embedding)
 
 
 def read_query(query: str | Path, base: str | None = None, *, check: bool = True) -> TaskEmbedding:

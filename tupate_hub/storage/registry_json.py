@@ -63,12 +63,12 @@ def parse_registry(text: str | bytes, where: str) -> Registry:
 
 
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
         names = [name for name, _ in pairs]
-        twice = next(name for name in found if names.count(name) > 1)
+        twice = next(name for name in fields if names.count(name) > 1)
         raise ValueError(f"{twice!r} stands twice in one object")
-    return found
+    return fields
 
 
 def _no_constant(name: str) -> float:
@@ -99,11 +99,11 @@ class _Check:
     def fields(self, data: Any, entry: str, kinds: Mapping[str, tuple[type, Any]]) -> dict[str, Any]:
         """The fields of an object, each of its kind; a registry of 1,000 embeddings has 16,000 of them to look at."""
         self.that(isinstance(data, dict), entry, "must be an object")
-        found = {name: data.get(name, default) for name, (_, default) in kinds.items()}
+        values = {name: data.get(name, default) for name, (_, default) in kinds.items()}
         for name, (kind, default) in kinds.items():
-            if type(found[name]) is not kind:
+            if type(values[name]) is not kind:
                 self.typed(data, entry, name, kind, default)
-        return found
+        return values
 
     def texts(self, entry: str, name: str, values: list[Any]) -> tuple[str, ...]:
         self.that(all(isinstance(value, str) for value in values), entry, f"field {name!r} must be a list of text")

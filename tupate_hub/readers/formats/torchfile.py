@@ -90,12 +90,12 @@ def _tensors(value: Any, where: str) -> Tensors | Array:
     if not any(isinstance(item, np.ndarray) for item in value.values()):
         wrapped = (value[key] for key in _WRAPPERS if isinstance(value.get(key), dict))
         value = next(wrapped, value)
-    found = {key: item for key, item in value.items() if isinstance(item, np.ndarray)}
-    if not found:
+    tensors = {key: item for key, item in value.items() if isinstance(item, np.ndarray)}
+    if not tensors:
         raise FormatError(f"{where} holds no tensors.")
-    if not all(isinstance(key, str) for key in found):
+    if not all(isinstance(key, str) for key in tensors):
         raise FormatError(f"{where} numbers its tensors instead of naming them.")
-    return found
+    return tensors
 
 
 def _check_repeats(tensors: Tensors, size: int, where: str) -> None:

@@ -147,11 +147,11 @@ class Machine:
 
 
 def _find_global(machine: Machine, module: Any, name: Any) -> None:
-    found = _GLOBALS.get((module, name)) if type(module) is type(name) is str else None
-    if found is None:
+    allowed = _GLOBALS.get((module, name)) if type(module) is type(name) is str else None
+    if allowed is None:
         said = f"{module}.{name}"[:_LONGEST_NAME] if type(module) is type(name) is str else "something nameless"
         raise FormatError(f"{machine.where} is refused: it names {said!r}, and only tensors are constructed.")
-    machine.push(found)
+    machine.push(allowed)
 
 
 def _stack_global(machine: Machine) -> None:
