@@ -8,7 +8,7 @@ from builders import normal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tupate_hub.compare.lowrank import Factors, Stack, canonical, inner, stack, stacked_inner, stacked_squares
+from tupate_hub.compare.lowrank import Factors, Stack, inner, stack, stacked_inner, stacked_squares
 
 seeds = st.integers(0, 2**32 - 1)
 ranks = st.integers(1, 6)
@@ -118,54 +118,3 @@ def test_narrow_and_wide_sides_agree(short: int) -> None:
     xs, ys = [factors(rng, 1) for _ in range(short)], [factors(rng, 3) for _ in range(100)]
     found = stacked_inner(stack(xs, range(short)), stack(ys, range(100)))
     np.testing.assert_allclose(found, [[inner(x, y) for y in ys] for x in xs], rtol=1e-4, atol=1e-4)
-
-
-@given(seeds, ranks)
-def test_canonical_keeps_the_update(seed: int, rank: int) -> None:
-    x = factors(np.random.default_rng(seed), rank)
-    np.testing.assert_allclose(full(canonical(x)), full(x), atol=1e-5 * np.linalg.norm(full(x)))
-
-
-@given(seeds, st.integers(1, 4))
-def test_canonical_does_not_see_the_coordinates(seed: int, rank: int) -> None:
-    """The update has well-separated singular values, so that its decomposition is unique."""
-    rng = np.random.default_rng(seed)
-    right, left = (np.linalg.qr(rng.standard_normal((width, rank)))[0] for width in (7, 5))
-    x = Factors(right.T.astype(np.float32), (left * 2.0 ** np.arange(rank)).T.astype(np.float32))
-    change = invertible(rng, rank)
-    moved = Factors(
-        (np.linalg.inv(change) @ x.a).astype(np.float32), (x.bt.T.astype(np.float64) @ change).T.astype(np.float32)
-    )
-    one, other = canonical(x), canonical(moved)
-    # Where a row's two largest entries are nearly equal, rounding may choose either sign: compare without it.
-    np.testing.assert_allclose(np.abs(one.a), np.abs(other.a), atol=1e-4)
-    np.testing.assert_allclose(np.abs(one.bt), np.abs(other.bt), atol=1e-4)
-
-
-def test_canonical_factors_are_balanced_ordered_and_of_fixed_sign() -> None:
-    x = canonical(factors(np.random.default_rng(3), 4))
-    norms = np.linalg.norm(x.a, axis=1)
-    np.testing.assert_allclose(norms, np.linalg.norm(x.bt, axis=1), rtol=1e-5)
-    assert (np.diff(norms) < 0).all()
-    assert (x.a[np.arange(len(x.a)), np.abs(x.a).argmax(axis=1)] > 0).all()
-    np.testing.assert_allclose(x.a @ x.a.T, np.diag(norms**2), atol=1e-4)
-
-
-def test_canonical_drops_ranks_that_carry_nothing() -> None:
-    x = factors(np.random.default_rng(4), 2)
-    padded = Factors(np.concatenate([x.a, x.a[:1], np.zeros_like(x.a)]), np.concatenate([x.bt, 0 * x.bt[:1], 0 * x.bt]))
-    assert canonical(padded).a.shape == (2, 7)
-    doubled = Factors(np.concatenate([x.a, x.a]), np.concatenate([x.bt / 3, x.bt * 2 / 3]))
-    assert canonical(doubled).a.shape == (2, 7)
-    np.testing.assert_allclose(full(canonical(padded)), full(x), atol=1e-5)
-
-
-def test_canonical_of_nothing_has_rank_zero() -> None:
-    nothing = canonical(Factors(np.ones((2, 7), np.float32), np.zeros((2, 5), np.float32)))
-    assert (nothing.a.shape, nothing.bt.shape) == ((0, 7), (0, 5))
-
-
-def test_canonical_of_more_ranks_than_the_matrix_has() -> None:
-    x = factors(np.random.default_rng(6), 9, inner_width=3, outer=4)
-    assert len(canonical(x).a) == 3
-    np.testing.assert_allclose(full(canonical(x)), full(x), atol=1e-4)

@@ -121,20 +121,3 @@ def stacked_squares(x: Stack) -> Float64Array:
         return np.asarray(tiles.sum(axis=(1, 2), dtype=np.float64))
     pieces = [Factors(x.a[first:last], x.bt[first:last]) for first, last in zip(edges, edges[1:], strict=False)]
     return np.array([inner(piece, piece) for piece in pieces])
-
-
-def canonical(x: Factors) -> Factors:
-    """The same update with B' = U sqrt(S), A' = sqrt(S) Vᵀ from its singular value decomposition, zero ranks dropped.
-
-    Costs two QR decompositions and one SVD of an r x r matrix. Signs are fixed by making the largest entry of each row
-    of A' positive, so equal updates give equal factors where their singular values differ.
-    """
-    qa, ra = np.linalg.qr(x.a.T.astype(np.float64))
-    qb, rb = np.linalg.qr(x.bt.T.astype(np.float64))
-    u, s, vt = np.linalg.svd(rb @ ra.T)
-    keep = s > (s[0] if len(s) else 0.0) * 1e-7
-    root = np.sqrt(s[keep])[:, None]
-    bt = root * (qb @ u[:, : len(s)][:, keep]).T
-    a = root * (qa @ vt[: len(s)][keep].T).T
-    signs = np.sign(a[np.arange(len(a)), np.abs(a).argmax(axis=1)])[:, None] if len(a) else np.ones((0, 1))
-    return Factors((a * signs).astype(np.float32), (bt * signs).astype(np.float32))
