@@ -31,7 +31,19 @@ def test_list_of_one_space_and_kind(toy_zoo: Path, invoke: Any) -> None:
 
 def test_list_json_has_the_documented_fields(toy_zoo: Path, invoke: Any) -> None:
     (first, *_) = invoke("list", "--registry", toy_zoo, "--json").json()
-    assert set(first) == {"task", "space", "file", "bytes", "sha256", "source", "scores", "flags", "repeats", "kind"}
+    assert set(first) == {
+        "task",
+        "space",
+        "file",
+        "bytes",
+        "sha256",
+        "source",
+        "scores",
+        "flags",
+        "repeats",
+        "strength",
+        "kind",
+    }
 
 
 def test_list_of_an_unknown_space(toy_zoo: Path, invoke: Any) -> None:
