@@ -146,7 +146,7 @@ def test_pull_where_the_disk_is_full(toy_zoo: Path, tmp_path: Path, invoke: Any)
         left = sorted(path.name for path in disk.rglob("*"))
     finally:
         subprocess.run(["umount", disk], check=True)
-    assert (result.code, result.out) == (2, "")
+    assert (result.code, result.out) == (1, "")
     assert result.err.splitlines() == [
         f"Error: The disk is full: {disk / 'out'} was not written.",
         "  free some space, or choose another place",

@@ -97,6 +97,7 @@ def test_the_systems_refusals_are_told_in_one_sentence(
     with pytest.raises(TupateHubError) as caught, told_in_one_sentence(Path("some/x.bin")):
         raise error
     assert type(caught.value) is kind
+    assert caught.value.exit_code == kind.exit_code
     assert sentence in caught.value.message
     assert "some/x.bin" in caught.value.message
     assert caught.value.message.endswith(".")

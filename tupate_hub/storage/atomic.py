@@ -32,9 +32,7 @@ def told_in_one_sentence(target: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise WorkFailed(
-                f"The disk is full: {target} was not written.",
-                hint="free some space, or choose another place",
-                exit_code=2,
+                f"The disk is full: {target} was not written.", hint="free some space, or choose another place"
             ) from error
         if error.errno == errno.EROFS:
             raise TupateHubError(f"{target} lies on a read-only disk.", hint="choose another place") from error
