@@ -49,10 +49,8 @@ def test_every_error_is_the_projects_with_the_documented_exit_code(kind: type[Tu
     assert (error.message, error.hint, error.exit_code, str(error)) == ("It broke.", "mend it", code, "It broke.")
 
 
-def test_a_hint_is_optional_and_an_exit_code_can_be_set_for_one_error_alone() -> None:
+def test_a_hint_is_optional() -> None:
     assert FormatError("x").hint == ""
-    assert FormatError("x", exit_code=3).exit_code == 3
-    assert FormatError("x").exit_code == 2
 
 
 def test_a_wrong_registry_is_a_wrong_format() -> None:

@@ -14,18 +14,15 @@ class TupateHubError(Exception):
         What to do next: a command without options, or the caller's parameters as Python writes them, between
         backticks: "say which model it was tuned on: `base=MODEL_ID`". Several pieces of advice are parted by ", or ".
         The command line puts its options in (`tupate_hub.cli.hints`); the library names none.
-    exit_code : int, optional
-        Overrides the class's exit code of the command line.
     """
 
+    #: With which the command line leaves.
     exit_code: int = 2
 
-    def __init__(self, message: str, hint: str = "", exit_code: int | None = None) -> None:
+    def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
-        if exit_code is not None:
-            self.exit_code = exit_code
 
 
 class UnknownName(TupateHubError):
