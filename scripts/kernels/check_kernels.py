@@ -29,6 +29,7 @@ TESTS = (
 COMMANDS = (
     ("scripts/zoo/build_zoo.py", "--check"),
     ("scripts/evaluation/measure_runs.py", "--check"),
+    ("scripts/evaluation/report.py", "--check"),
     ("scripts/zoo/methods_page.py", "--check"),
     ("-m", "pytest", "-p", "no:randomly", "-p", "no:cacheprovider", *TESTS),
 )
