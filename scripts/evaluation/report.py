@@ -264,7 +264,6 @@ def predictors_table(pool: Mapping[str, Any], costs: Mapping[str, Any]) -> str:
     for name in [name for name in PREDICTORS if name in pool["predictors"]]:
         found = pool["predictors"][name]
         metrics, pick = found["metrics"], found["first_pick"]
-        cost = costs.get(name, {})
         rows.append(
             [
                 f"**`{name}`**" if name == DEFAULT else f"`{name}`",
@@ -277,12 +276,19 @@ def predictors_table(pool: Mapping[str, Any], costs: Mapping[str, Any]) -> str:
                 f"{metrics['regret@3_percent']['mean']:.1f}",
                 f"{pick['gain']:+.1f}" if pick else "",
                 f"{pick['helped_of_helpable']:.0%}" if pick else "",
-                f"{cost['seconds_per_task']:.3g}" if cost.get("seconds_per_task") is not None else "",
+                _seconds(costs.get(name, {}), found["sources"]),
             ]
         )
     header = ["predictor", "looks at", "targets x sources", "rank-NDCG", "minus `update`", "rank of best", "regret@1",
-              "@3", "@5", "@3 in %", "first pick's gain", "helped", "seconds a task"]  # fmt: skip
+              "@3", "@5", "@3 in %", "first pick's gain", "helped", "seconds a target"]  # fmt: skip
     return table(header, rows)
+
+
+def _seconds(cost: Mapping[str, Any], sources: int) -> str:
+    """What a new target costs: its own part, and that of each source with it; "" where it was not measured."""
+    if not cost:
+        return ""
+    return f"{cost['seconds_per_task'] + sources * cost['seconds_per_pair']:.2g}"
 
 
 def targets_table(pool: Mapping[str, Any]) -> str:
