@@ -125,6 +125,7 @@ _OF_MODELS = frozenset(
     "finetune finetuned finetuning ft gpt2 houlsby ia3 large lora minilm model parallel peft pfeiffer prefix prompt "
     "qlora roberta rslora small t5 trained tuned tuning uncased xlm".split()
 )
+_NOT_PLAIN = re.compile(r"[^\w.+@-]+")
 _SETTING = re.compile(r"(r|rank|alpha|seed|epochs?)\d+", re.ASCII)
 
 
@@ -140,6 +141,11 @@ def canonical(written: str) -> str:
 def aliases(task: str) -> tuple[str, ...]:
     """The other names of a task that is called by its one name; none where it is not known."""
     return tuple(_ALIASES.get(task, "").split())
+
+
+def dashed(written: str) -> str:
+    """A name with dashes for what a registry does not allow in one; "" where nothing is left."""
+    return _NOT_PLAIN.sub("-", written).strip("-.")
 
 
 def of_tag(tag: str) -> str:

@@ -148,7 +148,7 @@ def test_different_content_is_one_sentence_and_the_next_command(
     assert (result.code, result.out) == (2, "")
     assert result.err.splitlines() == [
         f"Error: hf://datasets/{NAME}@main has, with another content: imdb in {LORA.name}.",
-        f"  say whose to take: tupate-hub push {NAME} --ours (this registry's), or --theirs (the Hub's)",
+        "  say whose to take: --ours (this registry's), or --theirs (the Hub's)",
     ]
 
 

@@ -17,7 +17,7 @@ PACKAGE = Path(tupate_hub.__file__).parent
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 INSTALL = re.compile(r"^pip install .*")
 #: Rooms whose hints still name options of the command line.
-NOT_YET = ("hub", "collect", "publish", "training", "data")
+NOT_YET = ("training", "data")
 #: What writes a page that lists commands.
 PAGES = ("publish/card",)
 

@@ -76,7 +76,7 @@ def test_the_same_task_twice_is_refused(tmp_path: Path) -> None:
     other = peft(tmp_path / "other", scale=1.0)
     with pytest.raises(TargetExists, match="'reviews' is in space 'tiny-bert/lora' already") as caught:
         add(zoo, other, task="Reviews")
-    assert "--force" in caught.value.hint and "--task" in caught.value.hint
+    assert "`force=True`" in caught.value.hint and "`task`" in caught.value.hint
     assert snapshot(zoo.root) == before
 
 
@@ -169,7 +169,7 @@ def test_names_that_fold_to_one_within_a_run(tmp_path: Path) -> None:
     zoo, rejected = add_all(open_or_start(tmp_path / "zoo"), paths, ["my task", "my-task", "My_Task"], force=True)
     assert [entry.task for entry in sound(zoo).registry.entries] == ["my-task"]
     assert [one.path for one in rejected] == paths[1:]
-    assert all(one.hint == "give another --task" for one in rejected)
+    assert all(one.hint == "give another `task`" for one in rejected)
     assert sound(zoo).embedding("MY TASK").blocks[0].scale == 1.0
 
 

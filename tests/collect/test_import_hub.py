@@ -353,7 +353,7 @@ def test_the_waiting_ends(hub: LoopbackHub, mine: Path, invoke: Any) -> None:
     assert time.monotonic() - began < 30
     assert result.code == 1
     assert "The Hub asks for fewer requests." in result.err
-    assert "type the command again in 3600 s" in result.err
+    assert "retry in 3600 s" in result.err
     assert len(tasks(mine)) == 17
     hub.faults.clear()
     assert invoke(*PEFT, "--registry", mine).code == 0
@@ -412,7 +412,7 @@ def test_what_cannot_be_read_is_counted_with_the_reason(
     assert [one["repository"] for one in found["added"]] == ["a/good"]
     reasons = {one["repository"]: one["reason"] for one in found["refused"]}
     assert set(reasons) == {f"b/{name}" for name in "no-config no-weights no-json zero cut unread unread-too".split()}
-    assert reasons["b/no-config"] == "hf://b/no-config holds no adapter: it has no adapter_config.json."
+    assert reasons["b/no-config"] == "hf://b/no-config does not hold an adapter: it has no adapter_config.json."
     assert reasons["b/unread"].startswith("adapter_model.safetensors is a PEFT adapter of type 'OFT'")
     assert "mine" not in result.out
     table = [line.split("\t") for line in invoke(*PEFT, "--registry", mine).out.splitlines()[1:]]
@@ -484,7 +484,7 @@ def test_a_listed_name_that_is_none(name: str, hub: LoopbackHub, mine: Path, inv
         result = invoke(*arguments, "--registry", mine)
         assert result.code == 0
         assert not {char for char in result.out + result.err if not char.isprintable()} - {"\n", "\t"}
-        assert "by a name or commit that is none" in result.out
+        assert "under an impossible name or commit" in result.out
     assert len(tasks(mine)) == 1
     assert all("task0-lora" in one or one == "GET /api/models" for one in hub.requests())
 
@@ -552,7 +552,7 @@ def test_bytes_of_another_content(hub: LoopbackHub, mine: Path, invoke: Any) -> 
     orchard(hub, 3)
     hub.fault("wrong", "/storage/.*task1-lora")
     (refused,) = invoke(*PEFT, "--registry", mine, "--json").json()["refused"]
-    assert "another content than was announced" in refused["reason"]
+    assert "does not have the announced content" in refused["reason"]
     hub.faults.clear()
     assert invoke(*PEFT, "--registry", mine, "--json").json()["refused"] == []
 

@@ -124,8 +124,8 @@ def test_other_content_is_refused_by_name_and_nothing_is_written(differing: tupl
         merge_zoos(*differing, tmp_path / "both")
     assert f"rte in {LORA.name}, sst2 in {LORA.name}" in caught.value.message
     assert "imdb" not in caught.value.message
-    assert "--ours" in caught.value.hint
-    assert "--theirs" in caught.value.hint
+    assert "prefer='ours'" in caught.value.hint
+    assert "prefer='theirs'" in caught.value.hint
     assert not (tmp_path / "both").exists()
 
 

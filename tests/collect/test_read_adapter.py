@@ -117,9 +117,9 @@ def test_a_name_is_made_plain(written: str, plain: str) -> None:
 
 @pytest.mark.parametrize("written", ["", ".", "..", "///", "- -", "\u202e"])
 def test_nothing_left_of_a_name(written: str) -> None:
-    with pytest.raises(FormatError, match="makes no task name") as caught:
+    with pytest.raises(FormatError, match="cannot be made a task name") as caught:
         plain_name(written)
-    assert caught.value.hint == "name it: --task NAME"
+    assert caught.value.hint == "name it: `task=NAME`"
 
 
 @pytest.mark.parametrize("written", ["x" * 201, "ü" * 101])
@@ -133,7 +133,7 @@ def test_a_name_longer_than_a_files_may_be(written: str) -> None:
 def test_a_name_of_the_registrys_own_files(written: str) -> None:
     with pytest.raises(FormatError, match="the registry's own") as caught:
         plain_name(written)
-    assert "--task" in caught.value.hint
+    assert "`task=" in caught.value.hint
 
 
 @given(st.text())

@@ -69,7 +69,7 @@ def test_what_is_no_paragraph_and_no_question():
     assert list(corpus.numbers) == [2]
     assert sentences(corpus) == [
         "a.json, paragraphs 2, 3, 4 and 5: has no list 'qas' of questions",
-        "a.json, rows 1 and 3: this is no JSON object with a question",
+        "a.json, rows 1 and 3: this is not a JSON object with a question",
     ]
 
 

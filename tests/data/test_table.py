@@ -176,7 +176,7 @@ def test_lines_that_are_no_objects_are_faults(read):
     assert table.numbers == [1, 5]
     assert sentences(table) == [
         "a.jsonl, lines 2 and 7: this is no JSON",
-        "a.jsonl, lines 3, 4 and 6: this is no JSON object with a field for each column",
+        "a.jsonl, lines 3, 4 and 6: this is not a JSON object with a field for each column",
     ]
 
 
@@ -187,7 +187,7 @@ def test_numbers_that_json_does_not_have_are_read(read):
 def test_a_list_of_objects(read):
     table = read("a.json", '\n [{"text": "a"},\n 3, {"text": "b"}]')
     assert (table.unit, table.numbers) == ("row", [1, 3])
-    assert sentences(table) == ["a.json, row 2: this is no JSON object with a field for each column"]
+    assert sentences(table) == ["a.json, row 2: this is not a JSON object with a field for each column"]
 
 
 def test_json_lines_under_the_other_name(read):

@@ -76,7 +76,7 @@ def test_weights_of_another_base_model_are_not_fetched(hub: LoopbackHub) -> None
     place = Location(MODEL, "acme/other", commit)
     with pytest.raises(SpaceMismatch, match="an adapter of bert-base-uncased, not of acme/tiny-bert") as caught:
         download_adapter(place, BASE)
-    assert caught.value.hint == "--base bert-base-uncased"
+    assert caught.value.hint == "name that model: `base='bert-base-uncased'`"
     assert fetched(hub) == [f"acme/other/{CONFIG}"]
     hub.seen.clear()
     with pytest.raises(SpaceMismatch):

@@ -33,8 +33,8 @@ class Answer:
         (404, "RevisionNotFound", NoRevision, "no revision 'next'"),
         (404, "EntryNotFound", FormatError, "has no registry.json"),
         (401, "RepoNotFound", NoRepository, "or it is private"),
-        (401, "", TupateHubError, "does not know the token"),
-        (403, "", TupateHubError, "forbids to read"),
+        (401, "", TupateHubError, "does not know your token"),
+        (403, "", TupateHubError, "does not allow reading"),
         (429, "", WorkFailed, "fewer requests"),
         (412, "", WorkFailed, "status 412"),
         (503, "", WorkFailed, "status 503"),
@@ -52,10 +52,10 @@ def test_reading(known: bool, status: int, code: str, kind: type[TupateHubError]
 @pytest.mark.parametrize(
     ("status", "kind", "said", "hint"),
     [
-        (403, TupateHubError, "may not write to hf://datasets/acme/zoo@next", "hf auth login"),
-        (409, BranchMoved, "was changed by someone else", "type the command again"),
-        (412, BranchMoved, "was changed by someone else", "type the command again"),
-        (401, TupateHubError, "does not know the token", "unset HF_TOKEN"),
+        (403, TupateHubError, "does not allow writing to hf://datasets/acme/zoo@next", "hf auth login"),
+        (409, BranchMoved, "was changed by someone else", "retry"),
+        (412, BranchMoved, "was changed by someone else", "retry"),
+        (401, TupateHubError, "does not know your token", "unset HF_TOKEN"),
         (500, WorkFailed, "status 500", "in a minute"),
     ],
 )

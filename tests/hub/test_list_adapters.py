@@ -112,7 +112,7 @@ def test_rows_that_make_no_sense_are_rows_all_the_same(
 
 def test_an_answer_that_is_no_list(hub: LoopbackHub) -> None:
     hub.fault("status", "/api/models", status=200)
-    with pytest.raises(WorkFailed, match="lists models as no Hub does"):
+    with pytest.raises(WorkFailed, match="lists models as a Hub would not"):
         list_adapters(BASE)
 
 

@@ -74,7 +74,7 @@ def test_a_few_of_what_the_hub_lists(command: Any, tmp_path: Path) -> None:
     [
         (("list", "--registry", "hf://datasets/tupate-hub/there-is-no-such-thing"), "or it is private"),
         (("inspect", f"hf://{ADAPTERHUB}@there-is-no-such-revision"), "has no revision"),
-        (("inspect", "hf://google-bert/bert-base-uncased"), "holds no adapter"),
+        (("inspect", "hf://google-bert/bert-base-uncased"), "does not hold an adapter"),
         (("list", "--registry", "hf://datasets/stanfordnlp/sst2"), "has no registry.json"),
     ],
 )

@@ -40,8 +40,8 @@ def import_command(
 
     The registry's folder is made if it is not there. An adapter is named by its task, as its configuration, its card's
     tags or its name say, the most downloaded first; a further one for the same task is called OWNER--NAME. What cannot
-    be read is counted with the reason. The command may be interrupted and typed again: what the registry has is not
-    fetched again.
+    be read is counted with the reason. After an interruption, run it again: what the registry has is not fetched
+    again.
 
     \b
       tupate-hub import --author AdapterHub --base bert-base-uncased --registry ./my-zoo

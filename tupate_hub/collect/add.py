@@ -41,7 +41,7 @@ def open_or_start(written: str | Path) -> Zoo:
     """
     if str(written).startswith("hf://"):
         raise TupateHubError(
-            f"{written} is on the Hub; only a folder can be written to.", hint="name a folder: --registry DIR"
+            f"{written} is on the Hub; only a folder can be written to.", hint="name a folder: `location=DIR`"
         )
     root = Path(written)
     return Zoo.open(root) if (root / FILENAME).exists() else Zoo(root, Registry())
@@ -76,7 +76,7 @@ def _add(zoo: Zoo, embeddings: Iterable[tuple[Path, TaskEmbedding]], force: bool
             spaces[space.name] = space
             key = (task.name, space.name)
             if (key in taken and not force) or key in new:
-                hint = "give another --task" if key in new else "add --force to replace it, or give another --task"
+                hint = "give another `task`" if key in new else "replace it: `force=True`, or give another `task`"
                 rejected.append(RejectedFile(path, f"Task {task.name!r} is in space {space.name!r} already.", hint))
                 continue
             new[key] = (_write(zoo.folder, replace(embedding, task=task.name), space), task, space)

@@ -65,7 +65,7 @@ def merge(ours: Registry, theirs: Registry, prefer: Side | None = None) -> Merge
         more = f" and {len(conflicts) - 5} more" if len(conflicts) > 5 else ""
         raise RegistryError(
             f"Both registries have, with different content: {', '.join(conflicts[:5])}{more}.",
-            hint="say whose to take: tupate-hub merge A B --to C --ours (A's), or --theirs (B's)",
+            hint="say whose to take: `prefer='ours'`, or `prefer='theirs'`",
         )
     first, second = (theirs, ours) if prefer == "theirs" else (ours, theirs)
     shared = first.tasks.keys() & second.tasks.keys()
@@ -120,7 +120,7 @@ def write_merged(
     """
     with told_in_one_sentence(target):
         if (target / FILENAME).exists():
-            raise TargetExists(f"{target} holds a registry already.", hint="give a new folder: --to DIR")
+            raise TargetExists(f"{target} holds a registry already.", hint="give a new folder: `target=DIR`")
     sides = {"ours": ours, "theirs": theirs}
     for name in each(list(merged.files)):
         origin = merged.files[name]
@@ -139,7 +139,7 @@ def _with_our_names(ours: Registry, theirs: Registry) -> Registry:
     renamed = {name: names.get(entry.space, name) for name, entry in theirs.spaces.items()}
     if len(set(renamed.values())) < len(renamed):
         raise RegistryError(
-            "One registry has two spaces of one base model and method.", hint="tupate-hub spaces --registry DIR"
+            "One registry has two spaces of one base model and method.", hint="see which: tupate-hub spaces"
         )
     for name, new in renamed.items():
         if new in ours.spaces and ours.spaces[new].space != theirs.spaces[name].space:
@@ -274,7 +274,7 @@ def _keep(path: Path, data: bytes) -> None:
         if path.is_file() and path.read_bytes() == data:
             return
         if path.exists() or path.is_symlink():
-            raise TargetExists(f"{path} exists already, with another content.", hint="give a new folder: --to DIR")
+            raise TargetExists(f"{path} exists already, with another content.", hint="give a new folder: `target=DIR`")
     write_bytes(path, data)
 
 

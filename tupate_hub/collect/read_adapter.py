@@ -17,12 +17,11 @@ from tupate_hub.hub.location import MODEL, not_on_this_disk, parse_location
 from tupate_hub.readers import load_adapter
 from tupate_hub.readers.source import Legacy
 from tupate_hub.space import require_base
-from tupate_hub.tasknames import canonical
+from tupate_hub.tasknames import canonical, dashed
 
 if TYPE_CHECKING:
     from tupate_hub.hub.download import DownloadedAdapter
 
-_NOT_PLAIN = re.compile(r"[^\w.+@-]+")
 _MOST_BYTES = 200
 #: Files that stand beside the embeddings of a space: `moments.safetensors`, `index-<similarity>.safetensors`.
 _TAKEN = re.compile(r"moments|index-.*", re.IGNORECASE)
@@ -157,11 +156,11 @@ def plain_name(written: str) -> str:
     FormatError
         When nothing is left, it is too long for a file's name, or a file of the registry's own has it.
     """
-    name = _NOT_PLAIN.sub("-", written).strip("-.")
+    name = dashed(written)
     if not name:
-        raise FormatError(f"{written!r} makes no task name.", hint="name it: --task NAME")
+        raise FormatError(f"{written!r} cannot be made a task name.", hint="name it: `task=NAME`")
     if len(name.encode()) > _MOST_BYTES:
-        raise FormatError(f"{name[:40]!r}... is too long for a task's name.", hint="name it: --task NAME")
+        raise FormatError(f"{name[:40]!r}... is too long for a task's name.", hint="name it: `task=NAME`")
     if _TAKEN.fullmatch(name):
-        raise FormatError(f"{name!r} is the name of a file of the registry's own.", hint="name it: --task NAME")
+        raise FormatError(f"{name!r} is the name of a file of the registry's own.", hint="name it: `task=NAME`")
     return name

@@ -10,7 +10,6 @@ import gzip
 import hashlib
 import json
 import random
-import re
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +25,7 @@ from tupate_hub.data.sources import Source, read_source
 from tupate_hub.data.splits import cut_splits, limited
 from tupate_hub.data.table import read_table
 from tupate_hub.errors import FormatError, UnknownName
+from tupate_hub.tasknames import dashed
 
 Example = Mapping[str, Any]
 
@@ -234,7 +234,7 @@ def load_data(
             f"The kind and the columns are those of {source}/tasks.json: {loaded.data.kind}.",
             hint="leave out --kind and --column",
         )
-    data = replace(loaded.data, name=_plain(name)) if name else loaded.data
+    data = replace(loaded.data, name=dashed(name)[:100] or "task") if name else loaded.data
     return replace(loaded, data=_with_limit(data, limit, seed))
 
 
@@ -265,7 +265,7 @@ def _task(found: Source, kind: str, names: tuple[str, ...], parts: Parts, name: 
     metric = _METRICS[kind]
     if kind == "extractive_qa" and any(not example["answers"]["text"] for part in parts for example in part):
         metric = "squad_v2_f1"
-    plain = _plain(name)
+    plain = dashed(name)[:100] or "task"
     facts = {
         "name": plain,
         "kind": kind,
@@ -278,11 +278,6 @@ def _task(found: Source, kind: str, names: tuple[str, ...], parts: Parts, name: 
         "source": found.origin,
     }
     return TaskData(plain, kind, metric, names, *parts, facts, _digest(kind, names, parts))
-
-
-def _plain(name: str) -> str:
-    """The name with dashes for what the name of a registry's entry cannot have."""
-    return re.sub(r"[^\w.+@-]+", "-", name).strip("-.")[:100] or "task"
 
 
 def _digest(kind: str, names: Sequence[str], parts: Iterable[Sequence[Example]]) -> str:

@@ -114,7 +114,7 @@ def open_snapshot(location: Location) -> tuple[Snapshot, bytes]:
     Raises
     ------
     FormatError
-        When it is no registry, or there is none.
+        When it is not a registry, or does not exist.
     NotAvailableOffline
         When it is not cached and there is no network.
     TupateHubError
@@ -127,7 +127,7 @@ def open_snapshot(location: Location) -> tuple[Snapshot, bytes]:
         answer = client.get(location, FILENAME, MOST_REGISTRY)
         require_modest(f"{location}/{FILENAME}", answer.size, MOST_REGISTRY)
         if answer.damaged or len(answer.data) != answer.size:
-            raise WorkFailed(f"{FILENAME} of {location} arrived damaged: not kept.", hint="type the command again")
+            raise WorkFailed(f"{FILENAME} of {location} arrived damaged: not kept.", hint="retry")
         commit = answer.commit
         keep_snapshot(location, commit, answer.data)
     at = location.at(commit)
@@ -250,17 +250,17 @@ def keep(path: Path, data: bytes, durable: bool = True) -> None:
 def require_modest(where: str, size: int, most: int) -> None:
     """Refuse a file that claims to be larger than any of its kind, before it is fetched."""
     if size > most:
-        raise FormatError(f"{where} claims {size} bytes; at most {most} are fetched.", hint="ask who published it")
+        raise FormatError(f"{where} claims {size} bytes; at most {most} are fetched.", hint="ask its publisher")
 
 
 def require_right(where: str, answer: Answer, size: int, sha256: str | None) -> None:
     """Refuse what has another size or, where that is known, another digest than was announced."""
     if answer.size != size or len(answer.data) != size:
         raise FormatError(
-            f"{where} has {answer.size} bytes, {size} were announced: it was not kept.", hint="tell who published it"
+            f"{where} has {answer.size} bytes, {size} were announced: it was not kept.", hint="tell its publisher"
         )
     if sha256 is not None and hashlib.sha256(answer.data).hexdigest() != sha256:
         raise FormatError(
-            f"{where} has another content than was announced: it was not kept.",
-            hint="type the command again; if it stays so, tell who published it",
+            f"{where} does not have the announced content: it was not kept.",
+            hint="retry; if it happens again, tell its publisher",
         )

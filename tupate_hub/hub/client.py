@@ -89,7 +89,7 @@ def info(location: Location) -> Mapping[str, Any]:
     url = f"{endpoint()}/api/{location.kind}s/{location.id}{revision}?blobs=true"
     found = _document(location, _ask("GET", location, url, "", {}))
     if not isinstance(found, dict) or not COMMIT.fullmatch(str(found.get("sha"))):
-        raise WorkFailed(f"The Hub's answer about {location} names no commit.", hint="try again")
+        raise WorkFailed(f"The Hub's answer about {location} does not name a commit.", hint="retry")
     return found
 
 
@@ -102,7 +102,7 @@ def models(query: str) -> tuple[list[Any], str]:
     response = _ask("GET", where, f"{endpoint()}/api/models?{query}", "", {})
     found = _document(where, response)
     if not isinstance(found, list):
-        raise WorkFailed(f"{endpoint()} lists models as no Hub does.", hint="look at HF_ENDPOINT")
+        raise WorkFailed(f"{endpoint()} lists models as a Hub would not.", hint="look at HF_ENDPOINT")
     following = re.search(r'<([^<>]*)>;\s*rel="next"', response.headers.get("Link") or "")
     return found, urlsplit(following[1]).query if following else ""
 
@@ -126,7 +126,7 @@ def _document(location: Location, response: Any) -> Any:
     try:
         return json.loads(response.content)
     except (ValueError, RecursionError) as error:
-        raise WorkFailed(f"The Hub's answer about {location} is not JSON.", hint="try again") from error
+        raise WorkFailed(f"The Hub's answer about {location} is not JSON.", hint="retry") from error
 
 
 # --- writing ---------------------------------------------------------------------------------------------------
@@ -255,4 +255,4 @@ def _own(location: Location, response: Any) -> Any:
     for one in (*response.history, response):
         if COMMIT.fullmatch(str(one.headers.get("X-Repo-Commit"))):
             return one.headers
-    raise WorkFailed(f"{endpoint()} answered for {location} as no Hub does: no commit.", hint="look at HF_ENDPOINT")
+    raise WorkFailed(f"{endpoint()} answered for {location} as a Hub would not: no commit.", hint="look at HF_ENDPOINT")

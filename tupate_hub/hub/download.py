@@ -92,7 +92,7 @@ def cached_folder(at: Location) -> Path:
 
 
 def _facts(at: Location) -> dict[str, Any]:
-    """What is known of a commit; nothing, where the cache has not, or only a part of it."""
+    """What is known of a commit; nothing where the cache lacks it or has a part of it only."""
     try:
         found = json.loads((folder(at) / _FACTS).read_bytes())
     except (OSError, ValueError):
@@ -137,7 +137,7 @@ def _adapter_files(at: Location, files: Files, tagged: str | None, base: str | N
 
     if _CONFIG not in files:
         raise FormatError(
-            f"{at} holds no adapter: it has no {_CONFIG}.", hint=f"see what it holds: {at.page}/tree/main"
+            f"{at} does not hold an adapter: it has no {_CONFIG}.", hint=f"see what it holds: {at.page}/tree/main"
         )
     config = _config(at, files)
     try:
@@ -145,15 +145,15 @@ def _adapter_files(at: Location, files: Files, tagged: str | None, base: str | N
         layout = next((one for one in LAYOUTS if one.config is not None and one.config(fields)), None)
         named = next((fields[name] for name in _BASES if normalise_base(fields.get(name))), tagged)
     except (ValueError, RecursionError, TypeError, AttributeError) as error:
-        raise FormatError(f"{_CONFIG} of {at} is no JSON object.") from error
+        raise FormatError(f"{_CONFIG} of {at} is not a JSON object.") from error
     if layout is None:
-        raise FormatError(f"{_CONFIG} of {at} is of no library that is known.")
+        raise FormatError(f"{_CONFIG} of {at} is not of a known library.")
     if base is not None and (found := require_base(named, str(at))) != base:
-        raise SpaceMismatch(f"{at} is an adapter of {found}, not of {base}.", hint=f"--base {found}")
+        raise SpaceMismatch(f"{at} is an adapter of {found}, not of {base}.", hint=f"name that model: `base={found!r}`")
     names = (name for pattern in layout.weights for name in sorted(files) if fnmatchcase(name, pattern))
     weights = next(names, None)
     if weights is None:
-        raise FormatError(f"{at} holds a configuration and no weights: {' or '.join(layout.weights)} is missing.")
+        raise FormatError(f"{at} holds a configuration without weights: {' or '.join(layout.weights)} is missing.")
     return {_CONFIG: config, weights: _fetch(at, weights, files, MOST_FILE)}
 
 

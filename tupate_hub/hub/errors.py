@@ -26,13 +26,13 @@ def unreachable(location: Location, file: str, endpoint: str, offline: bool) -> 
     what = f"{file} of {location}" if file else str(location)
     if offline:
         return NotAvailableOffline(
-            f"{what} is not in the cache, and HF_HUB_OFFLINE forbids to fetch it.",
-            hint="unset HF_HUB_OFFLINE, then type the command again",
+            f"{what} is not in the cache, and HF_HUB_OFFLINE forbids fetching it.",
+            hint="unset HF_HUB_OFFLINE and retry",
         )
     return NotAvailableOffline(
         f"{what} is not in the cache, and {endpoint} cannot be reached.",
-        hint="type the command again with a network"
-        + (", or leave out --registry for the bundled zoo" if location.kind == "dataset" else ""),
+        hint="retry with a network"
+        + (", or leave out `location` for the bundled zoo" if location.kind == "dataset" else ""),
     )
 
 
@@ -45,44 +45,44 @@ def http_error(location: Location, file: str, response: Any, known: bool, writin
         return TupateHubError(f"{location} is gated.", hint=accept if known else f"{accept}, then: hf auth login")
     if code == "RevisionNotFound":
         return NoRevision(
-            f"{location} is gone or never was: the repository has no revision {location.revision or 'main'!r}.",
+            f"{location} does not exist: the repository has no revision {location.revision or 'main'!r}.",
             hint=f"take its newest: {replace(location, revision=None)}",
         )
     if code == "EntryNotFound":
         return FormatError(f"{location} has no {file}.", hint=f"see what it holds: {location.page}/tree/main")
     if code == "RepoNotFound":
         return NoRepository(
-            f"The Hub has no {location.kind} repository {location.id}, or it is private.",
+            f"The Hub does not have a {location.kind} repository {location.id}, or it is private.",
             hint=f"check the name, and if it is private: {sign_in}",
         )
     if status == 401:
-        return TupateHubError("The Hub does not know the token that is set.", hint="hf auth login, or unset HF_TOKEN")
+        return TupateHubError("The Hub does not know your token.", hint="hf auth login, or unset HF_TOKEN")
     if writing and status in (403, 409, 412):
         return _not_written(location, status)
     if status == 403:
-        return TupateHubError(f"The Hub forbids to read {location}.", hint=sign_in)
+        return TupateHubError(f"The Hub does not allow reading {location}.", hint=sign_in)
     if status == 429:
         after = retry_after(response)
         when = f"in {after:.0f} s" if after else "in a minute"
-        more = "" if known else "; signed in one may ask more often: hf auth login"
-        return RateLimited("The Hub asks for fewer requests.", hint=f"type the command again {when}{more}")
-    return WorkFailed(f"The Hub failed with status {status} on {location}.", hint="type the command again in a minute")
+        more = "" if known else "; users who are signed in may ask more often: hf auth login"
+        return RateLimited("The Hub asks for fewer requests.", hint=f"retry {when}{more}")
+    return WorkFailed(f"The Hub failed with status {status} on {location}.", hint="retry in a minute")
 
 
 def _not_written(location: Location, status: int) -> TupateHubError:
     if status == 403:
         return TupateHubError(
-            f"The token that is set may not write to {location}.",
+            f"Your token does not allow writing to {location}.",
             hint="take a name of your own, or a token that may write: hf auth login",
         )
-    return BranchMoved(f"{location} was changed by someone else meanwhile.", hint="type the command again")
+    return BranchMoved(f"{location} was changed by someone else meanwhile.", hint="retry")
 
 
 def storage_error(response: Any) -> WorkFailed:
     """What it means that the storage, which knows no users, did not take a file."""
     return WorkFailed(
         f"The Hub's storage failed with status {int(response.status_code)}.",
-        hint="type the command again; what has arrived is not sent twice",
+        hint="retry; what has arrived is not sent twice",
     )
 
 

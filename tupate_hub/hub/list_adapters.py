@@ -40,11 +40,11 @@ class ListedRepository:
         Raises
         ------
         FormatError
-            When the Hub listed what is no name of a repository, or no commit.
+            When the Hub listed what is not the name of a repository, or not a commit.
         """
         location = parse_location(f"{self.id}@{self.commit}", MODEL)
         if location is None or not location.pinned:
-            raise FormatError("The Hub lists it by a name or commit that is none.")
+            raise FormatError("The Hub lists it under an impossible name or commit.")
         return location
 
 
@@ -140,7 +140,7 @@ def _row(row: Mapping[str, Any]) -> ListedRepository:
 
 
 def _plain(tags: object) -> list[str]:
-    """The tags that can be shown; others no card of this library or of PEFT has."""
+    """The tags that can be shown; no card of this library or of PEFT has others."""
     rows = tags if isinstance(tags, list) else []
     return [tag for tag in rows if isinstance(tag, str) and tag.isprintable() and len(tag) <= _MOST_TAG]
 

@@ -67,7 +67,8 @@ def parse_location(written: str, kind: str) -> Location | None:
     if match is None or ".." in short or "--" in match[1]:
         if explicit:
             raise FormatError(
-                f"{written!r} names no repository of the Hub.", hint=f"write it as {Location(kind, 'OWNER/NAME')}"
+                f"{written!r} names no repository of the Hub.",
+                hint=f"write it as {Location(kind, 'OWNER/NAME')}",
             )
         return None
     if found != kind:

@@ -46,7 +46,7 @@ class RateLimit:
         """
         while (left := self._until - time.monotonic()) > 0:
             if over.wait(left):
-                raise WorkFailed("The work was given up while the Hub asked to wait.", hint="type the command again")
+                raise WorkFailed("The work was given up while the Hub asked to wait.", hint="retry")
 
 
 RATE_LIMIT = RateLimit()

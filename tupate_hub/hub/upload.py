@@ -147,7 +147,7 @@ def _sent(location: Location, batch: _Batch) -> list[dict[str, Any]]:
 
 
 def _store(location: Location, objects: Mapping[str, bytes]) -> None:
-    """Put into the storage what it has not, by its sha256."""
+    """Put into the storage what it does not have, by its sha256."""
     if not objects:
         return
     asked = {
@@ -162,7 +162,7 @@ def _store(location: Location, objects: Mapping[str, bytes]) -> None:
         actions = {one["oid"]: one["actions"] for one in answer["objects"] if "actions" in one}
         refused = [str(one["error"].get("message")) for one in answer["objects"] if "error" in one]
     if refused:
-        raise WorkFailed(f"The Hub's storage refused a file: {refused[0][:200]}.", hint="type the command again")
+        raise WorkFailed(f"The Hub's storage refused a file: {refused[0][:200]}.", hint="retry")
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         waiting = [pool.submit(_put, location, oid, objects[oid], todo) for oid, todo in actions.items()]
         try:

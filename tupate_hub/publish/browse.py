@@ -54,7 +54,7 @@ def nearest(scores: Float64Array, row: int, tasks: tuple[str, ...], count: int =
 
 
 def number(value: Any) -> float | None:
-    """A figure from a registry as a finite float; None for what is no number or not finite."""
+    """A figure from a registry as a finite float; None for what is not a number or not finite."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     try:

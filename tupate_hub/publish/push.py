@@ -140,7 +140,7 @@ def _told_of_the_network() -> Iterator[None]:
         why = "HF_HUB_OFFLINE forbids that" if offline() else f"{endpoint()} cannot be reached"
         raise NotAvailableOffline(
             f"A push has to ask the Hub, and {why}.",
-            hint="type the command again with a network; what has arrived is not sent twice",
+            hint="retry with a network; what has arrived is not sent twice",
         ) from error
 
 
@@ -179,7 +179,7 @@ def _look(target: Location) -> _Found:
         zoo = Zoo(remote.folder, parse_registry(text, remote.where(FILENAME)), remote)
     elif set(files) - _GIVEN:
         raise TupateHubError(
-            f"{target} holds {len(files)} files and no {FILENAME}: it is no registry.", hint="take another name"
+            f"{target} holds {len(files)} files and no {FILENAME}: it is not a registry.", hint="take another name"
         )
     return _Found(zoo, head, missing, said.get("private") is True, files)
 
@@ -194,17 +194,15 @@ def _listed(said: Mapping[str, Any]) -> dict[str, tuple[int, str]]:
 
 def _require_writable(target: Location, dry_run: bool) -> None:
     if target.pinned:
-        raise TupateHubError(
-            f"{target} is a commit, which never changes.", hint=f"tupate-hub push {target.id} --revision BRANCH"
-        )
+        raise TupateHubError(f"{target} is a commit, which never changes.", hint="name a branch: `revision=BRANCH`")
     if not (dry_run or offline() or client.signed_in()):
-        raise TupateHubError("To push you have to be signed in.", hint="hf auth login")
+        raise TupateHubError("You must be signed in to push.", hint="hf auth login")
 
 
 def _require_private(found: _Found, private: bool) -> None:
     if private and found.commit and not found.private:
         raise TupateHubError(
-            "The repository is there already and public.", hint="leave out --private, or take another name"
+            "The repository is there already and public.", hint="leave out `private`, or take another name"
         )
 
 
@@ -250,7 +248,7 @@ def _merged(ours: Registry, theirs: Registry, target: Location, prefer: Side | N
         more = f" and {len(merged.conflicts) - 5} more" if len(merged.conflicts) > 5 else ""
         raise RegistryError(
             f"{target} has, with another content: {', '.join(merged.conflicts[:5])}{more}.",
-            hint=f"say whose to take: tupate-hub push {target.id} --ours (this registry's), or --theirs (the Hub's)",
+            hint="say whose to take: `prefer='ours'` (this registry's), or `prefer='theirs'` (the Hub's)",
         )
     return merged
 
@@ -299,7 +297,7 @@ def _require_whole(zoo: Zoo, watch: Watch) -> None:
         more = f" ({len(problems) - 1} more)" if len(problems) > 1 else ""
         raise FormatError(
             f"Nothing was pushed, because the registry is not whole: {problems[0]}{more}",
-            hint=f"tupate-hub verify --registry {zoo.root if zoo.remote is None else zoo.remote.location}",
+            hint="see all of them: tupate-hub verify",
         )
 
 
@@ -319,7 +317,7 @@ def _send(plan: _Plan, found: _Found, target: Location, private: bool, watch: Wa
         found = _look(target)
         _require_private(found, private)
         if FILENAME in found.files:
-            raise BranchMoved(f"{target} was made by someone else meanwhile.", hint="type the command again")
+            raise BranchMoved(f"{target} was made by someone else meanwhile.", hint="retry")
     if found.missing == "branch":
         create_branch(target, found.commit)
     pushed, head = plan.pushed, found.commit
