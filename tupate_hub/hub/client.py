@@ -1,8 +1,9 @@
 """Hub: one request to the Hugging Face Hub and its answer, or an error that says what to do. Nothing is kept here.
 
 The bytes come through the client's own session (its proxies, certificates and token) by one GET for each file. The
-client's `hf_hub_download` (0.36 to 2.4) asks twice for each file, checks no sha256, and tries an unreachable Hub for
-23 seconds. The protocol is that of `/resolve`, `/api/models` and their headers X-Repo-Commit and X-Error-Code.
+client's `hf_hub_download` (0.36 to 2.4) asks twice for each file, keeps damaged bytes, and tries an unreachable Hub for
+23 seconds; its `list_models` waits without end for a Hub that does not answer (`tests/hub/test_library.py`). The
+protocol is that of `/resolve`, `/api/models` and their headers X-Repo-Commit and X-Error-Code.
 """
 
 from __future__ import annotations

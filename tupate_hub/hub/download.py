@@ -2,7 +2,8 @@
 
 Beside an adapter's folder, which is called as the repository, stands `facts.json`: what the card's tags say, and the
 names, sizes and digests of the files at that commit. Files of the cache may be cut when the power fails: their sizes
-are looked at each time.
+are looked at each time. The library's `hf_hub_download` keeps damaged bytes of the right length, and returns them again
+and again (`test_a_download_keeps_damaged_bytes_of_the_right_length`).
 """
 
 from __future__ import annotations

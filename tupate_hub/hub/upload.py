@@ -1,8 +1,9 @@
 """Upload: files sent to a repository of the Hub and shown by one commit.
 
 The protocol is the Hub's, spoken through `client`: preupload says which files go to LFS, those are put into the
-storage, and a commit of JSON lines names or holds them all. The client's own `create_commit` does the same, but from
-its version 1 on it waits out every failure in silence, for minutes where the Hub asks for that, and wants xet.
+storage, and a commit of JSON lines names or holds them all. The client's own `create_commit` does the same, but has no
+limit of time, does not retry a write that failed once, and from its version 1 on waits as long as the Hub likes
+(`tests/hub/test_library.py`).
 """
 
 from __future__ import annotations
