@@ -8,7 +8,6 @@ markers; a rerun gives the same bytes.
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from tupate_hub.evaluation.baselines import BASELINES, judge, source_mean
 from tupate_hub.evaluation.evaluate import Report, Summary, difference, evaluate
 from tupate_hub.evaluation.metrics import METRICS, bootstrap_interval
 from tupate_hub.evaluation.truth import Truth, align, read_truth
+from tupate_hub.publish.table import fill_tables, markdown_table
 from tupate_hub.readers import read_adapter
 
 PAGE = Path(__file__).parents[2] / "docs" / "evaluation.md"
@@ -108,11 +108,6 @@ def cases(folder: Path) -> tuple[dict[str, Case], list[Case]]:
     return own, checks
 
 
-def table(header: Sequence[str], rows: Iterator[Sequence[str]]) -> str:
-    lines = ["| " + " | ".join(row) + " |" for row in (header, ["---"] * len(header), *rows)]
-    return "\n".join(lines)
-
-
 def interval(found: Summary) -> str:
     return f"{found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
 
@@ -146,7 +141,7 @@ def variants_table(own: Mapping[str, Case], checks: Sequence[Case]) -> str:
 
     gains = [f"{base}: minus the mean's" for base in own]
     header = ["similarity", *own, "average", *gains, "both, pooled", "checks", "regret@1"]
-    return table(header, (row(name) for name in VARIANTS))
+    return markdown_table(header, (row(name) for name in VARIANTS))
 
 
 def library_table(own: Mapping[str, Case], folder: Path) -> Iterator[Sequence[str]]:
@@ -250,22 +245,16 @@ def main(folder: Path) -> None:
     own, checks = cases(folder)
     catalogue = ["backbone", "predictor", "NDCG", "spread", "score NDCG", "Spearman", "rank of best"]
     tables: Mapping[str, Callable[[], str]] = {
-        "library": lambda: table([*catalogue, "regret@1", "regret@3", "regret@5"], library_table(own, folder)),
+        "library": lambda: markdown_table([*catalogue, "regret@1", "regret@3", "regret@5"], library_table(own, folder)),
         "variants": lambda: variants_table(own, checks),
-        "targets": lambda: table(
+        "targets": lambda: markdown_table(
             ["backbone", "target", "first pick", "truly best", "NDCG", "regret@1"], targets_table(own)
         ),
-        "neighbours": lambda: table(
+        "neighbours": lambda: markdown_table(
             ["base", "adapter", "by `update`", "by `tupate`", "by outputs"], neighbours_table(folder)
         ),
     }
-    page = PAGE.read_text(encoding="utf-8")
-    for name, make in tables.items():
-        pattern = re.compile(rf"(<!-- table: {name} -->\n).*?(<!-- end -->)", re.DOTALL)
-        place = pattern.search(page)
-        if place is None:
-            sys.exit(f"{PAGE.name} has no place for the table {name!r}")
-        page = f"{page[: place.start()]}{place[1]}{make()}\n{place[2]}{page[place.end() :]}"
+    page = fill_tables(PAGE.read_text(encoding="utf-8"), {name: make() for name, make in tables.items()})
     PAGE.write_text(page, encoding="utf-8")
 
 

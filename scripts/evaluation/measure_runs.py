@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from itertools import combinations
@@ -27,7 +27,7 @@ from tupate_hub.compare.similarity import available
 from tupate_hub.embedding import TaskEmbedding, make_block, parse_embedding
 from tupate_hub.errors import FormatError, TupateHubError
 from tupate_hub.evaluation.metrics import bootstrap_interval, roc_area, spearman
-from tupate_hub.publish.table import CLEARLY, margin, markdown_table
+from tupate_hub.publish.table import CLEARLY, fill_tables, margin, markdown_table
 from tupate_hub.registry import Registry
 from tupate_hub.storage.atomic import write_bytes
 from tupate_hub.storage.safetensors import parse_tensorfile
@@ -284,24 +284,6 @@ LEARNED_COLUMNS = ("method", "tasks", "above the baseline", f"by more than {CLEA
 # --- the page --------------------------------------------------------------------------------------------------
 
 
-def filled(page: str, tables: Mapping[str, str]) -> str:
-    """The page with these tables between its markers.
-
-    Raises
-    ------
-    FormatError
-        When the page lacks a table's markers.
-    """
-    for name, text in tables.items():
-        pattern = re.compile(rf"(<!-- table: {name} -->\n).*?(<!-- end -->)", re.DOTALL)
-        if not pattern.search(page):
-            raise FormatError(
-                f"The page has no markers of table {name!r}.", hint=f"<!-- table: {name} --> <!-- end -->"
-            )
-        page = pattern.sub(lambda match, text=text: match[1] + text + match[2], page)
-    return page
-
-
 _FRACTION = re.compile(r"-?\d+\.\d+")
 
 
@@ -331,7 +313,7 @@ def main() -> int:
         if early := [] if options.check else list(early_rows(zoo, options.early)):
             tables["early"] = markdown_table(EARLY_COLUMNS, early)
         before = PAGE.read_text(encoding="utf-8")
-        after = filled(before, tables)
+        after = fill_tables(before, tables)
         if agree(before, after):
             after = before
     except TupateHubError as error:

@@ -43,6 +43,7 @@ from tupate_hub.evaluation.report import (
 )
 from tupate_hub.evaluation.strength import fit_strengths
 from tupate_hub.evaluation.truth import Truth, align, read_truth
+from tupate_hub.publish.table import fill_tables, markdown_table
 from tupate_hub.search.similar import pair_scores
 from tupate_hub.storage.atomic import write_bytes
 
@@ -248,10 +249,6 @@ def _mean_and_error(values: Sequence[float]) -> dict[str, float | int]:
 # --- the page --------------------------------------------------------------------------------------------------
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return "\n".join("| " + " | ".join(row) + " |" for row in (header, ["---"] * len(header), *rows))
-
-
 def _interval(found: Mapping[str, float | None], digits: int = 3, sign: str = "") -> str:
     mean, low, high = (found[name] for name in ("mean", "low", "high"))
     if low is None or high is None:
@@ -281,7 +278,7 @@ def predictors_table(pool: Mapping[str, Any], costs: Mapping[str, Any]) -> str:
         )
     header = ["predictor", "looks at", "targets x sources", "rank-NDCG", "minus `update`", "rank of best", "regret@1",
               "@3", "@5", "@3 in %", "first pick's gain", "helped", "seconds a target"]  # fmt: skip
-    return table(header, rows)
+    return markdown_table(header, rows)
 
 
 def _seconds(cost: Mapping[str, Any], sources: int) -> str:
@@ -304,7 +301,7 @@ def targets_table(pool: Mapping[str, Any]) -> str:
         for row in pool["per_target"]
     ]
     header = ["target", "from nothing", "mean of sources", "best source", "first by `update`", "first by gain"]
-    return table(header, rows)
+    return markdown_table(header, rows)
 
 
 def published_table(report: Mapping[str, Any]) -> str:
@@ -327,7 +324,9 @@ def published_table(report: Mapping[str, Any]) -> str:
     rows.append(
         ["*transfer measured in the eight other settings (TaskWeb)*", f"{ceiling:.3f}", "1.00", f"{lost:.1f}", "", ""]
     )
-    return table(["predictor", "rank-NDCG", "share of the way", "regret@3 in %", "rank of best", "Spearman"], rows)
+    return markdown_table(
+        ["predictor", "rank-NDCG", "share of the way", "regret@3 in %", "rank of best", "Spearman"], rows
+    )
 
 
 def forecast_table(gains: Mapping[str, Any]) -> str:
@@ -352,14 +351,14 @@ def forecast_table(gains: Mapping[str, Any]) -> str:
         "@3",
         "@5",
     ]
-    return table(header, rows)
+    return markdown_table(header, rows)
 
 
 def strengths_table(gains: Mapping[str, Any], most: int = 10) -> str:
     ordered = sorted(gains[SPACE]["strengths"].items(), key=lambda item: (-item[1]["value"], item[0]))
     chosen = [*ordered[:most], *ordered[-most:]]
     rows = [[task, f"{one['value']:+.2f}", f"{one['error']:.2f}", str(one["targets"])] for task, one in chosen]
-    return table(["source", "strength", "standard error", "targets measured"], rows)
+    return markdown_table(["source", "strength", "standard error", "targets measured"], rows)
 
 
 def blends_table(report: Mapping[str, Any]) -> str:
@@ -370,7 +369,7 @@ def blends_table(report: Mapping[str, Any]) -> str:
         if regime in report
         for name, one in ((name, report[regime][name]) for name in names if name in report[regime])
     ]
-    return table(["regime", "blend minus", "targets", "points"], rows)
+    return markdown_table(["regime", "blend minus", "targets", "points"], rows)
 
 
 def converged_table(report: Mapping[str, Any]) -> str:
@@ -383,7 +382,7 @@ def converged_table(report: Mapping[str, Any]) -> str:
         ]
         for target, one in report.items()
     ]
-    return table(["target", "from nothing, 150 steps", "from nothing, 600 steps", "seeds"], rows)
+    return markdown_table(["target", "from nothing, 150 steps", "from nothing, 600 steps", "seeds"], rows)
 
 
 def tables(report: Mapping[str, Any], gains: Mapping[str, Any]) -> dict[str, str]:
@@ -402,18 +401,6 @@ def tables(report: Mapping[str, Any], gains: Mapping[str, Any]) -> dict[str, str
     if report["published"]:
         found["published"] = published_table(report["published"])
     return found
-
-
-def filled(page: str, found: Mapping[str, str]) -> str:
-    """The page with the tables between their markers; a table without a place is an error."""
-    for name, text in found.items():
-        start, end = f"<!-- table: {name} -->\n", "<!-- end -->"
-        before, marker, rest = page.partition(start)
-        if marker:
-            page = before + marker + text + "\n" + end + rest.partition(end)[2]
-        else:
-            sys.exit(f"{PAGE.name} has no place for the table {name!r}")
-    return page
 
 
 # --- stored and computed ---------------------------------------------------------------------------------------
@@ -469,7 +456,7 @@ def main() -> int:
         else:
             computed[name] = stored[name]
     page = PAGE.read_text(encoding="utf-8")
-    wanted = {PAGE: filled(page, tables(computed["report"], computed["gain"]))}
+    wanted = {PAGE: fill_tables(page, tables(computed["report"], computed["gain"]))}
     wanted |= {
         PAGE.with_name(f"gains-{regime}.svg"): picture(f"Gains: {pool['title']}", pool["per_target"], pool["scores"])
         for regime, pool in computed["report"]["own"].items()

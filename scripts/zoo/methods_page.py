@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tupate_hub.publish.table import markdown_table
 from tupate_hub.storage.atomic import write_bytes
 from tupate_hub.training.design import DESIGN, SIZES, SYMBOLS, count, for_budget
 from tupate_hub.training.methods import METHODS
@@ -88,9 +89,7 @@ Each statement is a test (`tests/training/test_equivalences.py`) on the layers o
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    yield "| " + " | ".join(header) + " |"
-    yield "| " + " | ".join("---" for _ in header) + " |"
-    yield from ("| " + " | ".join(cell or "–" for cell in row) + " |" for row in rows)
+    yield from markdown_table(header, [[cell or "–" for cell in row] for row in rows]).splitlines()
 
 
 def design_table() -> Iterator[str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from tupate_hub.errors import FormatError
 from tupate_hub.evaluation.metrics import standard_errors_above
 from tupate_hub.registry import Entry, Registry, SpaceEntry
 
@@ -17,10 +19,28 @@ _FULL = (
 _SHORT = ("task", "metric", "score", "baseline", "steps", "rate", "seconds", "note")
 
 
-def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table; cells are escaped."""
     lines = [columns, ["---"] * len(columns), *rows]
     return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+
+
+def fill_tables(page: str, tables: Mapping[str, str]) -> str:
+    """A page with tables between its markers, `<!-- table: NAME -->` and `<!-- end -->`.
+
+    Raises
+    ------
+    FormatError
+        When the page lacks a table's markers.
+    """
+    for name, text in tables.items():
+        place = re.search(rf"<!-- table: {re.escape(name)} -->\n(.*?)<!-- end -->", page, re.DOTALL)
+        if place is None:
+            raise FormatError(
+                f"The page has no markers of table {name!r}.", hint=f"<!-- table: {name} --> <!-- end -->"
+            )
+        page = page[: place.start(1)] + text + page[place.end(1) :]
+    return page
 
 
 def margin(entry: Entry) -> float:
