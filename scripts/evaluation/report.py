@@ -385,12 +385,17 @@ def converged_table(report: Mapping[str, Any]) -> str:
     return markdown_table(["target", "from nothing, 150 steps", "from nothing, 600 steps", "seeds"], rows)
 
 
+def read_costs(path: Path) -> dict[str, Any]:
+    """Seconds by predictor; those of `update` are of one ranking of the bundled zoo."""
+    if not path.is_file():
+        return {}
+    written = json.loads(path.read_text(encoding="utf-8"))
+    ranking = {DEFAULT: {"seconds_per_task": written["ranking"]["seconds"], "seconds_per_pair": 0.0}}
+    return {**written["predictors"], **ranking}
+
+
 def tables(report: Mapping[str, Any], gains: Mapping[str, Any]) -> dict[str, str]:
-    costs = (
-        json.loads((ROOT / PREDICTIONS / "costs.json").read_text())
-        if (ROOT / PREDICTIONS / "costs.json").is_file()
-        else {}
-    )
+    costs = read_costs(ROOT / PREDICTIONS / "costs.json")
     found = {f"transfer {regime}": predictors_table(pool, costs) for regime, pool in report["own"].items()}
     found |= {f"targets {regime}": targets_table(pool) for regime, pool in report["own"].items()}
     found |= {"forecast": forecast_table(gains), "strengths": strengths_table(gains)}
