@@ -337,7 +337,7 @@ def test_several_rows_of_a_pair_are_told(toy_zoo: Path, tmp_path: Path, invoke: 
         ("source,target,score\nimdb,rte,\n", "holds no score"),
         ("source,target,score\nx,y,.5\n", "no target and source in common"),
         ("source,target,score\nimdb,rte,.5\n", "No target has two measured sources"),
-        ('source,target,score\n"imdb,rte,.5\n', "no CSV file"),
+        ('source,target,score\n"imdb,rte,.5\n', "not a CSV file"),
     ],
 )
 def test_a_bad_truth_is_told_in_a_sentence(content: str, says: str, toy_zoo: Path, tmp_path: Path, invoke: Any) -> None:

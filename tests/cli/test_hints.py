@@ -17,7 +17,7 @@ PACKAGE = Path(tupate_hub.__file__).parent
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 INSTALL = re.compile(r"^pip install .*")
 #: Rooms whose hints still name options of the command line.
-NOT_YET = ("training", "data")
+NOT_YET: tuple[str, ...] = ()
 #: What writes a page that lists commands.
 PAGES = ("publish/card",)
 

@@ -134,7 +134,7 @@ def test_the_hint_is_a_command_that_works(tmp_path):
 
 def test_a_column_that_has_the_names_is_the_hint():
     table = tagged([0, 1], ner_names=["O", "B-place"])
-    assert check({"train": table}, guess_columns(table)).faults[0].hint == "--column tags=ner_names"
+    assert check({"train": table}, guess_columns(table)).faults[0].hint == "`columns={'tags': 'ner_names'}`"
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ def test_a_column_that_is_no_label_by_content():
     with pytest.raises(FormatError, match="seems to be the label") as caught:
         guessed("classification", a=TEXTS, b=[f"w{n}" for n in range(20)])
     assert caught.value.message == "No column of a.csv seems to be the label: it has 'a', 'b'."
-    assert caught.value.hint == "--column label=NAME"
+    assert caught.value.hint == "`columns={'label': 'NAME'}`"
 
 
 def test_two_candidates_are_not_chosen_from():
@@ -70,7 +70,7 @@ def test_two_candidates_are_not_chosen_from():
         guessed("classification", text=TEXTS, b=CLASSES, c=["x", "y", "z"])
     with pytest.raises(FormatError, match="seems to be the text") as caught:
         guessed("classification", a=TEXTS, b=TEXTS, label=CLASSES)
-    assert caught.value.hint == "--column text=NAME"
+    assert caught.value.hint == "`columns={'text': 'NAME'}`"
 
 
 def test_explicit_names_win():
@@ -120,7 +120,7 @@ def test_labels_tell_the_kind(labels, kind):
 def test_whole_numbers_may_be_either(labels):
     with pytest.raises(FormatError, match=r"'label' of a\.csv holds whole numbers") as caught:
         guessed(text=TEXTS, label=labels)
-    assert caught.value.hint == "--kind classification, or --kind regression"
+    assert caught.value.hint == "`kind='classification'`, or `kind='regression'`"
     assert guessed("regression", text=TEXTS, label=labels).kind == "regression"
 
 
@@ -238,10 +238,10 @@ def test_named_roles_tell_the_kind(named, kind):
 def test_a_named_column_that_is_not_there():
     with pytest.raises(FormatError, match=r"a\.csv has no column 'reviews': it has 'review', 'label'") as caught:
         guessed(None, {"text": "reviews"}, review=TEXTS, label=CLASSES)
-    assert caught.value.hint == "--column text=review"
+    assert caught.value.hint == "`columns={'text': 'review'}`"
     with pytest.raises(FormatError, match="no column 'zz'") as caught:
         guessed(None, {"choices": "review,zz"}, review=TEXTS, label=CLASSES)
-    assert caught.value.hint == "--column choices=NAME"
+    assert caught.value.hint == "`columns={'choices': 'NAME'}`"
 
 
 def test_a_role_that_is_not_there():

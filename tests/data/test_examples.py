@@ -88,7 +88,7 @@ def test_declared_names_keep_their_order():
 def test_what_is_no_declared_class(label):
     _, numbers, faults, _ = read("classification", texts(0, label, 1), {"label": ("zero", "one", "two")})
     assert numbers == [2, 4]
-    assert faults == [f"a.csv, line 3: column 'label' is no label, such as '{label}'"]
+    assert faults == [f"a.csv, line 3: column 'label' is not a label, such as '{label}'"]
 
 
 @pytest.mark.parametrize("label", ["", "  ", None, math.nan])
@@ -101,7 +101,7 @@ def test_an_empty_label(label):
 def test_a_label_that_is_no_plain_value():
     _, _, faults, names = read("classification", texts("a", ["b"], "b"))
     assert names == ("a", "b")
-    assert faults == ["a.csv, line 3: column 'label' is no label, such as \"['b']\""]
+    assert faults == ["a.csv, line 3: column 'label' is not a label, such as \"['b']\""]
 
 
 @pytest.mark.parametrize("text", ["", " \n", None])
@@ -122,7 +122,7 @@ def test_a_missing_field():
 def test_a_text_that_is_none():
     rows = [*texts("a", "b"), {"text": ["x"], "label": "a"}, {"text": 7, "label": "b"}]
     examples, _, faults, _ = read("classification", rows)
-    assert faults == ["a.csv, line 4: column 'text' is no text, such as \"['x']\""]
+    assert faults == ["a.csv, line 4: column 'text' is not text, such as \"['x']\""]
     assert examples[-1]["text_a"] == "7"
 
 
@@ -333,7 +333,7 @@ def test_rows_with_another_number_of_choices():
 @pytest.mark.parametrize("choices", ["red", None, [], ["red"], 3, '["red"]'])
 def test_what_is_no_list_of_choices(choices):
     rows = [*chosen(0, 1, 2), *chosen(0, choices=choices)]
-    assert "a.csv, line 5: column 'choices' is no list of two or more choices" in read("multiple_choice", rows)[2]
+    assert "a.csv, line 5: column 'choices' is not a list of two or more choices" in read("multiple_choice", rows)[2]
 
 
 def test_a_choice_that_is_no_text_and_one_that_is_empty():
@@ -341,7 +341,7 @@ def test_a_choice_that_is_no_text_and_one_that_is_empty():
     _, numbers, faults, _ = read("multiple_choice", rows)
     assert numbers == [2, 3, 5]  # an empty choice is odd, but can be learned
     assert faults == [
-        "a.csv, line 4: column 'choices' has a choice that is no text",
+        "a.csv, line 4: column 'choices' has a choice that is not text",
         "a.csv, line 5: column 'choices' has an empty choice",
     ]
 
@@ -404,7 +404,7 @@ def test_what_is_no_tag(tag):
         ({"tokens": ["a", "b"], "tags": ["O"]}, "has another number of tags than of tokens"),
         ({"tokens": [], "tags": []}, "column 'tokens' is empty or no list of words"),
         ({"tokens": None, "tags": []}, "column 'tokens' is empty or no list of words"),
-        ({"tokens": [1], "tags": ["O"]}, "column 'tokens' has a word that is no text"),
+        ({"tokens": [1], "tags": ["O"]}, "column 'tokens' has a word that is not text"),
         ({"tokens": ["a"], "tags": None}, "has another number of tags than of tokens"),
     ],
 )

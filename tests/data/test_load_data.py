@@ -147,7 +147,7 @@ def test_whole_numbers_need_a_kind(write):
     path = write("a.csv", [{"text": f"t {n}", "label": n % 3} for n in range(60)])
     with pytest.raises(FormatError, match="whole numbers") as caught:
         load_data(path)
-    assert "--kind" in caught.value.hint
+    assert "`kind" in caught.value.hint
     assert load_data(path, kind="classification").data.label_names == ("0", "1", "2")
     assert load_data(path, kind="regression").data.metric == "pearson_and_spearman"
 
@@ -250,7 +250,7 @@ def test_a_missing_column_is_told_with_the_rest(tmp_path):
         "a.csv has no column 'txt': it has 'text', 'label'.",
         "  a.csv, line 3: has 1 cells where the header has 2",
     ]
-    assert caught.value.hint == "--column text=text"
+    assert caught.value.hint == "`columns={'text': 'text'}`"
 
 
 def test_amounts_that_are_none(write):
@@ -337,7 +337,7 @@ def test_a_limit_and_a_name_in_a_data_folder(data_folder):
 def test_a_data_folder_needs_a_task(data_folder):
     with pytest.raises(FormatError, match=f"holds {len(TASKS)} tasks") as caught:
         load_data(data_folder)
-    assert "--task" in caught.value.hint
+    assert "`task" in caught.value.hint
     assert all(name in caught.value.hint for name in TASKS)
     with pytest.raises(UnknownName, match="toy_poems"):
         load_data(data_folder, task="toy_poems")
@@ -356,7 +356,7 @@ def test_the_columns_of_a_data_folder_are_its_own(data_folder, given):
             "classification",
             "accuracy",
             {"text_a": "x", "text_b": None, "label": 2},
-            "column 'label' is no label, such as '2'",
+            "column 'label' is not a label, such as '2'",
         ),
         (
             "token_classification",

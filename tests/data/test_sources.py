@@ -198,7 +198,7 @@ def test_a_huge_split_is_sampled(hub_dataset, monkeypatch):
 def test_a_configuration_that_is_not_there_lists_those_that_are(hub_dataset):
     with pytest.raises(FormatError, match="has the configurations default") as caught:
         hub_dataset(train=30)("other")
-    assert caught.value.hint == "--task default"
+    assert caught.value.hint == "`task='default'`"
 
 
 def test_a_dataset_that_cannot_be_fetched(datasets, tmp_path, monkeypatch):

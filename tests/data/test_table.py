@@ -175,7 +175,7 @@ def test_lines_that_are_no_objects_are_faults(read):
     table = read("a.jsonl", '{"text": "a"}\n{"text": \n3\n"x"\n{"text": "b"}\n[]\n' + "[" * 100_000 + "\n")
     assert table.numbers == [1, 5]
     assert sentences(table) == [
-        "a.jsonl, lines 2 and 7: this is no JSON",
+        "a.jsonl, lines 2 and 7: this is not JSON",
         "a.jsonl, lines 3, 4 and 6: this is not a JSON object with a field for each column",
     ]
 
@@ -196,7 +196,7 @@ def test_json_lines_under_the_other_name(read):
 
 @pytest.mark.parametrize("text", ["[", "[1, 2", "[" * 100_000, "[1] 2"])
 def test_a_list_that_is_no_json_is_refused(read, text):
-    with pytest.raises(FormatError, match=r"a\.json is no JSON") as caught:
+    with pytest.raises(FormatError, match=r"a\.json is not JSON") as caught:
         read("a.json", text)
     assert "one object a line" in caught.value.hint
 
@@ -298,7 +298,7 @@ def test_names_of_classes_that_datasets_left_in_the_file(parquet, tmp_path, meta
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"PAR1" + b"\xff" * 60 + b"PAR1", b"no parquet at all"])
 def test_parquet_that_is_none_is_refused(parquet, read, content):
-    with pytest.raises(FormatError, match=r"a\.parquet is no readable Parquet"):
+    with pytest.raises(FormatError, match=r"a\.parquet is not readable Parquet"):
         read("a.parquet", content)
 
 
@@ -322,7 +322,7 @@ def test_a_damaged_gzip_is_refused(read, content):
 
 @pytest.mark.parametrize("name", ["a.xlsx", "a", "a.gz", "csv"])
 def test_other_suffixes_are_refused(read, name):
-    with pytest.raises(FormatError, match="is no table that can be read") as caught:
+    with pytest.raises(FormatError, match="is not a table that can be read") as caught:
         read(name, "text\na\n")
     assert ".parquet" in caught.value.hint
 

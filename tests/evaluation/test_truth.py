@@ -88,7 +88,7 @@ def test_an_alias_that_is_refused_is_told_by_the_caller(table):
         ("source,score\nb,0.5\n", "has no column target"),
         (HEADER, "holds no score"),
         ("source,target,score\nb,a,\n", "holds no score"),
-        ("source,target,score\nb,a,0.5\nc,a,high\n", "line 3: score is 'high', which is no score"),
+        ("source,target,score\nb,a,0.5\nc,a,high\n", "line 3: score is 'high', which is not a score"),
         ("source,target,score\nb,a,nan\n", "line 2: score is 'nan'"),
         ("source,target,score\nb,a,inf\n", "line 2: score is 'inf'"),
         ("source,target,score\nb,a,1e300\n", "line 2: score is '1e300'"),
@@ -97,9 +97,9 @@ def test_an_alias_that_is_refused_is_told_by_the_caller(table):
         ("source,target,score\nb, ,0.5\n", "line 2: the target is empty"),
         ("source,target,score\nb,a\n", "line 2: not as many fields"),
         ("source,target,score\nb,a,0.5,0.6\n", "line 2: not as many fields"),
-        (b"source,target,score\nb,a\xff,0.5\n", "is no UTF-8 text"),
-        ('source,target,score\n"b"x,a,0.5\n', "is no CSV file"),
-        ("source,target,score\n" + "b" * 200_000 + ",a,0.5\n", "is no CSV file"),
+        (b"source,target,score\nb,a\xff,0.5\n", "is not UTF-8 text"),
+        ('source,target,score\n"b"x,a,0.5\n', "is not a CSV file"),
+        ("source,target,score\n" + "b" * 200_000 + ",a,0.5\n", "is not a CSV file"),
     ],
 )
 def test_what_is_no_table_is_refused_in_a_sentence(table, text, sentence):

@@ -129,7 +129,7 @@ SENTENCES: dict[str, tuple[Callable[[Path], None], str]] = {
     "no weights": (_no_weights, "holds a configuration and no weights"),
     "a folder for weights": (_folder_for_weights, "holds a configuration and no weights"),
     "no configuration": (_no_config, "adapter_config.json is not: without it method and scale are unknown"),
-    "configuration is no JSON": (_text(CONFIG, "{'peft_type': 'LORA'}"), "adapter_config.json is not JSON"),
+    "configuration is not JSON": (_text(CONFIG, "{'peft_type': 'LORA'}"), "adapter_config.json is not JSON"),
     "configuration is cut": (_text(CONFIG, '{"peft_type": "LO'), "adapter_config.json is not JSON"),
     "configuration is a list": (_text(CONFIG, '["LORA"]'), "adapter_config.json is not a JSON object"),
     "configuration is deep": (_text(CONFIG, "[" * 100_000), "adapter_config.json is not JSON"),

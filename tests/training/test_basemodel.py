@@ -77,7 +77,7 @@ def test_an_id_that_is_nowhere_is_not_available_offline(isolated):
     with pytest.raises(NotAvailableOffline, match="acme/nothing is not on this disk") as caught:
         find_base("acme/nothing")
     assert caught.value.exit_code == 3
-    assert "--base FOLDER" in caught.value.hint
+    assert "`base=" in caught.value.hint
 
 
 @pytest.mark.parametrize("name", ["./nowhere", "/nowhere/at/all", "a b"])

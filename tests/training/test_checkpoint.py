@@ -77,7 +77,7 @@ def test_a_foreign_file_is_refused_and_kept(tmp_path, content):
     path = tmp_path / "checkpoint.pt"
     path.write_bytes(content) if content is not None else torch.save([1, 2], path)
     before = path.read_bytes()
-    with pytest.raises(FormatError, match="is no checkpoint") as caught:
+    with pytest.raises(FormatError, match="is not a checkpoint") as caught:
         Checkpoint(path, "mine").load()
     assert "another file" in caught.value.hint
     assert path.read_bytes() == before

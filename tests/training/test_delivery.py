@@ -156,7 +156,7 @@ def test_a_taken_task_is_refused_in_its_space_alone(zoo, runs):
     zoo = deliver(zoo, runs("toy_classes"), BASE_ID, BY).zoo
     with pytest.raises(TargetExists, match=r"'toy_classes' is in space 'toy-bert/lora'") as caught:
         refuse_taken(zoo, SPACE, "toy_classes")
-    assert "--force" in caught.value.hint
+    assert "`force=True`" in caught.value.hint
     refuse_taken(zoo, SPACE, "toy_spans")
     refuse_taken(zoo, Space(BASE_ID, "prefix"), "toy_classes")
 

@@ -250,9 +250,9 @@ def test_budgets_are_percentages(written, share):
     "written", ["", "0.5", "0%", "0.0%", "101%", "-1%", "1e-3%", "half", "%", "٥%", "nan%", "inf%", "5%%", "9" * 500]
 )
 def test_what_is_no_budget_is_refused(written):
-    with pytest.raises(FormatError, match="is no budget") as caught:
+    with pytest.raises(FormatError, match="is not a budget") as caught:
         parse_budget(written)
-    assert caught.value.hint == "--budget 0.5%"
+    assert caught.value.hint == "`share=0.5%`"
     assert len(caught.value.message) < 150
 
 
@@ -291,7 +291,7 @@ def test_a_budget_is_met_from_below_by_the_largest_size(name, share):
 def test_a_budget_too_small_for_anything_is_refused_with_one_that_is_not(name):
     with pytest.raises(FormatError, match=f"{name} has at least") as caught:
         for_budget(name, 1e-9, MINILM_PARAMETERS, MINILM)
-    enough = parse_budget(caught.value.hint.removeprefix("--budget "))
+    enough = parse_budget(caught.value.hint.strip("`").removeprefix("share="))
     assert for_budget(name, enough, MINILM_PARAMETERS, MINILM).share <= enough
 
 
@@ -307,7 +307,7 @@ def test_sizes_beyond_the_width_of_the_model_are_refused(name, settings):
     with pytest.raises(FormatError, match="wider than the base model, which has 384") as caught:
         require_modest(get_method(name, **settings), MINILM)
     ((size, _),) = settings.items()
-    assert caught.value.hint == f"--set {size}={get_method(name).settings[size]}"
+    assert caught.value.hint == f"`settings={{{size!r}: {get_method(name).settings[size]!r}}}`"
     require_modest(get_method(name, **dict.fromkeys(settings, 384)), MINILM)
 
 

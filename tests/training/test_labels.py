@@ -152,7 +152,7 @@ def test_a_killed_run_goes_on_with_the_score_that_it_began_with(base, data, tmp_
 def test_what_has_no_classes_is_refused(base, load, name):
     with pytest.raises(FormatError, match="only the names of classes") as caught:
         tune(base, load(name), get_method("lora"), REGIME, setup=LABELS)
-    assert "--head labels" in caught.value.hint
+    assert "`head='labels'`" in caught.value.hint
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_what_has_no_classes_is_refused(base, load, name):
 )
 def test_names_that_do_not_differ_are_refused(base, data, tokenizer, names):
     model = build_model(base, data, get_method("lora"), 0)
-    with pytest.raises(FormatError, match="no words that the model can tell apart"):
+    with pytest.raises(FormatError, match="not words that the model can tell apart"):
         LabelScorer(model, tokenizer, dataclasses.replace(data, label_names=names))
 
 

@@ -179,7 +179,7 @@ def test_a_damaged_model(file: str, content: bytes | None, tmp_path: Path, base:
     (folder / file).unlink()
     if content is not None:
         (folder / file).write_bytes(content)
-    with pytest.raises(FormatError, match=r"no base model|header claims"):
+    with pytest.raises(FormatError, match=r"not a base model|header claims"):
         measure_input_covariance(folder, "acme/toy", PLACES, TEXT)
 
 

@@ -125,7 +125,7 @@ def test_it_stops_when_the_time_is_up(zoo, space, base, load, monkeypatch):
 def test_without_time_for_a_step_it_says_so(zoo, space, base, load):
     with pytest.raises(WorkFailed, match="no time for a single step") as caught:
         recommend(zoo, space, base, load("toy_classes"), most_seconds=-1.0)
-    assert "--minutes" in caught.value.hint
+    assert "`minutes=5`" in caught.value.hint
 
 
 def test_one_seed_gives_one_answer(zoo, space, base, load):
@@ -141,7 +141,7 @@ def test_another_base_model_is_refused_before_it_is_tuned(zoo, space, base, load
     other = dataclasses.replace(space, base_sha256="0" * 64)
     with pytest.raises(FormatError, match="is not the base model that 'toy-bert/lora' was tuned on") as caught:
         recommend(zoo, other, base, load("toy_classes"))
-    assert caught.value.hint == f"--base {BASE_ID}"
+    assert caught.value.hint == f"`base={BASE_ID!r}`"
 
 
 def test_an_empty_space_is_refused(zoo, base, load):

@@ -379,7 +379,7 @@ def test_a_device_that_is_not_there_is_told_at_once(run, device):
         pytest.skip("this machine has one")
     with pytest.raises(TupateHubError, match=f"no {device.upper()} device") as caught:
         run(hooks={"setup": Setup(device)})
-    assert caught.value.hint == "--device cpu"
+    assert caught.value.hint == "`device='cpu'`"
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -529,7 +529,7 @@ def test_a_base_model_that_the_library_does_not_know_is_refused(run, of_type):
     config = MobileBertConfig(vocab_size=len(VOCABULARY), num_hidden_layers=1, num_attention_heads=2, **sizes)
     with pytest.raises(FormatError, match="cannot be loaded to be tuned") as caught:
         run(base_model=of_type(config), steps=1)
-    assert caught.value.hint == "take another --base"
+    assert caught.value.hint == "take another `base`"
 
 
 def test_a_base_model_without_a_padding_token_is_refused(run, base, tmp_path):

@@ -212,7 +212,7 @@ def test_another_width_is_another_model(base, load):
 def test_another_method_is_refused(base, load):
     with pytest.raises(SpaceMismatch, match="tuned by lora, the run is by prefix") as caught:
         starting_tensors(base, load("toy_numbers"), get_method("prefix"), 0, lora_source())
-    assert caught.value.hint == "--method lora"
+    assert caught.value.hint == "`method='lora'`"
 
 
 def test_a_reparametrised_prefix_has_no_place_for_one(base, load, source):
@@ -220,7 +220,7 @@ def test_a_reparametrised_prefix_has_no_place_for_one(base, load, source):
     method = get_method("prefix", tokens=4, reparametrise=True)
     with pytest.raises(FormatError, match="reparametrised") as caught:
         starting_tensors(base, load("toy_numbers"), method, 0, embedding)
-    assert caught.value.hint == "leave out --reparametrise"
+    assert caught.value.hint == "leave out `reparametrise`"
 
 
 def test_a_reparametrised_source_starts_a_flat_prefix(base, load, tokenizer, source):

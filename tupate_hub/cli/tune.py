@@ -272,7 +272,7 @@ def _regime(kind: str, method: Method, options: Mapping[str, Any]) -> Any:
         changes["batch_size"] = options["batch_size"]
     if options["lr"]:
         if not isfinite(options["lr"]):
-            raise TupateHubError(f"{options['lr']} is no learning rate.", hint="--lr 5e-4")
+            raise TupateHubError(f"{options['lr']} is not a learning rate.", hint="--lr 5e-4")
         changes["learning_rate"] = options["lr"]
     return regime_for(kind, method, **changes)
 

@@ -140,7 +140,7 @@ def _hint_on_tags(table: Table, column: str, count: int) -> str:
     """What makes names of the numbers: another column that has them, or a command for JSON lines."""
     named = next((other for other in table.columns if _holds_tags(table, other)), None)
     if named:
-        return f"--column tags={named}"
+        return f"`columns={{'tags': {named!r}}}`"
     plain = re.fullmatch(r"[\w.-]+\.(?:jsonl|ndjson)", table.where) and re.fullmatch(r"\w+", column)
     if plain and isinstance(table.rows[0].get(column), list):
         tags = f"[names[int(tag)] for tag in row['{column}']]"

@@ -101,7 +101,7 @@ def guess_columns(table: Table, kind: str | None = None, named: Mapping[str, str
         if role not in found:
             raise FormatError(
                 f"No column of {table.where} seems to be the {role}: it has {_listed(table.columns)}.",
-                hint=f"--column {role}=NAME",
+                hint=f"`columns={{{role!r}: 'NAME'}}`",
             )
     ordered = {role: found[role] for role in (*needed, *optional) if role in found}
     return Guess(kind, ordered, tuple(role for role in ordered if role not in named))
@@ -155,7 +155,7 @@ def _require_known(table: Table, kind: str | None, named: Mapping[str, str]) -> 
                 close = get_close_matches(name, table.columns, n=1)
                 raise FormatError(
                     f"{table.where} has no column {shown(name)}: it has {_listed(table.columns)}.",
-                    hint=f"--column {role}={close[0] if close else 'NAME'}",
+                    hint=f"`columns={{{role!r}: {(close[0] if close else 'NAME')!r}}}`",
                 )
 
 
@@ -215,7 +215,7 @@ def _kind_by_label(table: Table, named: Mapping[str, str], rows: Sequence[Row]) 
     if column is None:
         raise FormatError(
             f"What kind of task {table.where} holds is not clear: it has {_listed(table.columns)}.",
-            hint="--kind " + "|".join(ROLES),
+            hint=f"`kind={'|'.join(ROLES)!r}`",
         )
     values = [row.get(column) for row in rows if row.get(column) not in (None, "")]
     if column in table.label_names or any(isinstance(value, bool) for value in values):
@@ -229,7 +229,7 @@ def _kind_by_label(table: Table, named: Mapping[str, str], rows: Sequence[Row]) 
         return "classification"
     raise FormatError(
         f"Column {shown(column)} of {table.where} holds whole numbers, which may be classes or amounts.",
-        hint="--kind classification, or --kind regression",
+        hint="`kind='classification'`, or `kind='regression'`",
     )
 
 

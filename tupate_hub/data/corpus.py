@@ -62,7 +62,7 @@ def read_squad(name: str, document: Any) -> Corpus:
         wrong["answers"] = []
     faults = (
         Fault("has no list 'qas' of questions", name, "paragraph", tuple(wrong["paragraph"])),
-        Fault("this is no JSON object with a question", name, "row", tuple(wrong["question"])),
+        Fault("this is not a JSON object with a question", name, "row", tuple(wrong["question"])),
         Fault("has neither answers nor is_impossible", name, "row", tuple(wrong["answers"])),
     )
     told = tuple(fault for fault in faults if fault.numbers)

@@ -226,13 +226,13 @@ def load_data(
         For a Hub dataset that cannot be fetched.
     """
     if limit is not None and limit < 2:
-        raise FormatError(f"{limit} training examples are too few.", hint="--limit 100")
+        raise FormatError(f"{limit} training examples are too few.", hint="`limit=100`")
     published = (Path(source) / "tasks.json").is_file()
     loaded = _load_published(Path(source), task) if published else _load_tables(str(source), kind, columns, task, seed)
     if published and (kind not in (None, loaded.data.kind) or columns):
         raise FormatError(
             f"The kind and the columns are those of {source}/tasks.json: {loaded.data.kind}.",
-            hint="leave out --kind and --column",
+            hint="leave out `kind` and `columns`",
         )
     data = replace(loaded.data, name=dashed(name)[:100] or "task") if name else loaded.data
     return replace(loaded, data=_with_limit(data, limit, seed))
@@ -302,7 +302,7 @@ def _load_published(folder: Path, task: str | None) -> Loaded:
     facts = task_facts(folder)
     if task is None and len(facts) != 1:
         raise FormatError(
-            f"{folder} holds {len(facts)} tasks.", hint="--task NAME, one of: " + ", ".join(sorted(facts))
+            f"{folder} holds {len(facts)} tasks.", hint="`task=NAME`, one of: " + ", ".join(sorted(facts))
         )
     data = load_task(folder, task or next(iter(facts)))
     roles = dict(_PUBLISHED[data.kind])

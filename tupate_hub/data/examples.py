@@ -172,7 +172,7 @@ def _text(reader: Reader, row: Row, role: str, problems: list[Problem]) -> str:
         problems.append(Problem(f"{reader.column(role)} is empty"))
         return ""
     if not is_plain(cell):
-        problems.append(Problem(f"{reader.column(role)} is no text", cell))
+        problems.append(Problem(f"{reader.column(role)} is not text", cell))
         return ""
     return str(cell)
 
@@ -200,7 +200,7 @@ def _class(reader: Reader, row: Row) -> tuple[Example, list[Problem]]:
         return example, problems
     label = reader.label_index(cell, "label") if is_plain(cell) else None
     if label is None:
-        problems.append(Problem(f"{reader.column('label')} is no label", cell))
+        problems.append(Problem(f"{reader.column('label')} is not a label", cell))
     return {**example, "label": label}, problems
 
 
@@ -252,11 +252,11 @@ def _choice(reader: Reader, row: Row) -> tuple[Example, list[Problem]]:
         problems.append(Problem("has neither a context nor a question"))
     choices = _choices_of(reader.table, reader.guess, row)
     if choices is None or len(choices) < 2:
-        problems.append(Problem(f"{reader.column('choices')} is no list of two or more choices"))
+        problems.append(Problem(f"{reader.column('choices')} is not a list of two or more choices"))
     elif len(choices) != reader.choices:
         problems.append(Problem(f"has another number of choices than most rows, {reader.choices}"))
     elif any(choice is not None and not is_plain(choice) for choice in choices):
-        problems.append(Problem(f"{reader.column('choices')} has a choice that is no text"))
+        problems.append(Problem(f"{reader.column('choices')} has a choice that is not text"))
     choices = ["" if choice is None else str(choice) for choice in choices or ()]
     if any(not choice.strip() for choice in choices):
         problems.append(Problem(f"{reader.column('choices')} has an empty choice", error=False))
@@ -289,7 +289,7 @@ def _sentence(reader: Reader, row: Row) -> tuple[Example, list[Problem]]:
     if not words:
         problems.append(Problem(f"{reader.column('tokens')} is empty or no list of words"))
     elif any(not isinstance(word, str) for word in words):
-        problems.append(Problem(f"{reader.column('tokens')} has a word that is no text"))
+        problems.append(Problem(f"{reader.column('tokens')} has a word that is not text"))
     elif any(not word.strip() for word in words):
         problems.append(Problem(f"{reader.column('tokens')} has an empty word", error=False))
     if len(words or ()) != len(tags or ()):

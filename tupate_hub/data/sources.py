@@ -134,7 +134,7 @@ def _refusal(location: Location, configuration: str | None, error: Exception) ->
     if "config" in said.lower() and names:
         return FormatError(
             f"{location} has the configurations {', '.join(names)}, of which one is to be named.",
-            hint=f"--task {names[0]}",
+            hint=f"`task={names[0]!r}`",
         )
     named = f" ({configuration})" if configuration else ""
     return FormatError(

@@ -54,7 +54,7 @@ def read_table(path: Path) -> Table:
     reader = reader_of(path)
     if reader is None:
         raise FormatError(
-            f"{shown(path.name)} is no table that can be read.",
+            f"{shown(path.name)} is not a table that can be read.",
             hint="give .csv, .tsv, .jsonl, .json, .conll or .parquet; text may end in .gz",
         )
     try:
@@ -191,7 +191,7 @@ def _read_json(name: str, raw: bytes) -> Table:
     except (ValueError, RecursionError) as error:
         if not text.lstrip().startswith("["):
             return _read_json_lines(name, text, faults)
-        raise FormatError(f"{name} is no JSON ({error}).", hint="give JSON lines: one object a line") from error
+        raise FormatError(f"{name} is not JSON ({error}).", hint="give JSON lines: one object a line") from error
     if isinstance(document, list):
         return _of_objects(name, "row", list(enumerate(document, 1)), faults)
     if is_squad(document):
@@ -209,7 +209,7 @@ def _read_json_lines(name: str, text: str, faults: list[Fault]) -> Table:
             except (ValueError, RecursionError):
                 broken.append(number)
     if broken:
-        faults.append(Fault("this is no JSON", name, "line", tuple(broken)))
+        faults.append(Fault("this is not JSON", name, "line", tuple(broken)))
     return _of_objects(name, "line", values, faults)
 
 
@@ -217,7 +217,7 @@ def _of_objects(name: str, unit: str, values: Sequence[tuple[int, Any]], faults:
     good = [(number, value) for number, value in values if isinstance(value, dict)]
     others = tuple(number for number, value in values if not isinstance(value, dict))
     if others:
-        faults = [*faults, Fault("this is no JSON object with a field for each column", name, unit, others)]
+        faults = [*faults, Fault("this is not a JSON object with a field for each column", name, unit, others)]
     columns = tuple(dict.fromkeys(column for _, value in good for column in value))
     rows, numbers = [value for _, value in good], [number for number, _ in good]
     return Table(name, unit, columns, rows, numbers, {}, tuple(faults))
@@ -244,7 +244,7 @@ def _read_parquet(name: str, raw: bytes) -> Table:
         rows = table.to_pylist()
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise FormatError(
-            f"{name} is no readable Parquet ({type(error).__name__}).", hint="check that the file is whole"
+            f"{name} is not readable Parquet ({type(error).__name__}).", hint="check that the file is whole"
         ) from error
     names = _declared_names((table.schema.metadata or {}).get(b"huggingface", b"{}"))
     return Table(name, "row", tuple(table.column_names), rows, range(1, len(rows) + 1), names)

@@ -169,7 +169,7 @@ def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, str]]]:
     except OSError as error:
         raise FormatError(f"{path} cannot be read: {error.strerror}.", hint="give a CSV file") from error
     if len(data) > LARGEST_FILE:
-        raise FormatError(f"{path} is larger than {LARGEST_FILE >> 20} MB: that is no table of truth.")
+        raise FormatError(f"{path} is larger than {LARGEST_FILE >> 20} MB: that is not a table of truth.")
     try:
         reader = csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True)
         missing = [column for column in REQUIRED if column not in (reader.fieldnames or ())]
@@ -180,9 +180,9 @@ def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, str]]]:
                 raise FormatError(f"{path}, line {reader.line_num}: not as many fields as the header has.")
             yield reader.line_num, row
     except UnicodeDecodeError as error:
-        raise FormatError(f"{path} is no UTF-8 text.", hint=_COLUMNS_HINT) from error
+        raise FormatError(f"{path} is not UTF-8 text.", hint=_COLUMNS_HINT) from error
     except csv.Error as error:
-        raise FormatError(f"{path} is no CSV file: {error}.", hint=_COLUMNS_HINT) from error
+        raise FormatError(f"{path} is not a CSV file: {error}.", hint=_COLUMNS_HINT) from error
 
 
 def _name(row: Mapping[str, str], column: str, name_of: Callable[[str], str], line: int, path: Path) -> str:
@@ -201,7 +201,7 @@ def _numbers(row: Mapping[str, str], column: str, line: int, path: Path) -> list
     except ValueError:
         number = math.nan
     if not abs(number) <= LARGEST_SCORE:
-        raise FormatError(f"{path}, line {line}: {column} is {written[:40]!r}, which is no score.")
+        raise FormatError(f"{path}, line {line}: {column} is {written[:40]!r}, which is not a score.")
     return [number]
 
 

@@ -62,7 +62,7 @@ def find_base(written: str | None, spaces: Iterable[SpaceEntry] = ()) -> BaseMod
         return BaseModel(_id_of(folder, spaces), folder)
     model_id = normalise_base(name)
     if model_id is None:
-        raise FormatError(f"There is no folder {name}.", hint="--base FOLDER, or a model's id on the Hub")
+        raise FormatError(f"There is no folder {name}.", hint="give its folder or its id on the Hub: `base=MODEL`")
     package = _PACKAGES.get(model_id)
     if package is not None and find_spec(package) is not None:
         return BaseModel(model_id, Path(str(import_module(package).get_model_path())))
@@ -107,9 +107,10 @@ def _fetch(model_id: str) -> Path:
         said = str(error)
         if "does not appear to have a file named" in said or "not a valid model identifier" in said:
             raise FormatError(
-                f"{model_id} is no base model of the Hub with a model.safetensors.", hint="--base FOLDER, or another id"
+                f"{model_id} is not a base model on the Hub with a model.safetensors.",
+                hint="give a folder or another id: `base=MODEL`",
             ) from error
         raise NotAvailableOffline(
-            f"{model_id} is not on this disk and could not be fetched.", hint="--base FOLDER, or go online once"
+            f"{model_id} is not on this disk and could not be fetched.", hint="`base=FOLDER`, or go online once"
         ) from error
     return Path(str(paths[0])).parent

@@ -29,7 +29,7 @@ class Checkpoint:
         Raises
         ------
         FormatError
-            When the file is no checkpoint at all: it may be something that the user wants to keep.
+            When the file is not a checkpoint at all: it may be something that the user wants to keep.
         """
         if self.path is None or not self.path.exists():
             return None
@@ -37,7 +37,7 @@ class Checkpoint:
             state: dict[str, Any] = torch.load(self.path, weights_only=True, map_location="cpu")
             written_by = state["fingerprint"]
         except (pickle.UnpicklingError, OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError) as error:
-            raise FormatError(f"{self.path} is no checkpoint.", hint="delete it, or give another file") from error
+            raise FormatError(f"{self.path} is not a checkpoint.", hint="delete it, or give another file") from error
         return state if written_by == self.fingerprint else None
 
     def save(self, state: dict[str, Any]) -> None:

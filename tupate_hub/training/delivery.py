@@ -83,7 +83,7 @@ def refuse_taken(zoo: Zoo, space: Space, task: str) -> None:
         if entry.task == task and zoo.registry.spaces[entry.space].space == space:
             raise TargetExists(
                 f"Task {task!r} is in space {entry.space!r} of {zoo.root} already.",
-                hint="add --force to replace it, or give another --task",
+                hint="replace it with `force=True`, or give another `task`",
             )
 
 

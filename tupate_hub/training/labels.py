@@ -37,21 +37,22 @@ class LabelScorer:
     Raises
     ------
     FormatError
-        When the task is no classification, or two of its labels read the same.
+        When the task is not a classification, or two of its labels read the same.
     """
 
     def __init__(self, model: Any, tokenizer: Any, data: TaskData) -> None:
         if data.kind != "classification":
             raise FormatError(
-                f"{data.name} is {data.kind}: only the names of classes can be scored.", hint="leave out --head labels"
+                f"{data.name} is {data.kind}: only the names of classes can be scored.",
+                hint="leave out `head='labels'`",
             )
         names = [readable(name) for name in data.label_names]
         read = {tuple(ids) for ids in tokenizer(names, truncation=True, max_length=_AT_ONCE)["input_ids"]}
         if len(read) < len(names) or not all(re.search(r"[^\W\d]", name) for name in names):
             raise FormatError(
-                f"The labels of {data.name} are no words that the model can tell apart: "
+                f"The labels of {data.name} are not words that the model can tell apart: "
                 f"{', '.join(data.label_names)[:80]}.",
-                hint="leave out --head labels, or name the classes",
+                hint="leave out `head='labels'`, or name the classes",
             )
         if model.active_head:
             model.delete_head(model.active_head)

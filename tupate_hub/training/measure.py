@@ -61,7 +61,7 @@ def measure_input_covariance(
         raise FormatError(f"{folder} has none of the space's weights: {', '.join(list(blocks)[:3])}, ...")
     passages = [one for one in (probe_text() if text is None else text) if one.strip()]
     if not passages:
-        raise FormatError("The text to measure on is empty.", hint="leave out --text for the project's own")
+        raise FormatError("The text to measure on is empty.", hint="leave out `text` for the project's own")
     batches = [passages[start : start + _BATCH] for start in range(0, len(passages), _BATCH)]
     sums: dict[str, torch.Tensor] = {}
     counts: Counter[str] = Counter()
@@ -91,7 +91,7 @@ def _load(folder: Path) -> tuple[Any, Any]:
     try:
         tokenizer, model = load_tokenizer(folder), AutoModel.from_pretrained(str(folder), local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
-        raise FormatError(f"{folder} is no base model with a tokenizer that transformers loads.") from error
+        raise FormatError(f"{folder} is not a base model with a tokenizer that transformers loads.") from error
     if model.config.is_encoder_decoder:
         raise FormatError(f"{folder} is an encoder and a decoder; only models of one stack are measured.")
     if tokenizer.pad_token is None:

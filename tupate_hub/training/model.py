@@ -49,7 +49,7 @@ def load_tokenizer(base: Path) -> Any:
 
     tokenizer = AutoTokenizer.from_pretrained(str(base), local_files_only=True)
     if tokenizer.pad_token_id is None:
-        raise FormatError(f"The tokenizer of {base} has no padding token.", hint="take an encoder: another --base")
+        raise FormatError(f"The tokenizer of {base} has no padding token.", hint="take an encoder, by another `base`")
     return tokenizer
 
 
@@ -95,7 +95,7 @@ def _load_base(base: Path) -> Any:
         return AutoAdapterModel.from_pretrained(str(base), config=config, local_files_only=True)
     except (ValueError, KeyError, OSError) as error:
         reason = str(error).partition("\n")[0][:200]
-        raise FormatError(f"{base} cannot be loaded to be tuned: {reason}", hint="take another --base") from error
+        raise FormatError(f"{base} cannot be loaded to be tuned: {reason}", hint="take another `base`") from error
 
 
 def architecture(model: Any) -> dict[str, Any]:

@@ -52,7 +52,7 @@ def add_multihead_parallel(model: Any, tokens: int) -> None:
     if not places:
         raise FormatError(
             f"multihead-parallel cannot be put into a {config.model_type} model: it has no attention like BERT's.",
-            hint="take another method, such as --method prefix",
+            hint="take another method, such as `method='prefix'`",
         )
     for module in places:
         adapter = MultiheadParallel(tokens, config.hidden_size, config.num_attention_heads)

@@ -166,7 +166,7 @@ def recommend(
         if is_stable(looks, k):
             break
     if not looks:
-        raise WorkFailed("There was no time for a single step.", hint="give it more: --minutes 5")
+        raise WorkFailed("There was no time for a single step.", hint="give it more time: `minutes=5`")
     last = looks[-1].ranking
     prospects = rank_by_gain(zoo, last, k, len(data.train)) if zoo.registry.space(space.name).gain else None
     return Recommendation(tuple(looks), k, steps, prospects)
@@ -178,7 +178,7 @@ def _check(zoo: Zoo, space: SpaceEntry, base: Path) -> None:
     if space.base_sha256 and base_sha256(base) != space.base_sha256:
         raise FormatError(
             f"{base} is not the base model that {space.name!r} was tuned on: its weights differ.",
-            hint=f"--base {space.base}",
+            hint=f"`base={space.base!r}`",
         )
 
 

@@ -297,9 +297,9 @@ def _about(data: TaskData) -> DataRecord:
 
 def _device(name: str) -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
-        raise TupateHubError("There is no CUDA device here, or torch was built without CUDA.", hint="--device cpu")
+        raise TupateHubError("There is no CUDA device here, or torch was built without CUDA.", hint="`device='cpu'`")
     if name == "mps" and not torch.backends.mps.is_available():
-        raise TupateHubError("There is no MPS device here.", hint="--device cpu")
+        raise TupateHubError("There is no MPS device here.", hint="`device='cpu'`")
     return torch.device(name)
 
 

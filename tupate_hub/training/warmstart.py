@@ -130,7 +130,7 @@ def starting_tensors(
     if source.space.method != method.name:
         raise SpaceMismatch(
             f"{source.task} was tuned by {source.space.method}, the run is by {method.name}.",
-            hint=f"--method {source.space.method}",
+            hint=f"`method={source.space.method!r}`",
         )
     model = build_model(base, data, method, init_seed)
     origin = tuned_state(model) if method.relative else {}
@@ -180,7 +180,7 @@ def _fill(flat: Float32Array, block: Block, places: Block, own: Block, task: str
         shapes = [", ".join(f"{name} {part.shape}" for name, part in one.parts.items()) for one in (block, own)]
         raise FormatError(
             f"{block.name!r} of {task} is {shapes[0]}; the run's is {shapes[1]}.",
-            hint="leave out the method's sizes (--set, --budget, --lora-on): they are then the source's",
+            hint="leave out the method's sizes (`settings`, `share`, `lora_on`): they are then the source's",
         )
     learned = places.scale != own.scale
     ratio = 1.0 if learned else block.scale / own.scale
@@ -191,7 +191,7 @@ def _fill(flat: Float32Array, block: Block, places: Block, own: Block, task: str
         index = positions.astype(np.int64)
         if (index != positions).any() or not ((index >= 0) & (index < flat.size)).all():
             raise FormatError(
-                f"{task} cannot be put into a reparametrised {block.name!r}.", hint="leave out --reparametrise"
+                f"{task} cannot be put into a reparametrised {block.name!r}.", hint="leave out `reparametrise`"
             )
         flat[index] = part * np.float32(ratio) if name in _SCALED else part
 
