@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from tupate_hub.cli import output
+from tupate_hub.data.kinds import KINDS
 from tupate_hub.errors import FormatError, SpaceMismatch, TupateHubError
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-KINDS = ("classification", "regression", "extractive_qa", "multiple_choice", "token_classification")
 _NEEDED = ("torch", "transformers", "adapters", "sklearn", "scipy")
 _LORA_ON = {"attention": ["query", "value"], "ffn": ["intermediate", "output"]}
 

@@ -21,6 +21,7 @@ from typing import Any
 from tupate_hub.data.checking import check
 from tupate_hub.data.columns import Guess, guess_columns
 from tupate_hub.data.faults import refuse_errors
+from tupate_hub.data.kinds import KINDS
 from tupate_hub.data.sources import Source, read_source
 from tupate_hub.data.splits import cut_splits, limited
 from tupate_hub.data.table import read_table
@@ -31,7 +32,6 @@ Example = Mapping[str, Any]
 
 _NEAR_ENOUGH = 5.0
 
-KINDS = ("classification", "regression", "extractive_qa", "multiple_choice", "token_classification")
 _KNOWN_KINDS = "known kinds: " + ", ".join(KINDS)
 
 _METRICS = {

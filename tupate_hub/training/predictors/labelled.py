@@ -14,7 +14,7 @@ from tupate_hub.training.features import encode
 from tupate_hub.training.predictors.subject import States, few_examples, most_tokens, states
 
 #: Kinds with one label an example. A span is one of many positions and a tag one of many words: no LogME is defined.
-KINDS = frozenset({"classification", "regression", "multiple_choice"})
+SCORED_KINDS = frozenset({"classification", "regression", "multiple_choice"})
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Labelled:
 
 def labelled_states(model: Any, tokenizer: Any, data: TaskData) -> Labelled | None:
     """What a model makes of a target's few examples; None for spans and tags."""
-    if data.kind not in KINDS:
+    if data.kind not in SCORED_KINDS:
         return None
     few = few_examples(data)
     found = states(model, encode(tokenizer, data.kind, few.train, most_tokens(tokenizer)), tokenizer.pad_token_id)
