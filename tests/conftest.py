@@ -22,8 +22,9 @@ from damage import snapshot
 from hypothesis import settings
 from loopback import LoopbackHub
 
-# huggingface_hub reads both once, when it is imported; 2.4 asks the Hub something of its own unless the second is set
-os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1")
+# huggingface_hub reads these once, when it is imported; 2.4 asks the Hub something of its own unless the second is set,
+# and sends all files by xet, which no Hub on this machine speaks, unless the third is
+os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1", HF_HUB_DISABLE_XET="1")
 
 # A shell lets what it starts in the background ignore Ctrl-C, and the processes that tests start would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -89,7 +90,7 @@ def _loopback_only(connect: Callable[..., Any]) -> Callable[..., Any]:
         inside = self.family not in (socket.AF_INET, socket.AF_INET6) or address[0] in ("127.0.0.1", "::1", "localhost")
         if not inside:
             self.close()
-            raise RuntimeError(f"a test asked the network for {address}")
+            raise AssertionError(f"a test asked the network for {address}")
         return connect(self, address)
 
     return guarded
@@ -104,8 +105,8 @@ def online(isolated: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
     monkeypatch.delenv("HF_TOKEN", raising=False)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(isolated / "no-token"))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(isolated / "huggingface" / "hub"))
     disable_progress_bars()
     _forget_sessions()
     yield

@@ -62,9 +62,16 @@ def plant(hub: LoopbackHub, name: str, files: dict[str, bytes], downloads: int =
 
 
 def fetched(hub: LoopbackHub) -> list[str]:
-    """The files that were asked for, as `OWNER/NAME/FILE`."""
-    found = (one.partition(" /")[2].split("/") for one in hub.requests() if "/resolve/" in one)
-    return ["/".join((owner, name, *rest)) for owner, name, _, _, *rest in found]
+    """The files of models that were fetched, as `OWNER/NAME/FILE`; the library goes straight to the storage."""
+    found = []
+    for one in hub.seen:
+        parts = one.path.strip("/").split("/")
+        if one.method == "GET" and one.status in (200, 206):
+            if parts[0] == "storage":
+                found.append("/".join(parts[3:]))
+            elif len(parts) > 4 and parts[2] == "resolve":
+                found.append("/".join((*parts[:2], *parts[4:])))
+    return found
 
 
 def written(root: Path) -> dict[str, bytes]:

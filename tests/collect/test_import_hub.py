@@ -18,6 +18,7 @@ import pytest
 from builders import BASE
 from loopback import LoopbackHub, User
 from orchards import adapterhub_files, fetched, peft_files, plant, written
+from published import hub_cache
 
 from tupate_hub import Zoo
 from tupate_hub.collect.add import open_or_start
@@ -281,8 +282,8 @@ def test_killed_and_again(hub: LoopbackHub, tmp_path: Path, invoke: Any, monkeyp
 def test_nothing_temporary_is_left(hub: LoopbackHub, mine: Path, invoke: Any) -> None:
     orchard(hub, 3)
     assert invoke(*PEFT, "--registry", mine).code == 0
-    places = [*mine.rglob("*"), *cache_root().rglob("*")]
-    assert not [path for path in places if path.suffix in (".part", ".old")]
+    places = [*mine.rglob("*"), *cache_root().rglob("*"), *hub_cache().rglob("*")]
+    assert not [path for path in places if path.suffix in (".part", ".old", ".incomplete")]
 
 
 def test_an_interrupt_leaves_what_was_done(hub: LoopbackHub, mine: Path) -> None:
@@ -306,7 +307,7 @@ def test_an_interrupt_leaves_what_was_done(hub: LoopbackHub, mine: Path) -> None
 
 def test_several_are_fetched_at_once(hub: LoopbackHub, mine: Path) -> None:
     orchard(hub, 8)
-    hub.fault("meet", "adapter_config.json")
+    hub.fault("meet", "GET /api/models/")
     assert len(import_adapters(open_or_start(mine), BASE, library="peft").added) == 8
 
 
@@ -451,7 +452,7 @@ def test_private_and_gated_ones_among_them(
     assert "accept its terms" in refused["other/gated"]["hint"]
     assert ("acme/private" in tasks(mine).values()) == bool(token)
     assert "secret" not in result.out + result.err
-    kept = {**written(mine), **written(cache_root())}
+    kept = {**written(mine), **written(cache_root()), **written(hub_cache())}
     assert all(TOKEN.encode() not in data for data in kept.values())
 
 

@@ -16,7 +16,7 @@ import pytest
 from builders import BASE, LORA, lora
 from damage import change, put, snapshot
 from loopback import LoopbackHub, User
-from published import FIRST, INDEX, NAME, REGISTRY, TOKEN, make_stale, publish
+from published import FIRST, INDEX, NAME, REGISTRY, TOKEN, hub_cache, make_stale, publish
 
 from tupate_hub import Zoo
 from tupate_hub.collect.read_adapter import read_from
@@ -286,8 +286,8 @@ def test_a_short_name_may_have_been_a_path(online: None, nowhere: str, invoke: A
 
 
 def test_a_slow_hub_is_given_up(hub: LoopbackHub, published: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tupate_hub.hub.client._SECONDS", 0.2)
-    monkeypatch.setattr("tupate_hub.hub.client._QUICK", 0.1)
+    monkeypatch.setattr("tupate_hub.hub.session._SECONDS", 0.2)
+    monkeypatch.setattr("tupate_hub.hub.session._QUICK", 0.1)
     hub.fault("slow", REGISTRY, seconds=250)
     with pytest.raises(NotAvailableOffline, match="cannot be reached"):
         Zoo.open(NAME)
@@ -592,7 +592,7 @@ def test_pull_and_inspect_take_an_adapter_of_the_hub(
     ("files", "words"),
     [
         ({"README.md": b"# x"}, "has no adapter_config.json"),
-        ({"adapter_config.json": b"{}"}, "is not of a known library"),
+        ({"adapter_config.json": b"{}"}, "is not that of a known library"),
         ({"adapter_config.json": b"nonsense"}, "is not a JSON object"),
         ({"adapter_config.json": b"[1]"}, "is not a JSON object"),
         ({"adapter_config.json": b"3"}, "is not a JSON object"),
@@ -624,10 +624,11 @@ def test_weights_that_are_too_large_are_not_fetched(
 
 def test_weights_of_another_content_are_not_kept(hub: LoopbackHub, adapter: dict[str, bytes]) -> None:
     hub.store.put("models", "acme/m", adapter)
-    hub.fault("wrong", "/storage/", times=1)
+    hub.fault("wrong", "/storage/", times=2)
     with pytest.raises(FormatError, match="does not have the announced content"):
         read_from("acme/m")
-    assert not list(cache_root().rglob("*.safetensors"))
+    assert not list(hub_cache().rglob("*.safetensors"))
+    hub.fault("wrong", "/storage/", times=1)
     assert read_from("acme/m").task == "rte"
 
 
@@ -637,7 +638,7 @@ def test_an_answer_about_a_repository_that_makes_no_sense(
 ) -> None:
     monkeypatch.setattr("loopback.answers.info", lambda *_: json.loads(text) if text != b"{" else "text")
     hub.store.put("models", "acme/m", {"x": b""})
-    with pytest.raises(WorkFailed, match="answer about hf://acme/m"):
+    with pytest.raises(WorkFailed, match="answered for hf://acme/m as no Hub does"):
         read_from("acme/m")
 
 

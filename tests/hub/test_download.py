@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from builders import BASE
+from huggingface_hub import hf_hub_download
 from loopback import LoopbackHub
 from orchards import adapterhub_files, fetched, peft_files, plant
+from published import hub_cache
 
 from tupate_hub.collect.read_adapter import read_downloaded, read_from
 from tupate_hub.errors import FormatError, SpaceMismatch
@@ -33,7 +36,6 @@ def in_cache(file: str) -> Path:
 def test_what_is_fetched_and_what_is_said_of_it(hub: LoopbackHub, place: Location) -> None:
     found = download_adapter(place)
     assert found == DownloadedAdapter(place, found.folder, "imdb", BASE, "stanfordnlp/imdb", "mit")
-    assert found.folder.name == "lora"
     assert {path.name for path in found.folder.iterdir()} == {CONFIG, WEIGHTS}
     assert found.source["revision"] == place.revision
 
@@ -45,12 +47,24 @@ def test_a_second_time_nothing_is_asked(hub: LoopbackHub, place: Location) -> No
     assert hub.requests() == []
 
 
+def test_few_requests_and_a_folder_that_the_hubs_own_tools_know(hub: LoopbackHub, place: Location) -> None:
+    from huggingface_hub import scan_cache_dir
+
+    hub.seen.clear()
+    found = download_adapter(place)
+    assert len(hub.requests()) <= 8
+    (repository,) = scan_cache_dir(hub_cache()).repos
+    (revision,) = repository.revisions
+    assert (repository.repo_id, revision.commit_hash) == ("acme/lora", place.revision)
+    assert {file.file_path for file in revision.files} == set(found.folder.iterdir())
+
+
 @pytest.mark.parametrize("cut", [WEIGHTS, CONFIG, "facts.json"])
 @pytest.mark.parametrize("length", [0, 20])
 def test_what_the_power_failure_cut_is_fetched_again(cut: str, length: int, hub: LoopbackHub, place: Location) -> None:
     whole = download_adapter(place)
     before = read_downloaded(whole).to_bytes()
-    path = whole.folder / cut if cut != "facts.json" else whole.folder.parent / cut
+    path = whole.folder / cut if cut != "facts.json" else in_cache(cut)
     path.write_bytes(path.read_bytes()[:length])
     again = download_adapter(place)
     assert again == whole
@@ -60,15 +74,20 @@ def test_what_the_power_failure_cut_is_fetched_again(cut: str, length: int, hub:
     assert hub.requests() == []
 
 
-def test_a_cache_of_an_older_version_is_used(hub: LoopbackHub, place: Location) -> None:
-    first = download_adapter(place)
-    facts = first.folder.parent / "facts.json"
-    old = {name: value for name, value in json.loads(facts.read_text()).items() if name != "files"}
-    facts.write_text(json.dumps(old))
-    (first.folder.parent / CONFIG).unlink()
-    hub.seen.clear()
-    assert download_adapter(place) == first
-    assert hub.requests() == []
+def test_what_was_removed_from_the_hubs_cache_is_fetched_again(hub: LoopbackHub, place: Location) -> None:
+    whole = download_adapter(place)
+    shutil.rmtree(hub_cache())
+    assert download_adapter(place) == whole
+    assert read_downloaded(whole).task == "imdb"
+
+
+@pytest.mark.parametrize("name", [CONFIG, WEIGHTS])
+def test_what_another_program_left_there_damaged_is_fetched_again(name: str, hub: LoopbackHub, place: Location) -> None:
+    hub.fault("wrong", f"GET .*{name}", times=1)
+    left = Path(hf_hub_download(place.id, name, revision=place.revision, endpoint=hub.endpoint))
+    damaged = left.read_bytes()
+    assert read_downloaded(download_adapter(place)).task == "imdb"
+    assert left.read_bytes() != damaged
 
 
 def test_weights_of_another_base_model_are_not_fetched(hub: LoopbackHub) -> None:

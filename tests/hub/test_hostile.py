@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import pytest
 from builders import LORA, lora
 from damage import change, put, snapshot
 from loopback import LoopbackHub, User
-from published import FIRST, INDEX, NAME, REGISTRY, TOKEN, make_stale, publish
+from published import FIRST, INDEX, NAME, REGISTRY, TOKEN, hub_cache, make_stale, publish
 
 from tupate_hub import Zoo
 from tupate_hub.collect.read_adapter import read_from
@@ -108,7 +109,7 @@ def test_an_adapter_survives_what_fails_once(
         ("adapter_model", "cut", {}, NotAvailableOffline, "cannot be reached"),
         ("adapter_model", "close", {}, NotAvailableOffline, "cannot be reached"),
         ("adapter_model", "wrong", {}, FormatError, "announced content"),
-        (MODEL_INFO, "wrong", {}, WorkFailed, "not JSON"),
+        (MODEL_INFO, "wrong", {}, WorkFailed, "as no Hub does"),
     ],
 )
 def test_an_adapter_that_keeps_failing_leaves_nothing_half_fetched(
@@ -127,7 +128,7 @@ def test_an_adapter_that_keeps_failing_leaves_nothing_half_fetched(
         read_from(MODEL)
     assert sum(pauses) < 10
     assert caught.value.hint
-    assert not list(cache_root().rglob("*.safetensors"))
+    assert not list(hub_cache().rglob("*.safetensors"))
     hub.faults.clear()
     assert read_from(MODEL).task == "rte"
 
@@ -182,8 +183,8 @@ def test_a_slow_hub_leaves_the_cache_to_answer(
 ) -> None:
     first = invoke("similar", "sst2", "--registry", NAME)
     make_stale()
-    monkeypatch.setattr("tupate_hub.hub.client._SECONDS", 0.3)
-    monkeypatch.setattr("tupate_hub.hub.client._QUICK", 0.1)
+    monkeypatch.setattr("tupate_hub.hub.session._SECONDS", 0.3)
+    monkeypatch.setattr("tupate_hub.hub.session._QUICK", 0.1)
     hub.fault("slow", REGISTRY, seconds=250)
     again = invoke("similar", "sst2", "--registry", NAME)
     assert (again.code, again.out) == (0, first.out)
@@ -194,26 +195,39 @@ def test_a_file_that_is_slow_to_come_is_named(
     hub: LoopbackHub, published: str, invoke: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert invoke("list", "--registry", NAME).code == 0  # so that only the slow request has to be quick
-    monkeypatch.setattr("tupate_hub.hub.client._SECONDS", 0.3)
-    monkeypatch.setattr("tupate_hub.hub.client._QUICK", 0.1)
+    monkeypatch.setattr("tupate_hub.hub.session._SECONDS", 0.3)
+    monkeypatch.setattr("tupate_hub.hub.session._QUICK", 0.1)
     hub.fault("slow", "imdb", seconds=250)
     result = invoke("pull", "imdb", "--registry", NAME)
     assert (result.code, result.out) == (3, "")
     assert f"{FIRST} of hf://datasets/{NAME}@{published} is not in the cache" in result.err
 
 
-def test_nothing_is_asked_of_xet(
-    hub: LoopbackHub, published: str, adapter: dict[str, bytes], invoke: Any, monkeypatch: pytest.MonkeyPatch
+def test_nothing_of_a_registry_is_asked_of_xet(
+    hub: LoopbackHub, published: str, invoke: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
     hub.xet = True
-    hub.store.put("models", MODEL, adapter)
     assert invoke("pull", "imdb", "--registry", NAME).code == 0
-    assert read_from(MODEL).task == "rte"
     assert not [one for one in hub.requests() if "xet" in one]
     assert {one.status for one in hub.seen} <= {200, 206, 302}
+
+
+@pytest.mark.skipif(not find_spec("hf_xet"), reason="needs hf_xet")
+def test_an_adapter_in_xet_is_asked_of_xet(
+    hub: LoopbackHub, adapter: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This Hub has no xet to answer: what is seen is that the library asks for it, and what its error becomes."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
+    hub.xet = True
+    hub.store.put("models", MODEL, adapter)
+    with pytest.raises(WorkFailed, match="The Hub failed with status 404"):
+        read_from(MODEL)
+    assert [one for one in hub.requests() if "xet-read-token" in one]
 
 
 # --- gone, private, gated --------------------------------------------------------------------------------------
@@ -550,7 +564,7 @@ def test_an_adapter_whose_size_lies(
     lying(monkeypatch, lambda found: sized(found, name, size))
     result = invoke("inspect", MODEL)
     assert (result.code, result.out) == (2, "")
-    assert not list(cache_root().rglob("*.safetensors"))
+    assert not list(hub_cache().rglob("*.safetensors"))
 
 
 @pytest.mark.parametrize(
@@ -573,7 +587,7 @@ def test_weights_of_a_hostile_name_are_not_fetched(
     result = invoke("inspect", MODEL)
     assert (result.code, result.out) == (2, "")
     assert whole(result.err)
-    assert [path.name for path in cache_root().rglob("*adapter_model*")] == []
+    assert [path.name for path in hub_cache().rglob("*adapter_model*")] == []
 
 
 def test_what_an_adapter_says_does_not_rule_the_terminal(

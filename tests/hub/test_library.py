@@ -1,4 +1,4 @@
-"""What huggingface_hub's own calls do on a bad day: the reasons why our single requests and uploads stay.
+"""What huggingface_hub does on a bad day: why `session` sets it limits, and downloads are compared with digests.
 
 Should one of these tests fail with a newer version, the library has become better, and code of ours can go.
 """
@@ -69,6 +69,17 @@ def test_no_call_has_a_limit_of_time(call: str, hub: LoopbackHub, monkeypatch: p
     monkeypatch.setattr(session, "send", spy)
     calls(hub)[call]()
     assert set(limits) == {None}  # a Hub that does not answer is waited for without end
+
+
+def test_the_token_follows_a_listing_to_another_host(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(3):
+        hub.store.put("models", f"acme/m{number}", {"x.json": DATA})
+    hub.page = 2
+    genuine = hub.endpoint
+    api = HfApi(endpoint=genuine, token="hf_mine")
+    monkeypatch.setattr(type(hub), "endpoint", property(lambda self: genuine.replace("127.0.0.1", "localhost")))
+    list(api.list_models())
+    assert [(one.host, one.token) for one in hub.seen] == [("127.0.0.1", "hf_mine"), ("localhost", "hf_mine")]
 
 
 @pytest.mark.parametrize("call", ["/repos/create", "/commit/"])

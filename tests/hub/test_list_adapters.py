@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import parse_qs
 
 import pytest
 from builders import BASE
-from loopback import LoopbackHub, answers
+from loopback import LoopbackHub, User, answers
 from orchards import adapterhub_files, peft_files, plant
 
 from tupate_hub.errors import FormatError, RateLimited, UnknownName, WorkFailed
-from tupate_hub.hub import client
 from tupate_hub.hub.list_adapters import ListedRepository, facts, list_adapters
 from tupate_hub.hub.location import MODEL, Location
 
@@ -34,11 +32,11 @@ def test_what_is_asked(hub: LoopbackHub, asked: list[dict[str, list[str]]]) -> N
     list_adapters(BASE, "AdapterHub", "adapters")
     list_adapters("roberta-base", None, "peft", limit=7)
     first, second, third = asked
-    assert (first["filter"], first["author"], first["limit"]) == (["adapter-transformers"], ["AdapterHub"], ["500"])
+    assert (first["filter"], first["author"], first.get("limit", [])) == (["adapter-transformers"], ["AdapterHub"], [])
     assert second["filter"] == ["peft", "base_model:adapter:roberta-base"]
     assert third["filter"] == ["peft", "base_model:adapter:FacebookAI/roberta-base"]
     assert "author" not in second
-    assert (second["limit"], second["sort"], second["direction"]) == (["7"], ["downloads"], ["-1"])
+    assert (second["limit"], second["sort"], second["full"][0].lower()) == (["7"], ["downloads"], "true")
 
 
 def test_the_most_downloaded_come_first_and_ties_by_name(hub: LoopbackHub) -> None:
@@ -93,10 +91,9 @@ def test_a_row_that_names_nothing(name: str, commit: str) -> None:
 @pytest.mark.parametrize(
     "row",
     [
-        {},
         {"id": None, "sha": 3, "downloads": "many", "tags": "peft"},
         {"id": ["a/x"], "tags": [None, 3, "base_model:adapter:" + "x" * 5000, "base_model:adapter:\x1b[31m"]},
-        {"modelId": "a/x", "downloads": True},
+        {"id": "a/x", "downloads": True},
     ],
 )
 def test_rows_that_make_no_sense_are_rows_all_the_same(
@@ -112,35 +109,39 @@ def test_rows_that_make_no_sense_are_rows_all_the_same(
 
 def test_an_answer_that_is_no_list(hub: LoopbackHub) -> None:
     hub.fault("status", "/api/models", status=200)
-    with pytest.raises(WorkFailed, match="lists models as a Hub would not"):
+    with pytest.raises(WorkFailed, match="answered for hf://models as no Hub does"):
         list_adapters(BASE)
 
 
-def test_the_next_page_is_asked_of_the_hub_itself(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever host the link names: the token goes to the user's endpoint alone."""
+@pytest.mark.parametrize("answer", [[{}], [3], {"rows": []}])
+def test_rows_that_name_nothing_end_the_listing(answer: Any, hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    plant(hub, "a/x", peft_files(1))
+    monkeypatch.setattr(answers, "info", lambda *_: answer[0] if isinstance(answer, list) else answer)
+    with pytest.raises(WorkFailed, match="answered for hf://models as no Hub does"):
+        list_adapters(BASE, library="peft")
+
+
+def test_the_token_does_not_follow_a_listing_to_another_host(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library goes wherever the Hub says that the next page is, and takes the token along."""
+    hub.store.users["hf_mine"] = User("acme")
+    monkeypatch.setenv("HF_TOKEN", "hf_mine")
     for number in range(3):
         plant(hub, f"a/x{number}", peft_files(1))
     hub.page = 2
-    genuine = type(hub).endpoint
-    monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
-    monkeypatch.setattr(type(hub), "endpoint", property(lambda self: "http://evil.example"))
+    genuine = hub.endpoint
+    monkeypatch.setattr(type(hub), "endpoint", property(lambda self: genuine.replace("127.0.0.1", "localhost")))
     assert len(list_adapters(BASE, library="peft")) == 3
-    monkeypatch.setattr(type(hub), "endpoint", genuine)
-    assert {one.host for one in hub.seen} == {"127.0.0.1"}
+    assert [(one.host, one.token) for one in hub.seen] == [("127.0.0.1", "hf_mine"), ("localhost", "")]
 
 
 def test_pages_without_end(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tupate_hub.hub.list_adapters._MOST", 50)
-    queries: list[str] = []
-
-    def endless(query: str) -> tuple[list[Any], str]:
-        queries.append(query)
-        return [], query
-
-    monkeypatch.setattr(client, "models", endless)
-    assert list_adapters(BASE, library="peft") == []
-    assert len(queries) <= 50
-    assert parse_qs(queries[0])["full"] == ["true"]
+    monkeypatch.setattr("tupate_hub.hub.list_adapters._MOST_PAGES", 5)
+    for number in range(8):
+        plant(hub, f"a/x{number}", peft_files(1))
+    hub.page = 1
+    with pytest.raises(WorkFailed, match="page after page without end"):
+        list_adapters(BASE, library="peft")
+    assert len(hub.seen) == 5
 
 
 def test_a_hub_that_wants_fewer_requests(hub: LoopbackHub) -> None:

@@ -11,7 +11,7 @@ import pytest
 from loopback import LoopbackHub
 
 from tupate_hub.errors import RateLimited, WorkFailed
-from tupate_hub.hub import client, rate_limit
+from tupate_hub.hub import client, rate_limit, session
 from tupate_hub.hub.location import MODEL, Location
 from tupate_hub.hub.rate_limit import RateLimit, WaitBudget, wait_budget, waiting_allowed
 
@@ -137,7 +137,7 @@ def test_a_budget_is_spent(files: LoopbackHub) -> None:
 
 
 def test_a_hub_that_does_not_say_how_long(files: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "_BLIND_WAIT", 0.5)
+    monkeypatch.setattr(session, "_BLIND_WAIT", 0.5)
     files.fault("status", "x.json", status=429, times=1)
     told: list[float] = []
     with waiting_allowed(5, told.append):

@@ -12,7 +12,8 @@ from loopback.store import Blob, git_name
 
 from tupate_hub.errors import BranchMoved, NoRepository, NoRevision, WorkFailed
 from tupate_hub.hub.location import DATASET, Location
-from tupate_hub.hub.upload import File, commit, create_branch, create_repository
+from tupate_hub.hub.repository import create_branch, create_repository
+from tupate_hub.hub.upload import File, commit
 
 PLACE = Location(DATASET, "acme/zoo", "main")
 CONTENT = {
@@ -56,7 +57,7 @@ def test_files_of_every_kind_arrive(hub: LoopbackHub, repository: str) -> None:
     assert {path for path, blob in one.files.items() if blob.lfs} == {
         path for path, data in CONTENT.items() if path.endswith(".safetensors") and data
     }
-    assert sum(seen.method == "PUT" for seen in hub.seen) == 2  # one for each content
+    assert sum(seen.method == "PUT" for seen in hub.seen) == 3  # one for each file
 
 
 def test_the_client_itself_finds_nothing_to_send_then(hub: LoopbackHub, repository: str) -> None:
@@ -129,7 +130,7 @@ def test_the_storage_may_ask_to_verify(hub: LoopbackHub, repository: str) -> Non
     assert held(hub) == CONTENT
     verified = [one for one in hub.seen if one.path.endswith("/verify")]
     assert {(one.status, one.token) for one in verified} == {(200, "hf_mine")}
-    assert len(verified) == 2
+    assert len(verified) == 3
 
 
 def test_a_file_that_the_storage_does_not_take(hub: LoopbackHub, repository: str) -> None:

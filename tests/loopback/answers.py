@@ -74,12 +74,15 @@ def _config(blob: Blob) -> Document:
 
 
 def matching(repositories: Sequence[Repository], query: Mapping[str, list[str]]) -> list[Repository]:
-    """Those that have every tag of `filter`, the author, and the words of `search` in their names, in order."""
+    """Those that have every tag of `filter`, the author, and the words of `search` in their names, in order.
+
+    The most downloaded come first: the Hub sorts in no other direction (huggingface_hub, pull request 3882).
+    """
     wanted = [tag for text in query.get("filter", []) for tag in text.split(",")]
     author = query.get("author", [""])[0]
     words = query.get("search", [""])[0].lower()
     if query.get("sort") == ["downloads"]:
-        repositories = sorted(repositories, key=lambda one: one.downloads, reverse=query.get("direction") == ["-1"])
+        repositories = sorted(repositories, key=lambda one: one.downloads, reverse=True)
     return [
         one
         for one in repositories

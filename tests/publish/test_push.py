@@ -798,11 +798,9 @@ def test_a_network_that_breaks_while_sending(hub: LoopbackHub, small: Zoo) -> No
     assert Zoo.open(f"{NAME}@main").registry == Registry()
 
 
-def test_the_clients_own_remarks_are_left_out(hub: LoopbackHub, small: Zoo, invoke: Any, monkeypatch: Any) -> None:
-    from huggingface_hub import constants
+def test_the_clients_own_remarks_are_left_out(hub: LoopbackHub, small: Zoo, invoke: Any) -> None:
     from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
 
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
     enable_progress_bars()
     result = invoke("push", NAME, "--registry", small.root)
     assert result.code == 0

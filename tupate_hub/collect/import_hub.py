@@ -24,7 +24,7 @@ from tupate_hub.collect.read_adapter import plain_name, read_downloaded
 from tupate_hub.compare.similarity import DEFAULT, get_similarity
 from tupate_hub.embedding import Block, TaskEmbedding
 from tupate_hub.errors import FormatError, NotAvailableOffline, RateLimited, SpaceMismatch, TupateHubError
-from tupate_hub.hub.download import DownloadedAdapter, cached_folder, download_adapter
+from tupate_hub.hub.download import DownloadedAdapter, download_adapter, held_folder
 from tupate_hub.hub.list_adapters import ListedRepository, list_adapters
 from tupate_hub.hub.location import endpoint
 from tupate_hub.hub.rate_limit import waiting_allowed
@@ -250,7 +250,7 @@ def _rejected(listed: ListedRepository, error: TupateHubError) -> RejectedReposi
     said = error.message
     with suppress(FormatError):  # one without a location is not named in the sentence
         at = listed.location()
-        for place in (str(cached_folder(at)), str(at)):
+        for place in filter(None, (str(held_folder(at) or ""), str(at))):
             said = said.replace(f"{place}/", "").replace(place, f"hf://{at.id}")
     return RejectedRepository(_shown(listed.id)[:200], _shown(said), _shown(error.hint))
 

@@ -1,28 +1,29 @@
-"""DownloadedAdapter: adapters of model repositories of the Hub as folders of the cache, by commit.
+"""DownloadedAdapter: adapters of model repositories of the Hub, in the Hub's own cache, where `hf cache` shows them.
 
-Beside an adapter's folder, which is called as the repository, stands `facts.json`: what the card's tags say, and the
-names, sizes and digests of the files at that commit. Files of the cache may be cut when the power fails: their sizes
-are looked at each time. The library's `hf_hub_download` keeps damaged bytes of the right length, and returns them again
-and again (`test_a_download_keeps_damaged_bytes_of_the_right_length`).
+What we know of each commit lies in our cache: `facts.json` holds what the card's tags say, the names, sizes and digests
+of the files, and, once they are here, the folder that has them. The library's `hf_hub_download` keeps damaged bytes of
+the right length, and returns them again and again (`tests/hub/test_library.py`): what it brings is compared with the
+Hub's digest, and thrown away where that differs. Files of the cache may be cut when the power fails: their sizes are
+looked at each time.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from tupate_hub.errors import FormatError, SpaceMismatch, TargetExists
-from tupate_hub.hub import client, list_adapters
-from tupate_hub.hub.cache import MOST_FILE, folder, keep, record, require_modest, require_right, resolve
-from tupate_hub.hub.location import Location
+from tupate_hub.errors import FormatError, SpaceMismatch
+from tupate_hub.hub import list_adapters
+from tupate_hub.hub.cache import MOST_FILE, folder, keep, record, require_modest, resolve
+from tupate_hub.hub.digest import file_has_digest
+from tupate_hub.hub.location import Location, endpoint
+from tupate_hub.hub.repository import look_up
+from tupate_hub.hub.session import hub_api
 from tupate_hub.space import normalise_base, require_base
-from tupate_hub.storage.atomic import write_folder
 
 _CONFIG = "adapter_config.json"
 _FACTS = "facts.json"
@@ -30,7 +31,7 @@ _MOST_CONFIG = 4_000_000
 #: The fields of configurations that name the base model: those of PEFT, AdapterHub and MLX.
 _BASES = ("base_model_name_or_path", "model_name", "model")
 
-Files = Mapping[str, tuple[int, str | None]]
+Files = Mapping[str, tuple[int, str]]
 
 
 @dataclass(frozen=True)
@@ -60,36 +61,42 @@ def download_adapter(location: Location, base: str | None = None) -> DownloadedA
     Raises
     ------
     FormatError
-        When it holds no adapter of a known library, or one that is too large; said before weights are fetched.
+        When it holds no adapter of a known library, one that is too large, or one that does not arrive as announced;
+        all but the last are said before weights are fetched.
     SpaceMismatch
         When it is one of another base model than `base`; said before weights are fetched.
     NotAvailableOffline
         When it is not cached and there is no network.
     TupateHubError
-        As `client.get`.
+        As `hub_api`.
     """
-    commit, _ = resolve(location, _is_whole, _CONFIG)
-    if commit is None:
-        at, files, tagged = _survey(location)
-        if not _is_whole(at):
-            contents = _adapter_files(at, files, tagged, base)
-            if cached_folder(at).is_dir() and not _is_whole(at):
-                shutil.rmtree(cached_folder(at), ignore_errors=True)
-            with contextlib.suppress(TargetExists):  # another process was first, with the same files
-                write_folder(cached_folder(at), contents, durable=False)
-        commit = str(at.revision)
-        record(location, commit)
-    at = location.at(commit)
+    commit, _ = resolve(location, lambda at: held_folder(at) is not None, _CONFIG)
+    at = location.at(commit) if commit else _survey(location)
+    held = held_folder(at)
+    if held is None:
+        facts = _facts(at)
+        files = {name: (size, digest) for name, (size, digest) in facts["files"].items()}
+        config = _fetch(at, _require_config(at, files), files, _MOST_CONFIG)
+        weights = _weights_of(at, config, files, facts["base"], base)
+        held = _fetch(at, weights, files, MOST_FILE).parent
+        _keep_facts(at, {**facts, "folder": str(held), "held": [_CONFIG, weights]})
+    record(location, str(at.revision))
     facts = _facts(at)
-    return DownloadedAdapter(at, cached_folder(at), *(facts[name] for name in ("task", "base", "dataset", "licence")))
+    return DownloadedAdapter(at, held, *(facts[name] for name in ("task", "base", "dataset", "licence")))
 
 
-def cached_folder(at: Location) -> Path:
-    """Where the cache has the adapter of a commit, or will have it.
+# --- what is known of a commit ---------------------------------------------------------------------------------
 
-    It is called as the repository, because readers name a task by its folder where nothing else does.
-    """
-    return folder(at) / at.id.partition("/")[2]
+
+def _survey(location: Location) -> Location:
+    """The repository at a commit whose facts are kept."""
+    if location.pinned and "files" in _facts(location):
+        return location
+    there = look_up(location)
+    at = location.at(there.commit)
+    files = {name: there.files[name] for name in there.files if "/" not in name}
+    _keep_facts(at, {**list_adapters.facts(location, list(there.tags)), "files": files})
+    return at
 
 
 def _facts(at: Location) -> dict[str, Any]:
@@ -101,76 +108,79 @@ def _facts(at: Location) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _is_whole(at: Location) -> bool:
-    facts, place = _facts(at), cached_folder(at)
-    if not facts or not place.is_dir():
-        return False
-    sizes = {one.name: one.stat().st_size for one in place.iterdir()}
-    announced = facts.get("files", {})  # older versions did not keep them
-    return bool(sizes) and all(announced.get(name, [size])[0] == size for name, size in sizes.items())
-
-
-def _survey(location: Location) -> tuple[Location, Files, str | None]:
-    """A repository at a commit, its files, and the base model that its card names. Cached for each commit."""
-    facts = _facts(location) if location.pinned else {}
-    if "files" in facts:
-        return location, {name: (size, sha256) for name, (size, sha256) in facts["files"].items()}, facts["base"]
-    found = client.info(location)
-    at, files = location.at(str(found["sha"])), _files(found)
-    facts = {**list_adapters.facts(location, found.get("tags")), "files": files}
+def _keep_facts(at: Location, facts: Mapping[str, Any]) -> None:
     keep(folder(at) / _FACTS, json.dumps(facts, sort_keys=True).encode(), durable=False)
-    return at, files, facts["base"]
 
 
-def _files(found: Mapping[str, Any]) -> Files:
-    """Size and, where it is known, sha256 of the files at the top of a repository."""
-    files: dict[str, tuple[int, str | None]] = {}
-    for one in found.get("siblings") or ():
-        if isinstance(one, dict) and isinstance(one.get("rfilename"), str) and type(one.get("size")) is int:
-            lfs = one.get("lfs")
-            files[one["rfilename"]] = (one["size"], lfs.get("sha256") if isinstance(lfs, dict) else None)
-    return {name: files[name] for name in files if "/" not in name}
+def held_folder(at: Location) -> Path | None:
+    """The folder that has a commit's adapter; None where a file of it is missing or has another size."""
+    facts = _facts(at)
+    place = Path(facts.get("folder", ""))
+    names = facts.get("held", ())
+    return place if names and all(_size(place / name) == facts["files"][name][0] for name in names) else None
 
 
-def _adapter_files(at: Location, files: Files, tagged: str | None, base: str | None) -> dict[str, bytes]:
-    """The configuration and the weights that go with it; `tagged` is the base model where the first names none."""
-    from tupate_hub.readers.layouts import LAYOUTS
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
 
+
+# --- files -----------------------------------------------------------------------------------------------------
+
+
+def _require_config(at: Location, files: Files) -> str:
     if _CONFIG not in files:
         raise FormatError(
             f"{at} does not hold an adapter: it has no {_CONFIG}.", hint=f"see what it holds: {at.page}/tree/main"
         )
-    config = _config(at, files)
+    return _CONFIG
+
+
+def _weights_of(at: Location, config: Path, files: Files, tagged: str | None, base: str | None) -> str:
+    """The weights that go with a configuration; `tagged` is the base model where that names none."""
+    from tupate_hub.readers.layouts import LAYOUTS
+
     try:
-        fields = json.loads(config.decode("utf-8-sig"))
+        fields = json.loads(config.read_bytes().decode("utf-8-sig"))
         layout = next((one for one in LAYOUTS if one.config is not None and one.config(fields)), None)
         named = next((fields[name] for name in _BASES if normalise_base(fields.get(name))), tagged)
     except (ValueError, RecursionError, TypeError, AttributeError) as error:
         raise FormatError(f"{_CONFIG} of {at} is not a JSON object.") from error
     if layout is None:
-        raise FormatError(f"{_CONFIG} of {at} is not of a known library.")
-    if base is not None and (found := require_base(named, str(at))) != base:
-        raise SpaceMismatch(f"{at} is an adapter of {found}, not of {base}.", hint=f"name that model: `base={found!r}`")
+        raise FormatError(f"{_CONFIG} of {at} is not that of a known library.")
+    if base is not None and (of := require_base(named, str(at))) != base:
+        raise SpaceMismatch(f"{at} is an adapter of {of}, not of {base}.", hint=f"name that model: `base={of!r}`")
     names = (name for pattern in layout.weights for name in sorted(files) if fnmatchcase(name, pattern))
     weights = next(names, None)
     if weights is None:
         raise FormatError(f"{at} holds a configuration without weights: {' or '.join(layout.weights)} is missing.")
-    return {_CONFIG: config, weights: _fetch(at, weights, files, MOST_FILE)}
+    return weights
 
 
-def _config(at: Location, files: Files) -> bytes:
-    """The configuration, which says whether the weights are wanted at all; kept, for the case that they are not."""
-    path = folder(at) / _CONFIG
-    data = path.read_bytes() if path.is_file() else b""
-    if len(data) != files[_CONFIG][0]:
-        data = _fetch(at, _CONFIG, files, _MOST_CONFIG)
-        keep(path, data, durable=False)
-    return data
+def _fetch(at: Location, name: str, files: Files, most: int) -> Path:
+    """A file of a commit in the Hub's cache, of the announced size and content; what was there and is not goes."""
+    from huggingface_hub import hf_hub_url, try_to_load_from_cache
 
-
-def _fetch(at: Location, name: str, files: Files, most: int) -> bytes:
-    size, sha256 = files[name]
+    size, digest = files[name]
     require_modest(f"{at}/{name}", size, most)
-    answer = client.get(at, name, size)
-    require_right(f"{at}/{name}", answer, size, sha256)
-    return answer.data
+    url = hf_hub_url(at.id, name, repo_type=at.kind, revision=at.revision, endpoint=endpoint())
+    for _ in range(2):  # the first may be what someone else's download left there
+        with hub_api(at, name) as api:
+            if not isinstance(try_to_load_from_cache(at.id, name, revision=at.revision, repo_type=at.kind), str):
+                found = api.get_hf_file_metadata(url=url).size
+                if found != size:
+                    raise FormatError(
+                        f"{at}/{name} has {found} bytes, {size} were announced: it was not kept.",
+                        hint="tell its publisher",
+                    )
+            path = Path(api.hf_hub_download(at.id, name, revision=at.revision, repo_type=at.kind))
+        if path.stat().st_size == size and (not digest or file_has_digest(path, digest)):
+            return path
+        path.resolve().unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+    raise FormatError(
+        f"{at}/{name} does not have the announced content: it was not kept.",
+        hint="retry; if it happens again, tell its publisher",
+    )

@@ -1,8 +1,13 @@
-"""Errors: what it means to the user that the Hub cannot be reached, or answers with a status of 400 or more."""
+"""Errors: what it means to the user that the Hub cannot be reached, or answers with a status of 400 or more.
+
+`translated` is the one table for whatever huggingface_hub raises (0.36 to 2.4), and what is raised while it works.
+"""
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +24,96 @@ from tupate_hub.errors import (
 
 if TYPE_CHECKING:
     from tupate_hub.hub.location import Location
+
+_OF_THE_NETWORK = ("requests", "urllib3", "httpx", "httpx2", "httpcore")
+
+
+class Unanswered(Exception):
+    """A request that was given up: `response` is the Hub's last, None where it could not be reached."""
+
+    def __init__(self, response: Any = None) -> None:
+        super().__init__("a request to the Hub was given up")
+        self.response = response
+
+
+def translated(error: Exception, location: Location, file: str, endpoint: str, offline: bool) -> TupateHubError | None:
+    """What an error that left a call of the library means to the user; None where it speaks for itself, or is a bug.
+
+    `location` and `file` are what the call was about.
+    """
+    if isinstance(error, TupateHubError):
+        return None
+    causes = list(_causes(error))
+    for cause in causes:
+        if isinstance(cause, TupateHubError):
+            return cause
+        if getattr(getattr(cause, "response", None), "status_code", 0) >= 400:
+            return _answered(location, file, cause.response)  # type: ignore[attr-defined]
+    if any(_is_of_the_network(cause) for cause in causes):
+        return unreachable(location, file, endpoint, offline)
+    if isinstance(error, OSError) and not isinstance(error, ValueError):
+        return _not_kept(error, f"{file} of {location}" if file else str(location))
+    if isinstance(error, ValueError) and (refusal := _refused(str(error))):
+        return refusal
+    if isinstance(error, (LookupError, TypeError, AttributeError, ValueError)):
+        return no_hub(location, endpoint)
+    if isinstance(error, RuntimeError):  # those of xet are no others
+        return WorkFailed(
+            f"The Hub's storage failed: {_one_line(str(error))}.",
+            hint="retry, or without xet: export HF_HUB_DISABLE_XET=1",
+        )
+    return None
+
+
+def _not_kept(error: OSError, what: str) -> WorkFailed:
+    """Of a file that came to its end: the disk did not take it, or, without a number, the bytes were too few."""
+    if error.errno is None:
+        return WorkFailed(f"{what} arrived damaged: it was not kept.", hint="retry")
+    return WorkFailed(
+        f"{what} cannot be kept: {error.strerror}.", hint="choose another cache of the Hub: export HF_HOME=DIR"
+    )
+
+
+def _refused(said: str) -> TupateHubError | None:
+    """What the library makes of refusals that come with a status of 200."""
+    first, _, rest = said.partition("\n")
+    if "LFS batch" in first:
+        quoted = re.search(r"`([^`\n]*)", rest)
+        why = _one_line(quoted[1] if quoted else rest)
+        return WorkFailed(f"The Hub's storage refused a file: {why}.", hint="retry")
+    if first.startswith("Invalid metadata"):
+        return FormatError(f"The Hub refuses the card: {_one_line(rest)}.", hint="mend the card's front matter")
+    return None
+
+
+def no_hub(location: Location, endpoint: str) -> WorkFailed:
+    """An error for an answer in which something is missing, or is of another type."""
+    return WorkFailed(f"{endpoint} answered for {location} as no Hub does.", hint="look at HF_ENDPOINT")
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _is_of_the_network(error: BaseException) -> bool:
+    if isinstance(error, json.JSONDecodeError):  # that of requests is one of its network errors as well
+        return False
+    of = type(error).__module__.partition(".")[0]
+    return isinstance(error, (Unanswered, ConnectionError)) or of in _OF_THE_NETWORK
+
+
+def _answered(location: Location, file: str, response: Any) -> TupateHubError:
+    if response.request.method == "PUT":
+        return storage_error(response)
+    return http_error(
+        location, file, response, "authorization" in response.request.headers, response.request.method == "POST"
+    )
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split()).removeprefix("- ").rstrip(".")[:200]
 
 
 def unreachable(location: Location, file: str, endpoint: str, offline: bool) -> NotAvailableOffline:

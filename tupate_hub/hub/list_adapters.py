@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from types import MappingProxyType
-from typing import Any
-from urllib.parse import urlencode
+from typing import TYPE_CHECKING
 
 from tupate_hub import tasknames
 from tupate_hub.errors import FormatError, NotAvailableOffline, UnknownName
-from tupate_hub.hub import client
 from tupate_hub.hub.location import MODEL, Location, offline, parse_location
+from tupate_hub.hub.session import hub_api
 from tupate_hub.space import normalise_base, spellings
+
+if TYPE_CHECKING:
+    from huggingface_hub.hf_api import ModelInfo
 
 #: Library -> the tag by which the Hub lists its adapters.
 LIBRARIES: Mapping[str, str] = MappingProxyType({"adapters": "adapter-transformers", "peft": "peft"})
 
-_A_PAGE = 500
 _MOST = 20_000
+_MOST_PAGES = 200
 _MOST_TAG = 200
 
 
@@ -108,35 +111,22 @@ def _filters(base: str, libraries: Iterable[str]) -> Iterator[list[str]]:
             yield [LIBRARIES[library]]
 
 
-def _listed(filters: list[str], author: str | None, limit: int | None) -> Iterator[ListedRepository]:
-    """What fits all the filters, page by page; the Hub sends the most downloaded first."""
-    wanted = min(limit or _MOST, _MOST)
-    query = urlencode(
-        [
-            *(("filter", one) for one in filters),
-            *([("author", author)] if author else []),
-            ("sort", "downloads"),
-            ("direction", "-1"),
-            ("limit", str(min(wanted, _A_PAGE))),
-            ("full", "true"),
-        ]
-    )
-    while query and wanted > 0:
-        try:
-            rows, query = client.models(query)
-        except NotAvailableOffline as error:
-            hint = "unset HF_HUB_OFFLINE" if offline() else "look at your network"
-            raise NotAvailableOffline("Only the Hub can say what it lists.", f"{hint}, then type it again") from error
-        yield from (_row(row) for row in rows[:wanted] if isinstance(row, dict))
-        wanted -= max(len(rows), 1)
+def _listed(filters: list[str], author: str | None, limit: int | None) -> list[ListedRepository]:
+    """What fits all the filters; the Hub sends the most downloaded first."""
+    try:
+        with hub_api(Location(MODEL, "models"), most_requests=_MOST_PAGES) as api:
+            told = api.list_models(filter=filters, author=author, sort="downloads", limit=limit, full=True)
+            return [_row(model) for model in islice(told, _MOST)]
+    except NotAvailableOffline as error:
+        hint = "unset HF_HUB_OFFLINE" if offline() else "check your network"
+        raise NotAvailableOffline("Only the Hub can say what it lists.", f"{hint} and retry") from error
 
 
-def _row(row: Mapping[str, Any]) -> ListedRepository:
-    name, commit, downloads = row.get("id") or row.get("modelId"), row.get("sha"), row.get("downloads")
-    tags = _plain(row.get("tags"))
+def _row(model: ModelInfo) -> ListedRepository:
+    tags = _plain(model.tags)
     bases = (normalise_base(base) for kind in ("base_model:adapter", "base_model") for base in _tagged(tags, kind))
-    count = downloads if isinstance(downloads, int) else 0
-    return ListedRepository(str(name), str(commit), count, tuple(dict.fromkeys(base for base in bases if base)))
+    count = model.downloads if isinstance(model.downloads, int) else 0
+    return ListedRepository(str(model.id), str(model.sha), count, tuple(dict.fromkeys(base for base in bases if base)))
 
 
 def _plain(tags: object) -> list[str]:

@@ -23,7 +23,8 @@ from tupate_hub.errors import (
 from tupate_hub.hub import client
 from tupate_hub.hub.cache import keep_snapshot, open_snapshot
 from tupate_hub.hub.location import Location, endpoint, offline
-from tupate_hub.hub.upload import File, commit, create_branch, create_repository
+from tupate_hub.hub.repository import create_branch, create_repository, look_up, signed_in
+from tupate_hub.hub.upload import File, commit
 from tupate_hub.publish.bundle import README, publication
 from tupate_hub.publish.card import CARD
 from tupate_hub.publish.frontmatter import About, read_about
@@ -165,37 +166,27 @@ def _look(target: Location) -> _Found:
     """The Hub as it is now; a branch that is missing starts where `main` is."""
     missing = ""
     try:
-        said = client.info(target)
+        there = look_up(target)
     except NoRepository:
         return _Found(Zoo(Path(), Registry()))
     except NoRevision:
-        said, missing = client.info(target.at("main")), "branch"
-    head = str(said["sha"])
-    with client.understood(target):
-        files = _listed(said)
+        there, missing = look_up(target.at("main")), "branch"
     zoo = Zoo(Path(), Registry())
-    if FILENAME in files:
-        remote, text = open_snapshot(target.at(head))
+    if FILENAME in there.files:
+        remote, text = open_snapshot(target.at(there.commit))
         zoo = Zoo(remote.folder, parse_registry(text, remote.where(FILENAME)), remote)
-    elif set(files) - _GIVEN:
+    elif set(there.files) - _GIVEN:
         raise TupateHubError(
-            f"{target} holds {len(files)} files and no {FILENAME}: it is not a registry.", hint="take another name"
+            f"{target} holds {len(there.files)} files and no {FILENAME}: it is not a registry.",
+            hint="take another name",
         )
-    return _Found(zoo, head, missing, said.get("private") is True, files)
-
-
-def _listed(said: Mapping[str, Any]) -> dict[str, tuple[int, str]]:
-    files = {}
-    for one in said.get("siblings") or ():
-        lfs = one.get("lfs") or {}
-        files[str(one.get("rfilename"))] = (int(one.get("size") or 0), str(lfs.get("sha256") or one.get("blobId")))
-    return files
+    return _Found(zoo, there.commit, missing, there.private, there.files)
 
 
 def _require_writable(target: Location, dry_run: bool) -> None:
     if target.pinned:
         raise TupateHubError(f"{target} is a commit, which never changes.", hint="name a branch: `revision=BRANCH`")
-    if not (dry_run or offline() or client.signed_in()):
+    if not (dry_run or offline() or signed_in()):
         raise TupateHubError("You must be signed in to push.", hint="hf auth login")
 
 
