@@ -71,3 +71,14 @@ class RateLimited(WorkFailed):
 
 class BranchMoved(WorkFailed):
     """A commit that was refused because another one came first."""
+
+
+class Unanswered(Exception):
+    """A request to the Hub that was given up; `hub` makes one of the others of it.
+
+    `response` is the Hub's last, None where it could not be reached.
+    """
+
+    def __init__(self, response: object = None) -> None:
+        super().__init__("a request to the Hub was given up")
+        self.response = response

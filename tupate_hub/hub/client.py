@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from tupate_hub.errors import WorkFailed
+from tupate_hub.errors import Unanswered, WorkFailed
 from tupate_hub.hub.digest import has_digest
-from tupate_hub.hub.errors import Unanswered, http_error, unreachable
+from tupate_hub.hub.errors import http_error, unreachable
 from tupate_hub.hub.location import COMMIT, Location, endpoint, offline
 from tupate_hub.hub.session import limited
 
@@ -83,7 +83,7 @@ def _ask(method: str, location: Location, url: str, file: str, headers: Mapping[
     sent["Accept-Encoding"] = "identity"
     try:
         with limited():
-            response = get_session().request(method, url, headers=sent)
+            response: Any = get_session().request(method, url, headers=sent)
     except Unanswered as error:
         response = error.response
         if response is None:

@@ -19,6 +19,7 @@ from tupate_hub.errors import (
     NotAvailableOffline,
     RateLimited,
     TupateHubError,
+    Unanswered,
     WorkFailed,
 )
 
@@ -26,14 +27,6 @@ if TYPE_CHECKING:
     from tupate_hub.hub.location import Location
 
 _OF_THE_NETWORK = ("requests", "urllib3", "httpx", "httpx2", "httpcore")
-
-
-class Unanswered(Exception):
-    """A request that was given up: `response` is the Hub's last, None where it could not be reached."""
-
-    def __init__(self, response: Any = None) -> None:
-        super().__init__("a request to the Hub was given up")
-        self.response = response
 
 
 def translated(error: Exception, location: Location, file: str, endpoint: str, offline: bool) -> TupateHubError | None:

@@ -19,9 +19,9 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from tupate_hub.errors import WorkFailed
+from tupate_hub.errors import Unanswered, WorkFailed
 from tupate_hub.hub import rate_limit
-from tupate_hub.hub.errors import Unanswered, retry_after, translated
+from tupate_hub.hub.errors import retry_after, translated
 from tupate_hub.hub.location import Location, endpoint, offline
 
 if TYPE_CHECKING:
@@ -146,15 +146,16 @@ def _install() -> None:
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
     """Without the library's progress bars and log lines: what matters is told by the errors."""
-    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars, logging
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+    from huggingface_hub.utils.logging import get_verbosity, set_verbosity, set_verbosity_error
 
-    bars, level = not are_progress_bars_disabled(), logging.get_verbosity()
+    bars, level = not are_progress_bars_disabled(), get_verbosity()
     disable_progress_bars()
-    logging.set_verbosity_error()
+    set_verbosity_error()
     try:
         yield
     finally:
-        logging.set_verbosity(level)
+        set_verbosity(level)
         if bars:
             enable_progress_bars()
 
