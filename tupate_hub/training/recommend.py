@@ -148,7 +148,7 @@ def recommend(
     began = time.perf_counter()
     _check(zoo, space, base)
     method = method_of_space(space)
-    regime = regime_for(data.kind, method, init_seed=_init_seed(space))
+    regime = regime_for(data.kind, method, init_seed=init_seed_of(space))
 
     def limited(steps: Iterable[int], total: int) -> Iterator[int]:
         for made, step in enumerate(progress(steps, total)):
@@ -159,7 +159,7 @@ def recommend(
     looks: list[Look] = []
     steps = 0
     for snapshot in trace(base, data, method, regime, LOOKS, setup=setup, progress=limited, pulse=pulse):
-        ranking = zoo.similar(_embedded(snapshot, space, data), space=space.name, explain=True)
+        ranking = zoo.similar(embedded(snapshot, space, data), space=space.name, explain=True)
         looks.append(Look(snapshot.step, snapshot.loss, time.perf_counter() - began, ranking))
         steps = snapshot.steps
         seen(looks[-1])
@@ -194,12 +194,13 @@ def method_of_space(space: SpaceEntry) -> Method:
     return get_method(space.method, **{name: space.settings[name] for name in known if name in space.settings})
 
 
-def _init_seed(space: SpaceEntry) -> int:
+def init_seed_of(space: SpaceEntry) -> int:
+    """The seed of the first parameters in a space; 0 where it does not say."""
     seed = space.settings.get("init_seed", 0)
     return seed if isinstance(seed, int) else 0
 
 
-def _embedded(snapshot: Snapshot, space: SpaceEntry, data: TaskData) -> TaskEmbedding:
+def embedded(snapshot: Snapshot, space: SpaceEntry, data: TaskData) -> TaskEmbedding:
     """The run as it stands, as an embedding of the space."""
     blocks = read_tensors(snapshot.tensors, snapshot.layout).blocks
     return TaskEmbedding(data.name, space.space, blocks, {"data": {"sha256": data.sha256}})
