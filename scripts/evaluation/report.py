@@ -21,52 +21,53 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gain_picture import picture
+from report_page import JUDGE, OF_PUBLISHED, REGIMES, ROOT, SPACE, pictures, tables
 
 from tupate_hub import Zoo
 from tupate_hub.compare.kernel import off_diagonal
 from tupate_hub.compare.noise import noise_level
 from tupate_hub.compare.view import View
 from tupate_hub.errors import UnknownName
+from tupate_hub.evaluation.choice import chosen_by_halves
+from tupate_hub.evaluation.curves import by_queries, by_rank
 from tupate_hub.evaluation.evaluate import evaluate
 from tupate_hub.evaluation.forecast import fit_forecast
 from tupate_hub.evaluation.gain import fit_gain
-from tupate_hub.evaluation.predictors import PREDICTIONS, PREDICTORS, Evidence, known_cells
+from tupate_hub.evaluation.predictors import PREDICTIONS, Evidence, known_cells, traits_of
 from tupate_hub.evaluation.report import (
     DEFAULT,
     judged,
     measured_again,
     per_target,
-    share_of_the_way,
     wide_enough,
     without_unmeasured_sources,
 )
 from tupate_hub.evaluation.strength import fit_strengths
 from tupate_hub.evaluation.truth import Truth, align, read_truth
-from tupate_hub.publish.table import fill_tables, markdown_table
+from tupate_hub.publish.table import fill_tables
 from tupate_hub.search.similar import pair_scores
 from tupate_hub.storage.atomic import write_bytes
 
-ROOT = Path(__file__).resolve().parents[2]
 TRUTH = ROOT / "zoo" / "truth"
 PAGE = ROOT / "docs" / "evaluation.md"
-SPACE = "all-MiniLM-L6-v2/lora"
 TOLERANCE = 2e-3
-#: The regimes of the bundled truth: examples, steps, and what a reader calls them.
-REGIMES: Mapping[str, tuple[int, int, str]] = {
-    "few-shot-40": (200, 40, "200 examples, 40 steps"),
-    "few-shot-150": (200, 150, "200 examples, 150 steps"),
-    "limited-300": (1000, 300, "1,000 examples, 300 steps"),
+#: A source counts when it was measured on so many of the targets.
+FEWEST_SHARE = 0.7
+#: The ways of comparing weights that are defined for every pair, of which the default is one.
+CANDIDATES: Mapping[str, View] = {
+    f"{name}{', centred' * centre}{', balanced' * balance}": View(name, centre=centre, balance=balance)
+    for name in ("update", "effect", "tupate")
+    for centre in (False, True)
+    for balance in (False, True)
 }
-#: A target counts when so many sources were measured on it, a source when it was on so many of the targets.
-FEWEST_SOURCES, FEWEST_SHARE = 20, 0.7
+#: The ranks of the curve.
+RANKS = (1, 2, 4, 8)
 #: Published tables of fine-tuning: model and method differ from the bundled zoo's, tasks are matched by name.
 PUBLISHED = (
     "taskweb_gpt2m_finetune taskweb_roberta_finetune taskweb_t5s_finetune taskweb_t5b_finetune taskweb_t5b_adapter "
     "taskweb_t5b_bitfit taskweb_t5b_lora taskweb_t5l_adapter taskweb_t5l_finetune choshen2022_roberta_base "
     "cogtaskonomy2022_bert"
 ).split()
-OF_PUBLISHED = "random data-size tupate-lora outputs update effect source-mean strength gain".split()
 
 
 def named(zoo: Zoo) -> Callable[[str], str]:
@@ -84,26 +85,25 @@ def truth_of(zoo: Zoo, path: Path) -> Truth:
     return read_truth(path, named(zoo)).restricted_to(tasks)
 
 
-def usable(truth: Truth) -> Truth:
+def usable(zoo: Zoo, regime: str) -> Truth:
     """The part of a table that is still being measured on which predictors can be judged fairly."""
-    wide = wide_enough(truth, FEWEST_SOURCES)
+    wide = wide_enough(truth_of(zoo, TRUTH / f"{regime}.csv"), REGIMES[regime].fewest_sources)
     return without_unmeasured_sources(wide, math.ceil(FEWEST_SHARE * len(wide.targets)))
 
 
 def own(zoo: Zoo) -> dict[str, Any]:
     found = {}
-    for regime, (examples, steps, title) in REGIMES.items():
-        path = TRUTH / f"{regime}.csv"
-        if not path.is_file():
+    for name, regime in REGIMES.items():
+        if not (TRUTH / f"{name}.csv").is_file():
             continue
-        table = usable(truth_of(zoo, path))
+        table = usable(zoo, name)
         if len(table.targets) < 2:
             continue
         evidence = Evidence(table, zoo, SPACE, ROOT / PREDICTIONS)
-        found[regime] = {
-            "title": title,
-            "examples": examples,
-            "steps": steps,
+        found[name] = {
+            "title": regime.title,
+            "examples": regime.examples,
+            "steps": regime.steps,
             "targets": len(table.targets),
             "sources": int(np.median(table.candidates().sum(axis=1))),
             "runs": int(np.isfinite(table.scores).sum()),
@@ -128,7 +128,16 @@ def published(zoo: Zoo, folder: Path) -> dict[str, Any]:
         }
         for predictor in OF_PUBLISHED
     }
-    return {"tables": found, "means": means, "again": list(again(tables))}
+    candidates = {
+        name: round(float(np.mean([_mean_ndcg(zoo, table, view) for table in tables.values()])), 4)
+        for name, view in CANDIDATES.items()
+    }
+    return {"tables": found, "means": means, "again": list(again(tables)), "candidates": candidates}
+
+
+def _mean_ndcg(zoo: Zoo, table: Truth, view: View) -> float:
+    evidence = Evidence(table, zoo, SPACE)
+    return evaluate(np.nan_to_num(evidence.affinity(evidence.method, view)), table).summary("ndcg_rank").mean
 
 
 def again(tables: Mapping[str, Truth]) -> Iterator[dict[str, Any]]:
@@ -152,24 +161,62 @@ def again(tables: Mapping[str, Truth]) -> Iterator[dict[str, Any]]:
         }
 
 
+def curves(zoo: Zoo) -> dict[str, Any]:
+    """Quality against the share of a query's steps, the number of its examples, and the rank that is kept."""
+    evidence = Evidence(usable(zoo, JUDGE), zoo, SPACE)
+    queries: dict[tuple[int, float], dict[str, dict[str, float]]] = {}
+    about = ("target", "examples", "share", "step", "seconds")
+    for row in _rows("queries"):
+        scores = {source: float(row[source]) for source in row if source not in about and row[source]}
+        queries.setdefault((int(row["examples"]), float(row["share"])), {})[row["target"]] = scores
+    points = [({"examples": examples, "share": share}, queries[examples, share]) for examples, share in sorted(queries)]
+    if points:
+        affinity = evidence.affinity(evidence.method, View())
+        own_runs = {
+            target: dict(zip(evidence.truth.sources, map(float, row), strict=True))
+            for target, row in zip(evidence.truth.targets, affinity, strict=True)
+        }
+        points.append(({"examples": 0, "share": 1.0}, own_runs))
+    return {
+        "rank": [point.as_dict() for point in by_rank(evidence, RANKS)],
+        "queries": [point.as_dict() for point in by_queries(evidence, points)],
+    }
+
+
+def choice(zoo: Zoo) -> list[dict[str, Any]]:
+    """The default affinity chosen on half of the targets and judged on the other half."""
+    evidence = Evidence(usable(zoo, JUDGE), zoo, SPACE)
+    candidates = {name: evidence.affinity(evidence.method, view) for name, view in CANDIDATES.items()}
+    return [one.as_dict() for one in chosen_by_halves(evidence.truth, candidates, DEFAULT)]
+
+
 def gain(zoo: Zoo) -> dict[str, Any]:
     """What the registry keeps: strengths, the weights of a ranking by gain, a forecast a regime."""
     entries = zoo.registry.in_space(SPACE)
     tasks = [entry.task for entry in entries]
     scores = pair_scores(zoo, SPACE, View())
-    traits = {name: Evidence(_nothing(tasks), zoo, SPACE).traits[name] for name in tasks}
+    traits = traits_of(zoo)
     noise = noise_level(off_diagonal(scores), [zoo.registry.tasks[task].kind for task in tasks])
     paths = {regime: TRUTH / f"{regime}.csv" for regime in REGIMES}
     tables = {
-        regime: wide_enough(truth_of(zoo, path), FEWEST_SOURCES) for regime, path in paths.items() if path.is_file()
+        regime: wide_enough(truth_of(zoo, path), REGIMES[regime].fewest_sources)
+        for regime, path in paths.items()
+        if path.is_file()
     }
     tables = {regime: table for regime, table in tables.items() if len(table.targets) >= 4}
     affinities = {regime: align(table, tasks, scores) for regime, table in tables.items()}
     model = fit_gain(list(tables.values()), list(affinities.values()), traits)
     forecasts = [
-        fit_forecast(table, affinities[regime], noise, traits, regime=regime, examples=examples, steps=steps).as_dict()
-        for regime, table in tables.items()
-        for examples, steps, _ in [REGIMES[regime]]
+        fit_forecast(
+            table,
+            affinities[name],
+            noise,
+            traits,
+            regime=name,
+            examples=REGIMES[name].examples,
+            steps=REGIMES[name].steps,
+        ).as_dict()
+        for name, table in tables.items()
         if noise is not None
     ]
     strengths = fit_strengths(list(tables.values()), traits)
@@ -180,10 +227,6 @@ def gain(zoo: Zoo) -> dict[str, Any]:
             "strengths": {task: strengths[task].as_dict() for task in tasks},
         }
     }
-
-
-def _nothing(tasks: Sequence[str]) -> Truth:
-    return Truth(tuple(tasks), tuple(tasks), np.full((len(tasks),) * 2, np.nan), np.full(len(tasks), np.nan), ())
 
 
 def blends(zoo: Zoo) -> dict[str, Any]:
@@ -246,168 +289,6 @@ def _mean_and_error(values: Sequence[float]) -> dict[str, float | int]:
     return {"targets": len(values), "mean": round(float(np.mean(values)), 3), "error": round(error, 3)}
 
 
-# --- the page --------------------------------------------------------------------------------------------------
-
-
-def _interval(found: Mapping[str, float | None], digits: int = 3, sign: str = "") -> str:
-    mean, low, high = (found[name] for name in ("mean", "low", "high"))
-    if low is None or high is None:
-        return f"{mean:{sign}.{digits}f}"
-    return f"{mean:{sign}.{digits}f} [{low:{sign}.{digits}f}, {high:{sign}.{digits}f}]"
-
-
-def predictors_table(pool: Mapping[str, Any], costs: Mapping[str, Any]) -> str:
-    rows = []
-    for name in [name for name in PREDICTORS if name in pool["predictors"]]:
-        found = pool["predictors"][name]
-        metrics, pick = found["metrics"], found["first_pick"]
-        rows.append(
-            [
-                f"**`{name}`**" if name == DEFAULT else f"`{name}`",
-                PREDICTORS[name].needs,
-                f"{found['targets']} x {found['sources']}",
-                _interval(metrics["ndcg_rank"]),
-                "" if name == DEFAULT else _interval(found["against_default"]["ndcg_rank"], 3, "+"),
-                f"{metrics['rank_of_best']['mean']:.1f}",
-                *(f"{metrics[metric]['mean']:.1f}" for metric in ("regret@1", "regret@3", "regret@5")),
-                f"{metrics['regret@3_percent']['mean']:.1f}",
-                f"{pick['gain']:+.1f}" if pick else "",
-                f"{pick['helped_of_helpable']:.0%}" if pick else "",
-                _seconds(costs.get(name, {}), found["sources"]),
-            ]
-        )
-    header = ["predictor", "looks at", "targets x sources", "rank-NDCG", "minus `update`", "rank of best", "regret@1",
-              "@3", "@5", "@3 in %", "first pick's gain", "helped", "seconds a target"]  # fmt: skip
-    return markdown_table(header, rows)
-
-
-def _seconds(cost: Mapping[str, Any], sources: int) -> str:
-    """What a new target costs: its own part, and that of each source with it; "" where it was not measured."""
-    if not cost:
-        return ""
-    return f"{cost['seconds_per_task'] + sources * cost['seconds_per_pair']:.2g}"
-
-
-def targets_table(pool: Mapping[str, Any]) -> str:
-    rows = [
-        [
-            row["target"],
-            "" if row["without"] is None else f"{row['without']:.3f}",
-            f"{row['mean']:.3f}",
-            f"{row['best']} {row['best_score']:.3f}",
-            f"{row['update']} {row['update_score']:.3f}",
-            f"{row['gain']} {row['gain_score']:.3f}",
-        ]
-        for row in pool["per_target"]
-    ]
-    header = ["target", "from nothing", "mean of sources", "best source", "first by `update`", "first by gain"]
-    return markdown_table(header, rows)
-
-
-def published_table(report: Mapping[str, Any]) -> str:
-    means = report["means"]
-    ceiling, lost = (
-        float(np.mean([row[metric] for row in report["again"]])) for metric in ("ndcg_rank", "regret@3_percent")
-    )
-    random = means["random"]["ndcg_rank"]
-    rows = [
-        [
-            f"`{name}`",
-            f"{found['ndcg_rank']:.3f}",
-            f"{share_of_the_way(found['ndcg_rank'], random, ceiling):.2f}",
-            f"{found['regret@3_percent']:.1f}",
-            f"{found['rank_of_best']:.1f}",
-            f"{found['spearman']:.2f}",
-        ]
-        for name, found in ((name, means[name]) for name in OF_PUBLISHED)
-    ]
-    rows.append(
-        ["*transfer measured in the eight other settings (TaskWeb)*", f"{ceiling:.3f}", "1.00", f"{lost:.1f}", "", ""]
-    )
-    return markdown_table(
-        ["predictor", "rank-NDCG", "share of the way", "regret@3 in %", "rank of best", "Spearman"], rows
-    )
-
-
-def forecast_table(gains: Mapping[str, Any]) -> str:
-    rows = [
-        [
-            REGIMES[one["regime"]][2],
-            str(one["targets"]),
-            f"{one['helped']:.0%}",
-            f"{one['gained']:+.1f} [{one['gained_low']:+.1f}, {one['gained_high']:+.1f}]",
-            f"{one['error']:.1f}",
-            *(f"{one['regrets'][k]:.1f}" for k in ("1", "3", "5")),
-        ]
-        for one in gains[SPACE]["gain"]["forecasts"]
-    ]
-    header = [
-        "regime",
-        "targets",
-        "first pick helped",
-        "its gain, points",
-        "error of the forecast",
-        "regret@1",
-        "@3",
-        "@5",
-    ]
-    return markdown_table(header, rows)
-
-
-def strengths_table(gains: Mapping[str, Any], most: int = 10) -> str:
-    ordered = sorted(gains[SPACE]["strengths"].items(), key=lambda item: (-item[1]["value"], item[0]))
-    chosen = [*ordered[:most], *ordered[-most:]]
-    rows = [[task, f"{one['value']:+.2f}", f"{one['error']:.2f}", str(one["targets"])] for task, one in chosen]
-    return markdown_table(["source", "strength", "standard error", "targets measured"], rows)
-
-
-def blends_table(report: Mapping[str, Any]) -> str:
-    names = {"best": "the best single of the three", "first": "the first pick", "nothing": "from nothing"}
-    rows = [
-        [REGIMES[regime][2], names[name], str(one["targets"]), f"{one['mean']:+.1f} ± {one['error']:.1f}"]
-        for regime in REGIMES
-        if regime in report
-        for name, one in ((name, report[regime][name]) for name in names if name in report[regime])
-    ]
-    return markdown_table(["regime", "blend minus", "targets", "points"], rows)
-
-
-def converged_table(report: Mapping[str, Any]) -> str:
-    rows = [
-        [
-            target,
-            "" if one["after_150"] is None else f"{one['after_150']:.3f}",
-            f"{one['mean']:.3f}" + ("" if one["error"] is None else f" ± {one['error']:.3f}"),
-            str(one["seeds"]),
-        ]
-        for target, one in report.items()
-    ]
-    return markdown_table(["target", "from nothing, 150 steps", "from nothing, 600 steps", "seeds"], rows)
-
-
-def read_costs(path: Path) -> dict[str, Any]:
-    """Seconds by predictor; those of `update` are of one ranking of the bundled zoo."""
-    if not path.is_file():
-        return {}
-    written = json.loads(path.read_text(encoding="utf-8"))
-    ranking = {DEFAULT: {"seconds_per_task": written["ranking"]["seconds"], "seconds_per_pair": 0.0}}
-    return {**written["predictors"], **ranking}
-
-
-def tables(report: Mapping[str, Any], gains: Mapping[str, Any]) -> dict[str, str]:
-    costs = read_costs(ROOT / PREDICTIONS / "costs.json")
-    found = {f"transfer {regime}": predictors_table(pool, costs) for regime, pool in report["own"].items()}
-    found |= {f"targets {regime}": targets_table(pool) for regime, pool in report["own"].items()}
-    found |= {"forecast": forecast_table(gains), "strengths": strengths_table(gains)}
-    if report["blends"]:
-        found["blends"] = blends_table(report["blends"])
-    if report["converged"]:
-        found["converged"] = converged_table(report["converged"])
-    if report["published"]:
-        found["published"] = published_table(report["published"])
-    return found
-
-
 # --- stored and computed ---------------------------------------------------------------------------------------
 
 
@@ -445,6 +326,8 @@ def main() -> int:
             "own": own(zoo),
             "blends": blends(zoo),
             "converged": converged(),
+            "curves": curves(zoo),
+            "choice": choice(zoo),
             "published": published(zoo, options.published)
             if options.published is not None
             else stored["report"].get("published", {}),
@@ -462,10 +345,7 @@ def main() -> int:
             computed[name] = stored[name]
     page = PAGE.read_text(encoding="utf-8")
     wanted = {PAGE: fill_tables(page, tables(computed["report"], computed["gain"]))}
-    wanted |= {
-        PAGE.with_name(f"gains-{regime}.svg"): picture(f"Gains: {pool['title']}", pool["per_target"], pool["scores"])
-        for regime, pool in computed["report"]["own"].items()
-    }
+    wanted |= {PAGE.with_name(name): text for name, text in pictures(computed["report"]).items()}
     for path, text in wanted.items():
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
             stale.append(str(path.relative_to(ROOT)))

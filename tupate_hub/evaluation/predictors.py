@@ -45,11 +45,6 @@ class Evidence:
     space: str
     folder: Path | None = None
 
-    @property
-    def traits(self) -> dict[str, Traits]:
-        """Kind and data size of the zoo's tasks."""
-        return {name: Traits(task.kind, task.train_size) for name, task in self.zoo.registry.tasks.items()}
-
     def placed(self, tasks: Sequence[str], scores: Float64Array) -> Float64Array:
         """Scores between some tasks, of shape (tasks, tasks), in the truth's order; NaN for tasks that are missing."""
         place = {task: index for index, task in enumerate(tasks)}
@@ -80,6 +75,11 @@ class Evidence:
     def method(self) -> str:
         """The method of the space that is judged."""
         return self.zoo.registry.space(self.space).method
+
+
+def traits_of(zoo: Zoo) -> dict[str, Traits]:
+    """Kind and data size of a zoo's tasks, which strengths start from."""
+    return {name: Traits(task.kind, task.train_size) for name, task in zoo.registry.tasks.items()}
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def _gain(evidence: Evidence) -> Float64Array:
     affinity = evidence.affinity(evidence.method, View())
     known = np.isfinite(affinity)
     truth = replace(evidence.truth, scores=np.where(known, evidence.truth.scores, np.nan))
-    return np.where(known, gain_without_target(truth, np.where(known, affinity, 0.0), evidence.traits), np.nan)
+    return np.where(known, gain_without_target(truth, np.where(known, affinity, 0.0), traits_of(evidence.zoo)), np.nan)
 
 
 def _ensemble(evidence: Evidence) -> Float64Array:
@@ -223,7 +223,7 @@ PREDICTORS: Mapping[str, NamedPredictor] = {
         NamedPredictor("data-size", "data sizes", _VU, _data_size),
         NamedPredictor("source-mean", TRANSFER, "Choshen et al., 2022", lambda one: source_mean(one.truth)),
         NamedPredictor(
-            "strength", TRANSFER, _HERE, lambda one: strength_without_target(one.truth, one.traits)
+            "strength", TRANSFER, _HERE, lambda one: strength_without_target(one.truth, traits_of(one.zoo))
         ),
         NamedPredictor("update", WEIGHTS, _HERE, _weights(None, "update")),
         NamedPredictor("effect", WEIGHTS, _HERE, _effect),
@@ -241,6 +241,9 @@ PREDICTORS: Mapping[str, NamedPredictor] = {
         NamedPredictor("curve-grad", "loss curves of the sources", _VU, _measured("curve-grad")),
         NamedPredictor("log-me", f"{DATA}, tuned models", "You et al., ICML 2021", _measured("log-me")),
         NamedPredictor("esm-log-me", DATA, "Schulte et al., EMNLP 2024", _measured("esm-log-me")),
+        NamedPredictor("task-emb-examples", f"{DATA}, tuned models", _VU, _measured("task-emb-examples")),
+        NamedPredictor("log-me-mean", f"{DATA}, tuned models", "You et al., ICML 2021", _measured("log-me-mean")),
+        NamedPredictor("esm-log-me-mean", DATA, "Schulte et al., EMNLP 2024", _measured("esm-log-me-mean")),
         NamedPredictor("delta-activations", "tuned models", "Xu et al., 2025", _measured("delta-activations")),
         NamedPredictor("gain", f"{WEIGHTS}, {TRANSFER}", _HERE, _gain),
     )
