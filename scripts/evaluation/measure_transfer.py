@@ -3,7 +3,8 @@
 A run tunes a target from a source's parameters, from the blend of several (source: a+b+c, in tables of their own,
 blends-<protocol>-<steps>.csv), or from nothing (source: -), by the protocol that is named. Each
 finished run is written and synced at once; what is there already is not run again. A target's runs from nothing come
-first, so that every row has the score without transfer of its own seed beside it.
+first, so that every row has the score without transfer of its own seed beside it. With --ray the runs are made on a
+cluster's workers, which get the files they need and no folder in common, and this machine writes the rows.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ import argparse
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from tupate_hub.evaluation.transfer_rows import SCRATCH, append_rows, read_rows
+from tupate_hub.embedding import read_embedding
+from tupate_hub.evaluation.transfer_rows import SCRATCH, TransferRow, append_rows, read_rows
 
 if TYPE_CHECKING:
     from tupate_hub.embedding import TaskEmbedding
@@ -27,6 +30,8 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = "sentence-transformers/all-MiniLM-L6-v2"
+#: The file of a source on a worker.
+START = "source.safetensors"
 #: Twenty targets of all kinds; the cheap ones first, so that whole rows are there early.
 FEW_SHOT_TARGETS = (
     "trec customer_reviews snli cola mit_restaurant_ner stsb tweet_irony copa sick_entailment squad "
@@ -59,10 +64,13 @@ def _target(data: Path, name: str):  # noqa: ANN202
     return load_task(data, name)
 
 
-def measure_run(
-    run: Run, protocol: str, method: str, data: Path, zoo: Path, out: Path, threads: int, device: str
-) -> str:
-    """Make a run and write its rows; returns a line about it."""
+def make_run(
+    run: Run, folder: Path | None, protocol: str, method: str, data: Path, zoo: Path, threads: int, device: str
+) -> list[TransferRow]:
+    """A run and the rows that it leaves; what starts from nothing is yet to be filled in where it did not.
+
+    `folder` holds the files of `files_of`; None on this machine, where they are in `data` and `zoo`.
+    """
     import torch
     from transformers.utils import logging
 
@@ -73,28 +81,49 @@ def measure_run(
 
     logging.set_verbosity_error()
     torch.set_num_threads(threads)
-    plan, target = PROTOCOLS[protocol], _target(data, run.target)
-    source = None if run.source == SCRATCH else _source(zoo, run.source, f"{BASE.rpartition('/')[2]}/{method}")
+    plan, target = PROTOCOLS[protocol], _target(folder or data, run.target)
+    source = None
+    if run.source != SCRATCH:
+        source = _source(zoo, run.source, method) if folder is None else read_embedding(folder / START)
     tuned = get_method(method) if source is None else method_of(source)
-    scores = list(measure(find_base(BASE).folder, target, tuned, plan, run.seed, source, device=device))
-    for score in scores:  # when the run has ended, so that one that is killed leaves nothing to be added twice
-        scratch = (row for row in read_rows(table(out, protocol, score.steps)) if is_of(row, run, SCRATCH))
-        without = next((float(row["score"]) for row in scratch), None)
-        row = transfer_row(
-            score, run.source, target, plan, run.seed, method, device, score.value if source is None else without
+    scores = measure(find_base(BASE).folder, target, tuned, plan, run.seed, source, device=device)
+    return [
+        transfer_row(score, run.source, target, plan, run.seed, method, device, score.value if source is None else None)
+        for score in scores
+    ]
+
+
+def keep(run: Run, rows: Sequence[TransferRow], protocol: str, out: Path) -> str:
+    """Write the rows of a run that has ended, beside the score without transfer; returns a line about them."""
+    for row in rows:  # all of them now, so that a run that is killed leaves nothing to be added twice
+        scratch = (known for known in read_rows(table(out, protocol, row.steps)) if is_of(known, run, SCRATCH))
+        without = next((float(known["score"]) for known in scratch), row.baseline_score_without_transfer)
+        append_rows(
+            table(out, protocol, row.steps, run.source), [replace(row, baseline_score_without_transfer=without)]
         )
-        append_rows(table(out, protocol, score.steps, run.source), [row])
-    return f"{run.source} -> {run.target} s{run.seed}: {' '.join(f'{score.value:.3f}' for score in scores)}"
+    return f"{run.source} -> {run.target} s{run.seed}: {' '.join(f'{row.score:.3f}' for row in rows)}"
 
 
-def _source(zoo: Path, written: str, space: str) -> TaskEmbedding:
+def measure_run(run: Run, **how: Any) -> list[TransferRow]:
+    """A run on this machine."""
+    return make_run(run, None, **how)
+
+
+def files_of(run: Run, data: Path, zoo: Path, method: str) -> dict[str, bytes]:
+    """The files that a run needs on another machine: those of its target, and the embedding to start from."""
+    paths = [data / "tasks.json", *sorted((data / "tasks" / run.target).glob("*"))]
+    files = {path.relative_to(data).as_posix(): path.read_bytes() for path in paths if path.is_file()}
+    return files if run.source == SCRATCH else {**files, START: _source(zoo, run.source, method).to_bytes()}
+
+
+def _source(zoo: Path, written: str, method: str) -> TaskEmbedding:
     """A task's embedding, or the blend of several that are joined by +."""
     from tupate_hub import Zoo
     from tupate_hub.compare.blend import blend
 
-    opened = Zoo.open(zoo)
-    found = [opened.embedding(task, space) for task in written.split("+")]
-    return found[0] if len(found) == 1 else blend(found)
+    opened, space = Zoo.open(zoo), f"{BASE.rpartition('/')[2]}/{method}"
+    embeddings = [opened.embedding(task, space) for task in written.split("+")]
+    return embeddings[0] if len(embeddings) == 1 else blend(embeddings)
 
 
 def plan(
@@ -162,12 +191,18 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=ROOT / "zoo" / "truth")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda", "mps"])
-    return parser.parse_args()
+    parser.add_argument(
+        "--ray", metavar="ADDRESS", help="a Ray cluster's address, or local: one of --jobs workers here"
+    )
+    options = parser.parse_args()
+    if options.ray and find_spec("ray") is None:
+        parser.error("Ray is not installed: pip install 'tupate-hub[cluster]'")
+    return options
 
 
 def main() -> int:
     options = parse()
-    from tupate_hub.training.fan_out import over_processes
+    from tupate_hub.training.fan_out import over_processes, over_ray
     from tupate_hub.training.transfer import PROTOCOLS
 
     steps = PROTOCOLS[options.protocol].score_at
@@ -175,15 +210,30 @@ def main() -> int:
     sources = {target: sources_for(options, target) for target in options.targets}
     threads = int(os.environ.get("OMP_NUM_THREADS") or max(1, (os.cpu_count() or 1) // options.jobs))
     failed = 0
+    how = {
+        "protocol": options.protocol, "method": options.method, "data": options.data, "zoo": options.zoo,
+        "threads": threads, "device": options.device,
+    }  # fmt: skip
     for group in plan(sources, options.targets, options.seeds):
         left = [run for run in group if run not in done]
-        work = partial(
-            measure_run, protocol=options.protocol, method=options.method, data=options.data, zoo=options.zoo,
-            out=options.out, threads=threads, device=options.device,
-        )  # fmt: skip
-        for number, (run, outcome) in enumerate(over_processes(work, left, options.jobs), 1):
+        if options.ray:
+            ended = over_ray(
+                partial(make_run, **how),
+                left,
+                partial(files_of, data=options.data, zoo=options.zoo, method=options.method),
+                address=options.ray,
+                jobs=options.jobs,
+                needs={"num_cpus": threads, "num_gpus": 1 / options.jobs if options.device == "cuda" else 0},
+            )
+        else:
+            ended = over_processes(partial(measure_run, **how), left, options.jobs)
+        for number, (run, outcome) in enumerate(ended, 1):
             failed += isinstance(outcome, BaseException)
-            line = f"{run}: {outcome!r}" if isinstance(outcome, BaseException) else outcome
+            line = (
+                f"{run}: {outcome!r}"
+                if isinstance(outcome, BaseException)
+                else keep(run, outcome, options.protocol, options.out)
+            )
             print(f"[{number}/{len(left)}] {line}", file=sys.stderr, flush=True)
     return 1 if failed else 0
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
-from tupate_hub.evaluation.transfer_rows import TransferRow, append_rows
+from tupate_hub.evaluation.transfer_rows import TransferRow, append_rows, read_rows
 
 ROOT = Path(__file__).parents[2]
 
@@ -76,7 +77,43 @@ def test_blends_have_tables_of_their_own(script: ModuleType, tmp_path: Path) -> 
 
 
 def test_a_source_is_a_task_or_a_blend(script: ModuleType) -> None:
-    space = "all-MiniLM-L6-v2/lora"
-    assert script._source(ROOT, "sst2", space).task == "sst2"
-    blended = script._source(ROOT, "sst2+mnli", space)
+    assert script._source(ROOT, "sst2", "lora").task == "sst2"
+    blended = script._source(ROOT, "sst2+mnli", "lora")
     assert (blended.task, blended.facts["blend"]["rank"]) == ("sst2+mnli", 8)
+
+
+def test_rows_get_the_score_without_transfer_of_their_own_seed(script: ModuleType, tmp_path: Path) -> None:
+    nothing = replace(row("-", 40), score=0.4, baseline_score_without_transfer=0.4)
+    script.keep(script.Run("-", "trec", 0), [nothing], "few-shot", tmp_path)
+    for seed in (0, 1):
+        script.keep(script.Run("sst2", "trec", seed), [row("sst2", 40, seed)], "few-shot", tmp_path)
+    rows = read_rows(script.table(tmp_path, "few-shot", 40))
+    assert [one["baseline_score_without_transfer"] for one in rows] == ["0.40000", "0.40000", ""]
+
+
+def test_without_ray_the_package_is_named(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(script, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit):
+        asked(script, monkeypatch, "--ray", "local")
+    assert "tupate-hub[cluster]" in capsys.readouterr().err
+
+
+def test_on_a_worker_a_run_has_its_files_and_scores_the_same(
+    script: ModuleType, data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("torch")
+    from tupate_hub.training import transfer
+
+    monkeypatch.setattr(transfer, "PROTOCOLS", {"tiny": transfer.Protocol("tiny", 8, 2, (1, 2), 20)})
+    run = script.Run("sst2", "toy_classes", 0)
+    for name, content in script.files_of(run, data_folder, ROOT, "lora").items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    how = {"protocol": "tiny", "method": "lora", "threads": 1, "device": "cpu"}
+    there = script.make_run(run, tmp_path, data=Path("none"), zoo=Path("none"), **how)
+    here = script.make_run(run, None, data=data_folder, zoo=ROOT, **how)
+    assert [one.steps for one in there] == [1, 2]
+    assert [replace(one, seconds=0.0) for one in there] == [replace(one, seconds=0.0) for one in here]

@@ -31,10 +31,12 @@ class CurvePoint:
 
     def as_dict(self, digits: int = 4) -> dict[str, Any]:
         """JSON values, the metrics' means and intervals rounded."""
-        rounded = {
-            name: {key: round(value, digits) for key, value in vars(summary).items() if key in ("mean", "low", "high")}
-            for name, summary in self.metrics.items()
-        }
+        rounded = {}
+        for name, summary in self.metrics.items():
+            known = summary.as_dict()
+            rounded[name] = {
+                key: None if known[key] is None else round(known[key], digits) for key in ("mean", "low", "high")
+            }
         return {**self.at, "targets": self.targets, "metrics": rounded}
 
 
