@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from toys import TASKS
 
 from tupate_hub.data.columns import ROLES
-from tupate_hub.data.dataset import KINDS, load_data, load_task
+from tupate_hub.data.dataset import KINDS, DataOptions, load_data, load_task
 from tupate_hub.errors import FormatError, UnknownName
 
 
@@ -106,18 +106,18 @@ def test_the_digest_is_that_of_the_content(write):
 
 def test_a_limit_cuts_the_training_examples_alone(write):
     path = write("a.csv", reviews(90))
-    whole, cut = load_data(path).data, load_data(path, limit=30).data
+    whole, cut = load_data(path).data, load_data(path, DataOptions(limit=30)).data
     assert [len(part) for part in parts(cut)] == [30, 9, 9]
     assert (cut.held_out, cut.validation) == (whole.held_out, whole.validation)
     assert all(row in whole.train for row in cut.train)
     assert cut.sha256 != whole.sha256
-    assert load_data(path, limit=72).data.sha256 == whole.sha256
+    assert load_data(path, DataOptions(limit=72)).data.sha256 == whole.sha256
 
 
 @pytest.mark.parametrize("limit", [1, 0, -5])
 def test_a_limit_too_small_is_refused(write, limit):
     with pytest.raises(FormatError, match="training examples are too few"):
-        load_data(write("a.csv", reviews()), limit=limit)
+        load_data(write("a.csv", reviews()), DataOptions(limit=limit))
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_a_limit_too_small_is_refused(write, limit):
     ],
 )
 def test_names(write, given, name):
-    assert load_data(write("a.csv", reviews()), **given).data.name == name
+    assert load_data(write("a.csv", reviews()), DataOptions(**given)).data.name == name
 
 
 # ---- other kinds -----------------------------------------------------------------------------------------------------
@@ -148,8 +148,8 @@ def test_whole_numbers_need_a_kind(write):
     with pytest.raises(FormatError, match="whole numbers") as caught:
         load_data(path)
     assert "`kind" in caught.value.hint
-    assert load_data(path, kind="classification").data.label_names == ("0", "1", "2")
-    assert load_data(path, kind="regression").data.metric == "pearson_and_spearman"
+    assert load_data(path, DataOptions(kind="classification")).data.label_names == ("0", "1", "2")
+    assert load_data(path, DataOptions(kind="regression")).data.metric == "pearson_and_spearman"
 
 
 @pytest.mark.parametrize(("silent", "metric"), [(0, "squad_f1"), (1, "squad_v2_f1")])
@@ -158,7 +158,7 @@ def test_questions(write, silent, metric):
         {"context": f"{n} came in May {n}", "question": "when?", "answer": "" if n < silent else f"May {n}"}
         for n in range(50)
     ]
-    data = load_data(write("a.csv", rows), kind="extractive_qa").data
+    data = load_data(write("a.csv", rows), DataOptions(kind="extractive_qa")).data
     assert (data.metric, data.facts["class"], data.num_labels) == (metric, "QA", 2)
     row = next(row for part in parts(data) for row in part if row["context"].startswith("7 "))
     assert row["answers"] == {"text": ["May 7"], "answer_start": [10]}
@@ -245,7 +245,7 @@ def test_a_missing_column_is_told_with_the_rest(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("text,label\na,b\nc\n")
     with pytest.raises(FormatError) as caught:
-        load_data(path, columns={"text": "txt"})
+        load_data(path, DataOptions(columns={"text": "txt"}))
     assert caught.value.message.split("\n") == [
         "a.csv has no column 'txt': it has 'text', 'label'.",
         "  a.csv, line 3: has 1 cells where the header has 2",
@@ -272,7 +272,9 @@ def test_answers_outside_their_context(write):
 
 def test_no_good_row_at_all(write):
     with pytest.raises(FormatError, match="has 0 good rows"):
-        load_data(write("a.csv", [{"text": "", "label": "x"}, {"text": "", "label": "y"}]), kind="classification")
+        load_data(
+            write("a.csv", [{"text": "", "label": "x"}, {"text": "", "label": "y"}]), DataOptions(kind="classification")
+        )
 
 
 VALUES = st.recursive(
@@ -299,7 +301,7 @@ def test_no_row_is_too_odd_to_be_told(tmp_path_factory, data, kind):
     path = tmp_path_factory.mktemp("odd") / "a.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in [*rows, dict.fromkeys((*needed, *optional))]))
     try:
-        loaded = load_data(path, kind=kind, columns={role: role for role in needed})
+        loaded = load_data(path, DataOptions(kind=kind, columns={role: role for role in needed}))
     except FormatError as error:
         assert error.hint
     else:
@@ -311,7 +313,7 @@ def test_no_row_is_too_odd_to_be_told(tmp_path_factory, data, kind):
 
 @pytest.mark.parametrize("name", TASKS)
 def test_a_task_of_a_data_folder_is_what_the_zoo_trains_on(data_folder, name):
-    loaded = load_data(data_folder, task=name)
+    loaded = load_data(data_folder, DataOptions(task=name))
     assert loaded.data == load_task(data_folder, name)
     assert not [
         warning for warning in loaded.warnings if "also in" not in warning and "different labels" not in warning
@@ -319,16 +321,16 @@ def test_a_task_of_a_data_folder_is_what_the_zoo_trains_on(data_folder, name):
 
 
 def test_columns_of_a_data_folder(data_folder):
-    assert load_data(data_folder, task="toy_numbers").columns == {
+    assert load_data(data_folder, DataOptions(task="toy_numbers")).columns == {
         "text": "text_a",
         "text_b": "text_b",
         "label": "label",
     }
-    assert load_data(data_folder, task="toy_classes").columns == {"text": "text_a", "label": "label"}
+    assert load_data(data_folder, DataOptions(task="toy_classes")).columns == {"text": "text_a", "label": "label"}
 
 
 def test_a_limit_and_a_name_in_a_data_folder(data_folder):
-    whole, cut = (load_data(data_folder, task="toy_tags", limit=n, name="mine").data for n in (None, 50))
+    whole, cut = (load_data(data_folder, DataOptions(task="toy_tags", limit=n, name="mine")).data for n in (None, 50))
     assert (len(cut.train), cut.held_out, cut.validation) == (50, whole.held_out, whole.validation)
     assert (whole.name, cut.name) == ("mine", "mine")
     assert cut.sha256 != whole.sha256
@@ -340,13 +342,13 @@ def test_a_data_folder_needs_a_task(data_folder):
     assert "`task" in caught.value.hint
     assert all(name in caught.value.hint for name in TASKS)
     with pytest.raises(UnknownName, match="toy_poems"):
-        load_data(data_folder, task="toy_poems")
+        load_data(data_folder, DataOptions(task="toy_poems"))
 
 
 @pytest.mark.parametrize("given", [{"kind": "regression"}, {"columns": {"text": "text_a"}}])
 def test_the_columns_of_a_data_folder_are_its_own(data_folder, given):
     with pytest.raises(FormatError, match=r"those of .*tasks\.json: classification"):
-        load_data(data_folder, task="toy_classes", **given)
+        load_data(data_folder, DataOptions(task="toy_classes", **given))
 
 
 @pytest.mark.parametrize(
@@ -386,5 +388,5 @@ def test_bad_rows_of_a_data_folder_are_told(tmp_path, kind, metric, row, fault):
 
 def test_the_real_tasks_have_no_errors(shared):
     for name in ("cb", "wnli", "arc_challenge", "wnut17_ner", "quoref", "copa"):
-        data = load_data(shared / "data", task=name).data
+        data = load_data(shared / "data", DataOptions(task=name)).data
         assert data == load_task(shared / "data", name)

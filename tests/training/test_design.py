@@ -252,7 +252,7 @@ def test_budgets_are_percentages(written, share):
 def test_what_is_no_budget_is_refused(written):
     with pytest.raises(FormatError, match="is not a budget") as caught:
         parse_budget(written)
-    assert caught.value.hint == "`share=0.5%`"
+    assert caught.value.hint == "`budget='0.5%'`"
     assert len(caught.value.message) < 150
 
 
@@ -291,7 +291,7 @@ def test_a_budget_is_met_from_below_by_the_largest_size(name, share):
 def test_a_budget_too_small_for_anything_is_refused_with_one_that_is_not(name):
     with pytest.raises(FormatError, match=f"{name} has at least") as caught:
         for_budget(name, 1e-9, MINILM_PARAMETERS, MINILM)
-    enough = parse_budget(caught.value.hint.strip("`").removeprefix("share="))
+    enough = parse_budget(caught.value.hint.strip("`").removeprefix("budget=").strip("'"))
     assert for_budget(name, enough, MINILM_PARAMETERS, MINILM).share <= enough
 
 

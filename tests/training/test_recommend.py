@@ -18,10 +18,11 @@ from tupate_hub.training.recommend import (
     PATIENCE,
     Look,
     Recommendation,
+    RecommendOptions,
     is_stable,
     method_of_space,
     parts_that_agree,
-    recommend,
+    plan_recommendation,
 )
 from tupate_hub.training.record import to_embedding
 from tupate_hub.training.regime import regime_for
@@ -51,6 +52,14 @@ def space(zoo):
 def quick_regime(monkeypatch):
     """The toy tasks' own regime in the place of the bundled zoo's."""
     monkeypatch.setattr(module, "regime_for", lambda kind, method, **changes: dataclasses.replace(REGIME, **changes))
+
+
+def recommend(zoo, space, base, data, seen=lambda look: None, pulse=lambda *of: None, **options):
+    """Recommend in a space of the zoo, as it is given here."""
+    registry = dataclasses.replace(zoo.registry, spaces={**zoo.registry.spaces, space.name: space})
+    zoo = dataclasses.replace(zoo, registry=registry)
+    plan = plan_recommendation(zoo, RecommendOptions(space=space.name, base=str(base), **options))
+    return module.recommend(zoo, plan, data, seen=seen, pulse=pulse)
 
 
 def look(step, *tasks, intervals=None):
@@ -124,8 +133,17 @@ def test_it_stops_when_the_time_is_up(zoo, space, base, load, monkeypatch):
 
 def test_without_time_for_a_step_it_says_so(zoo, space, base, load):
     with pytest.raises(WorkFailed, match="no time for a single step") as caught:
-        recommend(zoo, space, base, load("toy_classes"), most_seconds=-1.0)
-    assert "`minutes=5`" in caught.value.hint
+        recommend(zoo, space, base, load("toy_classes"), most_seconds=1e-9)
+    assert "`most_seconds=300`" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "asked", [{"k": 0}, {"most_seconds": 0.0}, {"most_seconds": math.nan}, {"most_steps": 0}], ids=str
+)
+def test_options_that_leave_nothing_to_do_are_refused(asked):
+    with pytest.raises(FormatError, match="too few") as caught:
+        RecommendOptions(**asked)
+    assert f"`{next(iter(asked))}=" in caught.value.hint
 
 
 def test_one_seed_gives_one_answer(zoo, space, base, load):

@@ -7,9 +7,10 @@ between backticks, and of commands without options:
     RegistryError("There is no registry in x.", hint="leave out `location` for the bundled zoo, or: tupate-hub init x")
 
 Here `base=MODEL_ID` becomes `--base MODEL_ID` and `location` becomes `--registry`. `OPTIONS` lists the parameters whose
-option has another name; `force=True` becomes `--force`, and a mapping one option an item. A hint is one piece of advice
-or several, parted by ", or ": those that name an option which the verb lacks are left out, and where none is left
-the verb's help is named. A piece that ends in a command gets the --registry of the command that failed.
+option has another name, or takes its value in another form; `force=True` becomes `--force`, and a mapping one option an
+item. A hint is one piece of advice or several, parted by ", or ": those that name an option which the verb lacks are
+left out, and where none is left the verb's help is named. A piece that ends in a command gets the --registry of the
+command that failed.
 """
 
 from __future__ import annotations
@@ -26,11 +27,14 @@ OPTIONS: Mapping[str, str] = {
     "add_all": "--all",
     "columns": "--column",
     "form": "--as",
+    "k": "--top",
+    "learning_rate": "--lr",
     "location": "--registry",
+    "most_seconds=300": "--minutes 5",
+    "most_steps": "--steps",
     "prefer='ours'": "--ours",
     "prefer='theirs'": "--theirs",
     "settings": "--set",
-    "share": "--budget",
     "target": "--to",
 }
 PARAMETER = re.compile(r"`(?P<name>[a-z]\w*)(?:=(?P<value>[^`]+))?`")
@@ -70,7 +74,7 @@ def _option(match: re.Match[str]) -> tuple[str, str]:
     """The option of a parameter, and what is typed for the parameter with its value."""
     name, written = match["name"], match["value"]
     if (both := f"{name}={written}") in OPTIONS:
-        return OPTIONS[both], OPTIONS[both]
+        return OPTIONS[both].partition(" ")[0], OPTIONS[both]
     option = OPTIONS.get(name, f"--{name.replace('_', '-')}")
     if written is None:
         return option, option
@@ -82,7 +86,10 @@ def _option(match: re.Match[str]) -> tuple[str, str]:
         return option, f"{option} {written}"
     if value is True:
         return option, option
-    values = [f"{key}={item}" for key, item in value.items()] if isinstance(value, dict) else [str(value)]
+    if isinstance(value, dict):
+        values = [f"{key}={item}" for key, item in value.items()]
+    else:
+        values = [value if isinstance(value, str) else written]
     return option, " ".join(f"{option} {shlex.quote(text)}" for text in values)
 
 

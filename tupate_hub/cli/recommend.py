@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from tupate_hub.cli import output
-from tupate_hub.cli.tune import base_model, data_options, load, require_training
+from tupate_hub.cli.tune import data_asked, data_options, load, require_training
 
 if TYPE_CHECKING:
-    from tupate_hub.data.dataset import Loaded
-    from tupate_hub.training.recommend import Recommendation
+    from tupate_hub.data.dataset import DataOptions, Loaded
+    from tupate_hub.training.recommend import Recommendation, RecommendOptions
 
 
 @click.command("recommend")
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 @click.option("--steps", type=click.IntRange(1), help="At most so many steps. [default: the space's]")
 @output.registry_option
 @output.json_option
-def recommend_command(data: str, **options: Any) -> None:
+def recommend_command(data: str, registry: str | None, as_json: bool, **options: Any) -> None:
     """Say which task to start from, for data of your own.
 
     Tunes briefly, ranks the registry's tasks on the way, and stops as soon as three rankings agree. DATA is as for
@@ -37,39 +36,36 @@ def recommend_command(data: str, **options: Any) -> None:
       tupate-hub recommend reviews.csv --column text=review --column label=stars -k 3
     """
     require_training()
-    from tupate_hub.training.recommend import Look, recommend
-    from tupate_hub.training.regime import Setup
+    from tupate_hub.training.recommend import Look, RecommendOptions, plan_recommendation, recommend
 
-    zoo = output.opened(options["registry"])
-    space = zoo.registry.space(options["space"])
-    base = base_model(options["base"] or space.base, zoo)
-    loaded = load(data, options)
-    meter = output.Meter(loaded.data.name, options["as_json"])
-
-    def seen(look: Look) -> None:
-        meter.say(f"step {look.step}: {', '.join(look.first(options['k']))}")
-
-    found = recommend(
-        zoo,
-        space,
-        base.folder,
-        loaded.data,
+    asked = data_asked(options)
+    zoo = output.opened(registry)
+    how = RecommendOptions(
+        space=options["space"],
+        base=options["base"],
         k=options["k"],
         most_seconds=60 * options["minutes"],
         most_steps=options["steps"],
-        setup=Setup(options["device"]),
-        progress=meter.over,
-        pulse=meter.pulse,
-        seen=seen,
+        device=options["device"],
     )
-    command = _command(data, loaded, found, options)
-    if options["as_json"]:
+    plan = plan_recommendation(zoo, how)
+    loaded = load(data, asked)
+    meter = output.Meter(loaded.data.name, as_json)
+
+    def seen(look: Look) -> None:
+        meter.say(f"step {look.step}: {', '.join(look.first(how.k))}")
+
+    found = recommend(zoo, plan, loaded.data, progress=meter.over, pulse=meter.pulse, seen=seen)
+    command = _command(data, asked, how, registry, loaded, found)
+    if as_json:
         output.document(_as_document(found, loaded, command))
         return
     _print_recommendation(found, command)
 
 
-def _command(data: str, loaded: Loaded, found: Recommendation, options: Mapping[str, Any]) -> str:
+def _command(
+    data: str, asked: DataOptions, how: RecommendOptions, registry: str | None, loaded: Loaded, found: Recommendation
+) -> str:
     """The command line that starts from the first of the recommended tasks, or from nothing where that is advised."""
     words = ["tupate-hub", "train", data]
     if found.start is not None:
@@ -78,11 +74,18 @@ def _command(data: str, loaded: Loaded, found: Recommendation, options: Mapping[
         words += ["--kind", loaded.data.kind]
         for role, name in loaded.columns.items():
             words += ["--column", f"{role}={name}"]
-    for name in ("task", "base", "limit", "space", "registry"):
-        if options[name] is not None:
-            words += [f"--{name}", str(options[name])]
-    if options["device"] != "cpu":
-        words += ["--device", options["device"]]
+    repeated = {
+        "--task": asked.task,
+        "--base": how.base,
+        "--limit": asked.limit,
+        "--space": how.space,
+        "--registry": registry,
+    }
+    for option, value in repeated.items():
+        if value is not None:
+            words += [option, str(value)]
+    if how.device != "cpu":
+        words += ["--device", how.device]
     return shlex.join(words)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tupate_hub.cli import output
-from tupate_hub.cli.tune import about_source, data_options, load, require_training, source_and_base
+from tupate_hub.cli.tune import about_source, data_asked, data_options, load, require_training
 
 if TYPE_CHECKING:
     from tupate_hub.data.dataset import Loaded, TaskData
@@ -47,12 +47,13 @@ def transfer_command(source: str, data: str, **options: Any) -> None:
     require_training()
     from tupate_hub.evaluation.transfer_rows import append_rows, require_table
     from tupate_hub.training.transfer import gains, protocol_for, until_converged
-    from tupate_hub.training.warmstart import method_of
+    from tupate_hub.training.warmstart import method_of, source_and_base
 
+    asked = data_asked(options)
     zoo = output.opened(options["registry"])
-    embedding, base = source_and_base(zoo, source, options)
+    embedding, base = source_and_base(zoo, source, space=options["space"], base=options["base"])
     method = method_of(embedding)
-    loaded = load(data, options)
+    loaded = load(data, asked)
     protocol = protocol_for(
         len(loaded.data.train), examples=options["examples"], steps=options["steps"], score_at=options["score_at"]
     )

@@ -4,31 +4,33 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
 from logging import ERROR, getLogger
-from math import isfinite
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from tupate_hub.cli import output
 from tupate_hub.data.kinds import KINDS
-from tupate_hub.errors import FormatError, SpaceMismatch, TupateHubError
+from tupate_hub.errors import FormatError, TupateHubError
 
 if TYPE_CHECKING:
-    from tupate_hub.data.dataset import Loaded
+    from tupate_hub.data.dataset import DataOptions, Loaded
     from tupate_hub.embedding import TaskEmbedding
-    from tupate_hub.training.basemodel import BaseModel
     from tupate_hub.training.delivery import Delivery
-    from tupate_hub.training.methods import Method
+    from tupate_hub.training.train import TrainOptions
     from tupate_hub.zoo import Zoo
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _NEEDED = ("torch", "transformers", "adapters", "sklearn", "scipy")
 _LORA_ON = {"attention": ["query", "value"], "ffn": ["intermediate", "output"]}
+#: Options that are fields of `TrainOptions` as they are typed.
+_AS_THEY_ARE = (
+    "method", "start_from", "space", "base", "budget", "steps", "epochs", "batch_size", "learning_rate", "seed",
+    "precision", "device", "head", "force",
+)  # fmt: skip
 
 
 def data_options(function: F) -> F:
@@ -69,7 +71,7 @@ def data_options(function: F) -> F:
               help="Optimizer steps. [default: 400 of LoRA, 200 of others; 10 passes at most]")  # fmt: skip
 @click.option("--epochs", type=click.IntRange(1), help="Passes over the data, instead of steps.")
 @click.option("--batch-size", type=click.IntRange(1), help="Examples a step. [default: by kind]")
-@click.option("--lr", type=click.FloatRange(0, min_open=True),
+@click.option("--lr", "learning_rate", type=click.FloatRange(0, min_open=True),
               help="Learning rate; the head's moves with it. [default: by kind and method]")  # fmt: skip
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the examples' order.")
 @click.option("--precision", type=click.Choice(["bfloat16", "float32"]), default="bfloat16", show_default=True,
@@ -79,7 +81,7 @@ def data_options(function: F) -> F:
 @click.option("--force", is_flag=True, help="Replace a task that the folder's registry has already.")
 @output.registry_option
 @output.json_option
-def train_command(data: str, **options: Any) -> None:
+def train_command(data: str, to: str, registry: str | None, as_json: bool, **options: Any) -> None:
     """Tune a task of your own and add its embedding to a registry.
 
     DATA is a CSV, TSV, JSON lines, Parquet, CoNLL or SQuAD file, a folder of tasks (docs/data.md), or a dataset's id
@@ -93,44 +95,21 @@ def train_command(data: str, **options: Any) -> None:
     """
     require_training()
     from tupate_hub.collect.add import open_or_start
-    from tupate_hub.space import Space
-    from tupate_hub.training.delivery import deliver, name_in, refuse_taken, reserved
-    from tupate_hub.training.regime import Setup
-    from tupate_hub.training.tuner import tune
+    from tupate_hub.training.delivery import name_in
+    from tupate_hub.training.train import plan_training, train
 
-    zoo = output.opened(options["registry"])
-    base, method, source = _what_to_tune(zoo, options)
-    target = open_or_start(options["to"])
-    loaded = load(data, options)
-    task = replace(loaded.data, name=name_in(target, loaded.data.name))
-    space = Space(base.id, method.name)
-    if not options["force"]:
-        refuse_taken(target, space, task.name)
-    start: Mapping[str, Any] = {}
-    if source is not None:
-        from tupate_hub.training.warmstart import starting_tensors
-
-        start = starting_tensors(base.folder, task, method, 0, source)
-        output.note(about_source(options["start_from"], source))
-    by = {"by": "tupate-hub train", **({"start_from": options["start_from"]} if source is not None else {})}
-    regime, setup = _regime(task.kind, method, options), Setup(options["device"], options["head"], start)
-    meter = output.Meter(task.name, options["as_json"])
-    with reserved(target, space, task.name) as folder:
-        checkpoint = folder / "checkpoint.pt"
-        result = tune(
-            base.folder,
-            task,
-            method,
-            regime,
-            setup=setup,
-            checkpoint=checkpoint,
-            progress=meter.over,
-            report=meter.say,
-            pulse=meter.pulse,
-        )
-        delivery = deliver(target, result, base.id, by)
-        checkpoint.unlink(missing_ok=True)
-    _print_run(delivery, loaded, zoo, options["as_json"])
+    asked = data_asked(options)
+    zoo = output.opened(registry)
+    plan = plan_training(zoo, _train_options(options))
+    if plan.budget is not None:
+        output.note(str(plan.budget))
+    target = open_or_start(to)
+    loaded = load(data, asked)
+    if plan.source is not None:
+        output.note(about_source(options["start_from"], plan.source))
+    meter = output.Meter(name_in(target, loaded.data.name), as_json)
+    delivery = train(plan, loaded.data, target, progress=meter.over, report=meter.say, pulse=meter.pulse)
+    _print_run(delivery, loaded, zoo, as_json)
 
 
 # --- what is asked ---------------------------------------------------------------------------------------------
@@ -146,9 +125,9 @@ def require_training() -> None:
         getLogger(name).setLevel(ERROR)
 
 
-def load(data: str, options: Mapping[str, Any]) -> Loaded:
-    """The data, with what was guessed about it said on stderr."""
-    from tupate_hub.data.dataset import load_data
+def data_asked(options: Mapping[str, Any]) -> DataOptions:
+    """What `data_options` say about DATA."""
+    from tupate_hub.data.dataset import DataOptions
 
     columns = {}
     for written in options["columns"]:
@@ -156,14 +135,15 @@ def load(data: str, options: Mapping[str, Any]) -> Loaded:
         if not (role and equals and name):
             raise TupateHubError(f"{written!r} names no column.", hint="--column text=review")
         columns[role] = name
-    loaded = load_data(
-        data,
-        kind=options["kind"],
-        columns=columns,
-        task=options["task"],
-        name=options["task"],
-        limit=options["limit"],
-    )
+    task = options["task"]
+    return DataOptions(kind=options["kind"], columns=columns, task=task, name=task, limit=options["limit"])
+
+
+def load(data: str, options: DataOptions) -> Loaded:
+    """The data, with what was guessed about it said on stderr."""
+    from tupate_hub.data.dataset import load_data
+
+    loaded = load_data(data, options)
     task = loaded.data
     sizes = f"{len(task.train)} to train on, {len(task.held_out)} held out, {len(task.validation)} to score"
     output.note(f"{task.name}: {task.kind}, {sizes}")
@@ -172,30 +152,6 @@ def load(data: str, options: Mapping[str, Any]) -> Loaded:
     for warning in loaded.warnings:
         output.note(warning)
     return loaded
-
-
-def base_model(written: str | None, zoo: Zoo) -> BaseModel:
-    """The base model that was named, by the names that the registry's spaces use."""
-    from tupate_hub.training.basemodel import find_base
-
-    return find_base(written, zoo.registry.spaces.values())
-
-
-def source_and_base(zoo: Zoo, written: str, options: Mapping[str, Any]) -> tuple[TaskEmbedding, BaseModel]:
-    """What to start from, by `--method`, `--space` and `--base` as far as they are given, and its base model."""
-    from tupate_hub.training.warmstart import find_source
-
-    given = base_model(options["base"], zoo) if options["base"] else None
-    source = find_source(
-        zoo, written, method=options.get("method"), space=options["space"], base=given.id if given else None
-    )
-    base = given or base_model(source.space.base, zoo)
-    if base.id != source.space.base:
-        raise SpaceMismatch(
-            f"{written} was tuned on {source.space.base}, not on {base.id}.",
-            hint="leave out --base, or start from another",
-        )
-    return source, base
 
 
 def about_source(written: str, source: TaskEmbedding) -> str:
@@ -208,23 +164,8 @@ def about_source(written: str, source: TaskEmbedding) -> str:
     return f"{parts}, the average of {len(known['of'])} updates{rank}"
 
 
-def _what_to_tune(zoo: Zoo, options: Mapping[str, Any]) -> tuple[BaseModel, Method, Any]:
-    """The base model, the method with its sizes, and what to start from, or None."""
-    if options["start_from"] is None:
-        base = base_model(options["base"], zoo)
-        return base, _method(options["method"] or "lora", base, options), None
-    from tupate_hub.training.warmstart import method_of
-
-    source, base = source_and_base(zoo, options["start_from"], options)
-    asked = options["lora_on"] or options["reparametrise"] or options["sizes"] or options["budget"]
-    if asked or options["method"] not in (None, source.space.method):
-        return base, _method(options["method"] or source.space.method, base, options), source
-    return base, method_of(source), source
-
-
-def _method(name: str, base: BaseModel, options: Mapping[str, Any]) -> Method:
-    from tupate_hub.training.design import for_budget, parse_budget, require_modest
-    from tupate_hub.training.methods import get_method
+def _train_options(options: Mapping[str, Any]) -> TrainOptions:
+    from tupate_hub.training.train import TrainOptions
 
     settings: dict[str, Any] = {}
     if options["lora_on"]:
@@ -232,16 +173,9 @@ def _method(name: str, base: BaseModel, options: Mapping[str, Any]) -> Method:
     if options["reparametrise"]:
         settings["reparametrise"] = True
     for written in options["sizes"]:
-        setting, _, value = written.partition("=")
-        settings[setting] = _setting(setting, value)
-    method = get_method(name, **settings)
-    if options["budget"] is None:
-        require_modest(method, base.architecture())
-        return method
-    share = parse_budget(options["budget"])
-    budget = for_budget(name, share, base.parameters(), base.architecture(), settings)
-    output.note(str(budget))
-    return get_method(name, **budget.settings)
+        name, _, value = written.partition("=")
+        settings[name] = _setting(name, value)
+    return TrainOptions(settings=settings, **{name: options[name] for name in _AS_THEY_ARE})
 
 
 def _setting(name: str, value: str) -> Any:
@@ -258,23 +192,6 @@ def _setting(name: str, value: str) -> Any:
     raise FormatError(
         f"{name!r} cannot be set to {value[:40]!r}.", hint="r=16, tokens=8, alpha=32, on=attention, scaling=learned"
     )
-
-
-def _regime(kind: str, method: Method, options: Mapping[str, Any]) -> Any:
-    from tupate_hub.training.regime import regime_for
-
-    changes = {"precision": options["precision"], "seed": options["seed"], "early": (0.05, 0.1, 0.25, 0.5, 1.0)}
-    if options["epochs"]:
-        changes |= {"most_epochs": options["epochs"], "steps": options["steps"] or 10**9}
-    elif options["steps"]:
-        changes |= {"steps": options["steps"], "most_epochs": 10**6}
-    if options["batch_size"]:
-        changes["batch_size"] = options["batch_size"]
-    if options["lr"]:
-        if not isfinite(options["lr"]):
-            raise TupateHubError(f"{options['lr']} is not a learning rate.", hint="--lr 5e-4")
-        changes["learning_rate"] = options["lr"]
-    return regime_for(kind, method, **changes)
 
 
 # --- what is answered ------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import json
 import random
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean, pstdev
@@ -177,6 +177,40 @@ def _read_examples(path: Path, fewest: int, digest: Any) -> list[Example]:
 
 
 @dataclass(frozen=True)
+class DataOptions:
+    """What a user says about data; what is None or not there is guessed or left as it is.
+
+    Parameters
+    ----------
+    kind : str, optional
+        Guessed where the columns leave no doubt.
+    columns : mapping
+        Role to column name; the roles that are not named are guessed.
+    task : str, optional
+        Which task of a data folder, or which configuration of a Hub dataset; names the task of a file.
+    name : str, optional
+        The task's name. Default: the file's or dataset's, or `task`.
+    limit : int, optional
+        At most so many training examples, with each class's share kept.
+
+    Raises
+    ------
+    FormatError
+        When the limit leaves nothing to train on.
+    """
+
+    kind: str | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+    task: str | None = None
+    name: str | None = None
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.limit is not None and self.limit < 2:
+            raise FormatError(f"{self.limit} training examples are too few.", hint="`limit=100`")
+
+
+@dataclass(frozen=True)
 class Loaded:
     """A user's data as a task, the column of each role, and what may be wrong with the rows all the same."""
 
@@ -185,36 +219,12 @@ class Loaded:
     warnings: tuple[str, ...]
 
 
-def load_data(
-    source: str | Path,
-    *,
-    kind: str | None = None,
-    columns: Mapping[str, str] | None = None,
-    task: str | None = None,
-    name: str | None = None,
-    limit: int | None = None,
-    seed: int = 0,
-) -> Loaded:
+def load_data(source: str | Path, options: DataOptions | None = None, *, seed: int = 0) -> Loaded:
     """A task out of a file (CSV, TSV, JSON, Parquet, CoNLL), a folder of such files, a data folder or a Hub dataset.
 
     A file is cut into 80 % to train on, 10 % to choose the checkpoint by and 10 % to be scored on, the latter two at
     most 1,000 examples each. Of a folder or dataset with splits, test (validation where there is none) is scored on;
-    validation, or a tenth of train, chooses.
-
-    Parameters
-    ----------
-    kind : str, optional
-        Guessed where the columns leave no doubt.
-    columns : mapping, optional
-        Role to column name; the roles that are not named are guessed.
-    task : str, optional
-        Which task of a data folder, or which configuration of a Hub dataset; names the task of a file.
-    name : str, optional
-        The task's name. Default: the file's or dataset's, or `task`.
-    limit : int, optional
-        At most so many training examples, with each class's share kept.
-    seed : int
-        Decides the cut and the limit.
+    validation, or a tenth of train, chooses. `seed` decides the cut and the limit.
 
     Raises
     ------
@@ -225,27 +235,24 @@ def load_data(
     NotAvailableOffline
         For a Hub dataset that cannot be fetched.
     """
-    if limit is not None and limit < 2:
-        raise FormatError(f"{limit} training examples are too few.", hint="`limit=100`")
+    options = options or DataOptions()
     published = (Path(source) / "tasks.json").is_file()
-    loaded = _load_published(Path(source), task) if published else _load_tables(str(source), kind, columns, task, seed)
-    if published and (kind not in (None, loaded.data.kind) or columns):
+    loaded = _load_published(Path(source), options.task) if published else _load_tables(str(source), options, seed)
+    if published and (options.kind not in (None, loaded.data.kind) or options.columns):
         raise FormatError(
             f"The kind and the columns are those of {source}/tasks.json: {loaded.data.kind}.",
             hint="leave out `kind` and `columns`",
         )
-    data = replace(loaded.data, name=dashed(name)[:100] or "task") if name else loaded.data
-    return replace(loaded, data=_with_limit(data, limit, seed))
+    data = replace(loaded.data, name=dashed(options.name)[:100] or "task") if options.name else loaded.data
+    return replace(loaded, data=_with_limit(data, options.limit, seed))
 
 
-def _load_tables(
-    source: str, kind: str | None, columns: Mapping[str, str] | None, task: str | None, seed: int
-) -> Loaded:
+def _load_tables(source: str, options: DataOptions, seed: int) -> Loaded:
     """A file, a folder of files or a Hub dataset, cut into parts."""
-    found = read_source(source, task)
+    found = read_source(source, options.task)
     first = next(iter(found.tables.values()))
     try:
-        guess = guess_columns(first, kind, columns)
+        guess = guess_columns(first, options.kind, options.columns)
     except FormatError as error:
         if not first.faults:
             raise
@@ -254,7 +261,7 @@ def _load_tables(
     checked = check(found.tables, guess)
     warnings = refuse_errors(repr(source), checked.faults)
     parts = cut_splits(guess.kind, checked.splits, seed)
-    data = _task(found, guess.kind, checked.label_names, parts, task or found.name)
+    data = _task(found, guess.kind, checked.label_names, parts, options.task or found.name)
     return Loaded(data, guess.columns, warnings)
 
 

@@ -222,7 +222,7 @@ def parse_budget(written: str) -> float:
     share = float(match[1]) / 100 if match else 0.0
     if not 0 < share <= 1:
         raise FormatError(
-            f"{written[:40]!r} is not a budget: it is a share of the base model's parameters.", hint="`share=0.5%`"
+            f"{written[:40]!r} is not a budget: it is a share of the base model's parameters.", hint="`budget='0.5%'`"
         )
     return share
 
@@ -281,7 +281,7 @@ def for_budget(
     if set(knobs) & set(given):
         raise FormatError(
             f"A budget chooses {' and '.join(knobs)} itself.",
-            hint="leave out `share`, or leave out `settings` for what it chooses",
+            hint="leave out `budget`, or leave out `settings` for what it chooses",
         )
 
     def parameters(size: int) -> int:
@@ -294,7 +294,7 @@ def for_budget(
         least = parameters(1) / base_parameters
         raise FormatError(
             f"{method} has at least {parameters(1):,} parameters on this base model, {least:.2g} of its own.",
-            hint=f"`share={math.ceil(least * 1e4) / 100:g}%`",
+            hint=f"`budget='{math.ceil(least * 1e4) / 100:g}%'`",
         )
     chosen = dict.fromkeys(knobs, size)
     if "alpha" in complete:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from math import isnan
 
 from tupate_hub.compare.ranking import Neighbor, Ranking
 from tupate_hub.data.dataset import TaskData
@@ -13,6 +13,7 @@ from tupate_hub.embedding import TaskEmbedding
 from tupate_hub.errors import FormatError, WorkFailed
 from tupate_hub.registry import SpaceEntry
 from tupate_hub.search.by_gain import UNFIT, Prospects, rank_by_gain
+from tupate_hub.training.basemodel import BaseModel, find_base
 from tupate_hub.training.methods import Method, get_method
 from tupate_hub.training.model import base_sha256
 from tupate_hub.training.record import read_tensors
@@ -26,6 +27,57 @@ from tupate_hub.zoo import Zoo
 LOOKS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 #: So many rankings in a row have to agree.
 PATIENCE = 3
+
+
+@dataclass(frozen=True)
+class RecommendOptions:
+    """Where to look, for how many tasks, and for how long.
+
+    Parameters
+    ----------
+    space : str, optional
+        The space to look in. Default: the registry's.
+    base : str, optional
+        The folder of the space's base model, or its id on the Hub. Default: what the space says.
+    k : int
+        How many tasks to recommend.
+    most_seconds : float
+        The run ends after so many at the latest.
+    most_steps : int, optional
+        And after so many steps. Default: those of the space's regime.
+    device : str
+        `cpu`, `cuda` or `mps`.
+
+    Raises
+    ------
+    FormatError
+        When there is nothing to recommend, or no time or step to do it in.
+    """
+
+    space: str | None = None
+    base: str | None = None
+    k: int = 5
+    most_seconds: float = 240.0
+    most_steps: int | None = None
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        if self.k < 1:
+            raise FormatError(f"{self.k} tasks are too few to recommend.", hint="`k=5`")
+        if self.most_seconds <= 0 or isnan(self.most_seconds):
+            raise FormatError(f"{self.most_seconds} seconds are too few.", hint="`most_seconds=300`")
+        if self.most_steps is not None and self.most_steps < 1:
+            raise FormatError(f"{self.most_steps} steps are too few.", hint="`most_steps=100`")
+
+
+@dataclass(frozen=True)
+class RecommendPlan:
+    """What options come to: a space of the registry, its base model, and its method with its sizes."""
+
+    options: RecommendOptions
+    space: SpaceEntry
+    base: BaseModel
+    method: Method
 
 
 @dataclass(frozen=True)
@@ -112,16 +164,35 @@ def is_stable(looks: Sequence[Look], k: int) -> bool:
     return len(recent) == PATIENCE and len(answers) == 1
 
 
+def plan_recommendation(zoo: Zoo, options: RecommendOptions) -> RecommendPlan:
+    """Find the space in a zoo, and its base model.
+
+    Raises
+    ------
+    UnknownName
+        For a space that the zoo lacks, or one whose method cannot be tuned here.
+    FormatError
+        When the base model is not the one that the space was tuned on, or the space holds nothing.
+    NotAvailableOffline
+        When the base model cannot be fetched.
+    """
+    space = zoo.registry.space(options.space)
+    base = find_base(options.base or space.base, zoo.registry.spaces.values())
+    if not zoo.registry.in_space(space.name):
+        raise FormatError(f"The space {space.name!r} holds no embedding to rank.", hint="tupate-hub spaces")
+    if space.base_sha256 and base_sha256(base.folder) != space.base_sha256:
+        raise FormatError(
+            f"{base.folder} is not the base model that {space.name!r} was tuned on: its weights differ.",
+            hint=f"`base={space.base!r}`",
+        )
+    return RecommendPlan(options, space, base, method_of_space(space))
+
+
 def recommend(
     zoo: Zoo,
-    space: SpaceEntry,
-    base: Path,
+    plan: RecommendPlan,
     data: TaskData,
     *,
-    k: int = 5,
-    most_seconds: float = 240.0,
-    most_steps: int | None = None,
-    setup: Setup | None = None,
     progress: Progress = lambda steps, total: steps,
     pulse: Pulse = lambda step, loss, held_out: None,
     seen: Callable[[Look], None] = lambda look: None,
@@ -129,57 +200,47 @@ def recommend(
     """Tune a task in a space's base model and method, ranking the zoo at each of `LOOKS` until the answer is stable.
 
     The run is the space's own: its regime, its sizes and its initialisation, so that the checkpoints compare with what
-    the zoo holds. It also ends after `most_seconds` or `most_steps`, whichever comes first.
+    the zoo holds. It also ends after the options' seconds or steps, whichever comes first.
 
     Parameters
     ----------
-    base : Path
-        Folder of the space's base model.
+    progress, pulse : callable, optional
+        As `tuner.trace` takes them.
     seen : callable, optional
         Called with each look.
 
     Raises
     ------
-    FormatError
-        When the base model is not the one that the space was tuned on, or the space holds nothing.
     WorkFailed
         When there was no time for a single ranking.
     """
     began = time.perf_counter()
-    _check(zoo, space, base)
-    method = method_of_space(space)
-    regime = regime_for(data.kind, method, init_seed=init_seed_of(space))
+    options, space = plan.options, plan.space
+    regime = regime_for(data.kind, plan.method, init_seed=init_seed_of(space))
 
     def limited(steps: Iterable[int], total: int) -> Iterator[int]:
         for made, step in enumerate(progress(steps, total)):
-            if made == most_steps or time.perf_counter() - began > most_seconds:
+            if made == options.most_steps or time.perf_counter() - began > options.most_seconds:
                 return
             yield step
 
     looks: list[Look] = []
     steps = 0
-    for snapshot in trace(base, data, method, regime, LOOKS, setup=setup, progress=limited, pulse=pulse):
+    setup = Setup(options.device)
+    for snapshot in trace(
+        plan.base.folder, data, plan.method, regime, LOOKS, setup=setup, progress=limited, pulse=pulse
+    ):
         ranking = zoo.similar(embedded(snapshot, space, data), space=space.name, explain=True)
         looks.append(Look(snapshot.step, snapshot.loss, time.perf_counter() - began, ranking))
         steps = snapshot.steps
         seen(looks[-1])
-        if is_stable(looks, k):
+        if is_stable(looks, options.k):
             break
     if not looks:
-        raise WorkFailed("There was no time for a single step.", hint="give it more time: `minutes=5`")
+        raise WorkFailed("There was no time for a single step.", hint="give it more time: `most_seconds=300`")
     last = looks[-1].ranking
-    prospects = rank_by_gain(zoo, last, k, len(data.train)) if zoo.registry.space(space.name).gain else None
-    return Recommendation(tuple(looks), k, steps, prospects)
-
-
-def _check(zoo: Zoo, space: SpaceEntry, base: Path) -> None:
-    if not zoo.registry.in_space(space.name):
-        raise FormatError(f"The space {space.name!r} holds no embedding to rank.", hint="tupate-hub spaces")
-    if space.base_sha256 and base_sha256(base) != space.base_sha256:
-        raise FormatError(
-            f"{base} is not the base model that {space.name!r} was tuned on: its weights differ.",
-            hint=f"`base={space.base!r}`",
-        )
+    prospects = rank_by_gain(zoo, last, options.k, len(data.train)) if zoo.registry.space(space.name).gain else None
+    return Recommendation(tuple(looks), options.k, steps, prospects)
 
 
 def method_of_space(space: SpaceEntry) -> Method:

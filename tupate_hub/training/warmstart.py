@@ -22,6 +22,7 @@ from tupate_hub.export.places import whole
 from tupate_hub.registry import fold
 from tupate_hub.search.resolve import read_query
 from tupate_hub.space import Space
+from tupate_hub.training.basemodel import BaseModel, find_base
 from tupate_hub.training.methods import Method, get_method, saved_config
 from tupate_hub.training.model import architecture, build_model, is_head, tuned_state
 from tupate_hub.training.record import read_tensors
@@ -89,6 +90,30 @@ def _find_one(
         spaces = [entry.space for entry in wanted]
         space = zoo.registry.default_space if zoo.registry.default_space in spaces or not spaces else spaces[0]
     return zoo.embedding(task, space)
+
+
+def source_and_base(
+    zoo: Zoo, written: str, *, method: str | None = None, space: str | None = None, base: str | None = None
+) -> tuple[TaskEmbedding, BaseModel]:
+    """What to start from, as `find_source`, and its base model: the one that is named, else the source's own.
+
+    Raises
+    ------
+    SpaceMismatch
+        When the source was tuned on another base model than the one that is named.
+    TupateHubError
+        As `find_source` and `find_base`.
+    """
+    spaces = zoo.registry.spaces.values()
+    named = find_base(base, spaces) if base else None
+    source = find_source(zoo, written, method=method, space=space, base=named.id if named else None)
+    found = named or find_base(source.space.base, spaces)
+    if found.id != source.space.base:
+        raise SpaceMismatch(
+            f"{written} was tuned on {source.space.base}, not on {found.id}.",
+            hint="leave out `base`, or start from another",
+        )
+    return source, found
 
 
 def method_of(source: TaskEmbedding) -> Method:
@@ -180,7 +205,7 @@ def _fill(flat: Float32Array, block: Block, places: Block, own: Block, task: str
         shapes = [", ".join(f"{name} {part.shape}" for name, part in one.parts.items()) for one in (block, own)]
         raise FormatError(
             f"{block.name!r} of {task} is {shapes[0]}; the run's is {shapes[1]}.",
-            hint="leave out the method's sizes (`settings`, `share`, `lora_on`): they are then the source's",
+            hint="leave out the method's sizes (`settings`, `budget`, `lora_on`): they are then the source's",
         )
     learned = places.scale != own.scale
     ratio = 1.0 if learned else block.scale / own.scale
