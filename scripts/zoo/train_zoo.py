@@ -14,7 +14,6 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -204,8 +203,11 @@ def parse() -> argparse.Namespace:
         "--ray", metavar="ADDRESS", help="a Ray cluster's address, or local: one of --jobs workers here"
     )
     options = parser.parse_args()
-    if options.ray and find_spec("ray") is None:
-        parser.error("Ray is not installed: pip install 'tupate-hub[cluster]'")
+    if options.ray:
+        from tupate_hub.extras import install_command, is_installed
+
+        if not is_installed("ray"):
+            parser.error(f"Ray is not installed: {install_command('cluster')}")
     return options
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from tupate_hub.collect import read_adapter as reading
 from tupate_hub.embedding import read_embedding
 
 
@@ -34,8 +33,7 @@ def test_add_reads_a_legacy_file(prompt: tuple[Path, np.ndarray], tmp_path: Path
 def test_without_torch_a_sentence_says_so(
     prompt: tuple[Path, np.ndarray], tmp_path: Path, invoke: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = importlib.util.find_spec
-    monkeypatch.setattr(reading, "find_spec", lambda name: None if name == "torch" else found(name))
+    monkeypatch.setitem(sys.modules, "torch", None)
     said = invoke("inspect", prompt[0], "--base", "roberta-base")
     assert said.code == 2
     assert "torch" in said.err

@@ -157,7 +157,7 @@ def test_a_mistake_is_told_at_once(project, arguments, said):
 
 
 def test_without_ray_the_package_is_named(script, monkeypatch, capsys):
-    monkeypatch.setattr(script, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "ray", None)
     monkeypatch.setattr(sys, "argv", ["train_zoo.py", "--ray", "local"])
     with pytest.raises(SystemExit) as left:
         script.main()

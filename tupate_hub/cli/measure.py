@@ -15,6 +15,7 @@ from tupate_hub.compare.view import View
 from tupate_hub.errors import TupateHubError, UnknownName
 from tupate_hub.evaluation.evaluate import Report
 from tupate_hub.evaluation.truth import Truth, align, read_truth
+from tupate_hub.extras import require_extra
 from tupate_hub.search.similar import pair_scores
 from tupate_hub.zoo import ENVIRONMENT, Zoo
 
@@ -44,10 +45,9 @@ def stats_command(base: Path, space: str | None, text: Path | None, registry: st
     entry = zoo.registry.space(space)
     if not base.is_dir():
         raise TupateHubError(f"{base} is not a base model's folder.", hint="give the folder with its model.safetensors")
-    try:
-        from tupate_hub.training.measure import measure_input_covariance
-    except ImportError as error:
-        raise TupateHubError(f"This needs {error.name}.", hint="pip install 'tupate-hub[train]'") from error
+    require_extra("train", "torch", "transformers")
+    from tupate_hub.training.measure import measure_input_covariance
+
     passages = None if text is None else _passages(text)
     blocks = {block.name: None for listed in zoo.registry.in_space(entry.name) for block in zoo.load(listed).blocks}
 

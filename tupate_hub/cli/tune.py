@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
-from importlib.util import find_spec
 from logging import ERROR, getLogger
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,6 +12,7 @@ import click
 from tupate_hub.cli import output
 from tupate_hub.data.kinds import KINDS
 from tupate_hub.errors import FormatError, TupateHubError
+from tupate_hub.extras import require_extra
 
 if TYPE_CHECKING:
     from tupate_hub.data.dataset import DataOptions, Loaded
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_NEEDED = ("torch", "transformers", "adapters", "sklearn", "scipy")
 _LORA_ON = {"attention": ["query", "value"], "ffn": ["intermediate", "output"]}
 #: Options that are fields of `TrainOptions` as they are typed.
 _AS_THEY_ARE = (
@@ -117,9 +115,7 @@ def train_command(data: str, to: str, registry: str | None, as_json: bool, **opt
 
 def require_training() -> None:
     """Refuse in one sentence where the extra is not installed, and keep its libraries quiet where it is."""
-    for name in _NEEDED:
-        if name not in sys.modules and find_spec(name) is None:
-            raise TupateHubError(f"This needs {name}, which is not installed.", hint="pip install 'tupate-hub[train]'")
+    require_extra("train")
     import_module("tupate_hub.training.model")  # loads transformers, which sets its logger up
     for name in ("transformers", "adapters"):
         getLogger(name).setLevel(ERROR)

@@ -6,13 +6,13 @@ import os
 import re
 from dataclasses import replace
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tupate_hub.compare.kernel import pack
 from tupate_hub.embedding import TaskEmbedding, embed
 from tupate_hub.errors import FormatError
+from tupate_hub.extras import is_installed
 from tupate_hub.hub.location import MODEL, not_on_this_disk, parse_location
 from tupate_hub.readers import load_adapter
 from tupate_hub.readers.source import Legacy
@@ -143,7 +143,7 @@ def legacy_reader() -> Legacy | None:
 
     The one door from here up to `training`. It opens when such a file is met, not before.
     """
-    if find_spec("torch") is None:
+    if not is_installed("torch"):
         return None
     return lambda path: import_module("tupate_hub.training.legacy").load_legacy(path)
 

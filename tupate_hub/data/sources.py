@@ -11,8 +11,9 @@ from typing import Any
 
 from tupate_hub.data.columns import lacks_header
 from tupate_hub.data.faults import Fault, shown
-from tupate_hub.data.table import INSTALL, Table, has_header, read_table, reader_of
+from tupate_hub.data.table import Table, has_header, read_table, reader_of
 from tupate_hub.errors import FormatError, NotAvailableOffline, TupateHubError
+from tupate_hub.extras import install_command, is_installed
 from tupate_hub.hub.location import DATASET, Location, parse_location
 
 #: A larger Hub split is sampled down to so many rows.
@@ -103,10 +104,11 @@ def split_of(name: str) -> str | None:
 
 
 def _read_hub(location: Location, configuration: str | None) -> Source:
-    try:
-        import datasets
-    except ImportError as error:
-        raise FormatError(f"{location} is a dataset of the Hub, which needs the extra 'data'.", hint=INSTALL) from error
+    if not is_installed("datasets"):
+        said = f"{location} is a dataset of the Hub, which needs the extra 'data'."
+        raise FormatError(said, hint=install_command("data"))
+    import datasets
+
     try:
         found = datasets.load_dataset(location.id, configuration, revision=location.revision)
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:

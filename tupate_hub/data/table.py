@@ -17,10 +17,10 @@ from typing import Any
 from tupate_hub.data.corpus import Corpus, is_squad, read_conll, read_squad
 from tupate_hub.data.faults import Fault, shown
 from tupate_hub.errors import FormatError
+from tupate_hub.extras import install_command, is_installed
 
 Row = Mapping[str, Any]
 
-INSTALL = "pip install 'tupate-hub[data]'"
 _LONGEST_CELL = 100_000_000
 _DELIMITERS = ",;\t|"
 
@@ -234,11 +234,11 @@ def _read_conll(name: str, raw: bytes) -> Table:
 
 
 def _read_parquet(name: str, raw: bytes) -> Table:
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError as error:
-        raise FormatError(f"{name} is Parquet, which needs the extra 'data'.", hint=INSTALL) from error
+    if not is_installed("pyarrow"):
+        raise FormatError(f"{name} is Parquet, which needs the extra 'data'.", hint=install_command("data"))
+    import pyarrow
+    from pyarrow import parquet
+
     try:
         table = parquet.read_table(io.BytesIO(raw))
         rows = table.to_pylist()

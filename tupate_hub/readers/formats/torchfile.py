@@ -16,6 +16,7 @@ import numpy as np
 
 from tupate_hub.arrays import Array
 from tupate_hub.errors import FormatError
+from tupate_hub.extras import install_command
 from tupate_hub.readers.formats.archive import open_archive
 from tupate_hub.readers.formats.storages import Storages
 from tupate_hub.readers.formats.torchpickle import Machine
@@ -75,7 +76,7 @@ def _check_kind(data: bytes, where: str) -> None:
     if data.startswith(_LEGACY_MAGIC):
         raise FormatError(
             f"{where} is in the format from before torch 1.6, which only torch can read.",
-            hint='pip install "tupate-hub[train]"',
+            hint=install_command("train"),
         )
     if data.startswith(_LFS_MAGIC):
         raise FormatError(f"{where} is a Git LFS pointer, not the weights themselves.", hint="git lfs pull")
