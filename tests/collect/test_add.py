@@ -410,6 +410,29 @@ def test_a_run_of_this_project_brings_what_is_known_of_its_task(tmp_path: Path) 
     assert (space.base_sha256, dict(space.settings)) == ("ab" * 32, {"r": 2, "init_seed": 0})
 
 
+@pytest.mark.parametrize("gap", [*RUN, "everything"])
+@pytest.mark.parametrize("left", [None, "odd", ["odd"], {}], ids=str)
+def test_a_run_whose_facts_have_gaps_is_added_with_what_it_says(tmp_path: Path, gap: str, left: Any) -> None:
+    facts = {name: value for name, value in RUN.items() if gap not in (name, "everything")}
+    if left is not None and gap in RUN:
+        facts[gap] = left
+    zoo, rejected = add_embeddings(open_or_start(tmp_path / "zoo"), located(replace(lora("mine", 1), facts=facts)))
+    task, entry = sound(zoo).registry.task("mine"), zoo.registry.entries[0]
+    assert not rejected
+    if gap == "scores":
+        assert (task.kind, task.train_size, task.metric, dict(entry.scores)) == ("classification", 200, "", {})
+    if gap == "data":
+        assert (task.metric, task.task_class, task.train_size, task.licence) == ("accuracy", "", None, "")
+
+
+def test_a_run_before_its_end_is_added(tmp_path: Path) -> None:
+    early = {name: value for name, value in RUN.items() if name != "scores"}
+    facts = {**early, "training": {"step": 20, "steps": 400}}
+    zoo, _ = add_embeddings(open_or_start(tmp_path / "zoo"), located(replace(lora("mine@0.05", 1), facts=facts)))
+    assert dict(sound(zoo).registry.entries[0].scores) == {}
+    assert zoo.registry.space(LORA.name).base_sha256 == "ab" * 32
+
+
 def test_a_stranger_s_file_says_nothing_of_the_kind(tmp_path: Path) -> None:
     claims = {**RUN, "source": {"kind": "file"}}
     zoo, _ = add_embeddings(open_or_start(tmp_path / "zoo"), located(replace(lora("theirs", 1), facts=claims)))

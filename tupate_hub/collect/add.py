@@ -7,6 +7,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -198,8 +199,7 @@ def _described(space: SpaceEntry, embedding: TaskEmbedding) -> SpaceEntry:
     """The space with the base model's digest and the method's settings, as its first run of this project has them."""
     if space.base_sha256 or not _is_run(embedding):
         return space
-    facts = embedding.facts
-    return replace(space, base_sha256=facts["base_sha256"], settings=facts["settings"])
+    return replace(space, base_sha256=_text(embedding.facts, "base_sha256"), settings=_group(embedding, "settings"))
 
 
 def _task(embedding: TaskEmbedding, known: Container[str]) -> Task:
@@ -207,37 +207,50 @@ def _task(embedding: TaskEmbedding, known: Container[str]) -> Task:
 
     Of the aliases of a task that everybody tunes on those are left out that are `known` as something else.
     """
-    facts = embedding.facts
-    if facts["source"].get("kind") == "hub":
-        source = facts["source"]
+    source = _group(embedding, "source")
+    if source.get("kind") == "hub":
         names = tuple(name for name in aliases(embedding.task) if fold(name) not in known)
-        title = f"{source['task']} by {source['repo']}" if "task" in source else embedding.task
+        title = f"{source['task']} by {_text(source, 'repo')}" if "task" in source else embedding.task
         dataset, licence = single(source.get("dataset", "")), source.get("licence", "")
         return Task(embedding.task, title=title, aliases=names, dataset=dataset, licence=licence)
     if not _is_run(embedding):
         return Task(embedding.task, title=embedding.task)
+    data, scores = _group(embedding, "data"), _group(embedding, "scores")
+    size = data.get("original_train_size")
     return Task(
         embedding.task,
         title=embedding.task,
-        kind=facts["task_kind"],
-        task_class=facts["data"]["class"],
-        train_size=facts["data"]["original_train_size"],
-        metric=facts["scores"]["metric"],
-        licence=facts["data"]["licence"],
+        kind=_text(embedding.facts, "task_kind"),
+        task_class=_text(data, "class"),
+        train_size=size if type(size) is int else None,
+        metric=_text(scores, "metric"),
+        licence=_text(data, "licence"),
     )
 
 
 def _is_run(embedding: TaskEmbedding) -> bool:
-    return bool(embedding.facts["source"].get("kind") == "trained")
+    return bool(_group(embedding, "source").get("kind") == "trained")
+
+
+def _group(embedding: TaskEmbedding, name: str) -> Mapping[str, Any]:
+    """A group of an embedding's facts, {} where there is none: runs before their end have no scores, say."""
+    group = embedding.facts.get(name)
+    return group if isinstance(group, Mapping) else {}
+
+
+def _text(facts: Mapping[str, Any], name: str) -> str:
+    """What facts say under a name, "" where it is no text."""
+    value = facts.get(name)
+    return value if isinstance(value, str) else ""
 
 
 def _write(root: Path, embedding: TaskEmbedding, space: SpaceEntry) -> Entry:
     file = f"zoo/{space.name}/{embedding.task}.safetensors"
     data = embedding.to_bytes("float32")
     write_bytes(root / file, data, durable=False)
-    source = {name: value for name, value in embedding.facts["source"].items() if name != "notes"}
-    found = embedding.facts["scores"] if _is_run(embedding) else {}
-    scores = {name: round(value, 4) if isinstance(value, float) else value for name, value in found.items()}
+    source = {name: value for name, value in _group(embedding, "source").items() if name != "notes"}
+    figures = _group(embedding, "scores") if _is_run(embedding) else {}
+    scores = {name: round(value, 4) if isinstance(value, float) else value for name, value in figures.items()}
     return Entry(embedding.task, space.name, file, len(data), hashlib.sha256(data).hexdigest(), source, scores)
 
 
