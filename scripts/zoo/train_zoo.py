@@ -37,11 +37,11 @@ TASKS = [*PAPER, *(
     "wnut17_ner wsc yahoo_answers yelp_review"
 ).split()]  # fmt: skip
 REPEATED = "sst2 cola mrpc stsb snli".split()
-SMALL = "prompt adapter adapter-houlsby parallel scaled-parallel multihead-parallel mam ia3".split()
+METHODS_ON_FEW_TASKS = "prompt adapter adapter-houlsby parallel scaled-parallel multihead-parallel mam ia3".split()
 
 #: What changes in the runs of tasks that the usual steps left within two standard errors of their baseline, and that
 #: more steps teach. Of boolq's passages 44 % are longer than the usual 128 tokens.
-LONGER: Mapping[tuple[str, str], Mapping[str, int]] = {
+REGIME_CHANGES: Mapping[tuple[str, str], Mapping[str, int]] = {
     ("lora", "boolq"): {"steps": 1200, "max_length": 256},
     ("lora", "mrpc"): {"steps": 1200},
 }
@@ -54,7 +54,7 @@ PLAN = (
     (["lora"], ["sst2", "snli"], [(1, 0)]),
     (["prefix", "bitfit"], PAPER, [MAIN]),
     (["prefix"], REPEATED, [(1, 1), (2, 0)]),
-    (SMALL, ["sst2", "cola", "snli", "stsb"], [MAIN]),
+    (METHODS_ON_FEW_TASKS, ["sst2", "cola", "snli", "stsb"], [MAIN]),
 )
 METHODS = list(dict.fromkeys(method for methods, _, _ in PLAN for method in methods))
 
@@ -121,7 +121,7 @@ def tune_run(run: Run, data: Path, checkpoint: Path, *, threads: int, device: st
     logging.set_verbosity_error()
     torch.set_num_threads(threads)
     task, method = load_task(data, run.task), get_method(run.method)
-    changes = {"seed": run.seed, "init_seed": run.init_seed, **LONGER.get((run.method, run.task), {})}
+    changes = {"seed": run.seed, "init_seed": run.init_seed, **REGIME_CHANGES.get((run.method, run.task), {})}
     result = tune(
         find_base(BASE).folder,
         task,

@@ -22,7 +22,7 @@ from tupate_hub.data.checking import check
 from tupate_hub.data.columns import Guess, guess_columns
 from tupate_hub.data.faults import refuse_errors
 from tupate_hub.data.kinds import KINDS
-from tupate_hub.data.sources import Source, read_source
+from tupate_hub.data.sources import SplitTables, read_source
 from tupate_hub.data.splits import cut_splits, limited
 from tupate_hub.data.table import read_table
 from tupate_hub.errors import FormatError, UnknownName
@@ -249,8 +249,8 @@ def load_data(source: str | Path, options: DataOptions | None = None, *, seed: i
 
 def _load_tables(source: str, options: DataOptions, seed: int) -> Loaded:
     """A file, a folder of files or a Hub dataset, cut into parts."""
-    found = read_source(source, options.task)
-    first = next(iter(found.tables.values()))
+    splits = read_source(source, options.task)
+    first = next(iter(splits.tables.values()))
     try:
         guess = guess_columns(first, options.kind, options.columns)
     except FormatError as error:
@@ -258,17 +258,17 @@ def _load_tables(source: str, options: DataOptions, seed: int) -> Loaded:
             raise
         lines = [error.message, *(f"  {fault}" for fault in first.faults)]
         raise FormatError("\n".join(lines), hint=error.hint) from error
-    checked = check(found.tables, guess)
+    checked = check(splits.tables, guess)
     warnings = refuse_errors(repr(source), checked.faults)
     parts = cut_splits(guess.kind, checked.splits, seed)
-    data = _task(found, guess.kind, checked.label_names, parts, options.task or found.name)
+    data = _task(splits, guess.kind, checked.label_names, parts, options.task or splits.name)
     return Loaded(data, guess.columns, warnings)
 
 
 Parts = tuple[Sequence[Example], Sequence[Example], Sequence[Example]]
 
 
-def _task(found: Source, kind: str, names: tuple[str, ...], parts: Parts, name: str) -> TaskData:
+def _task(splits: SplitTables, kind: str, names: tuple[str, ...], parts: Parts, name: str) -> TaskData:
     metric = _METRICS[kind]
     if kind == "extractive_qa" and any(not example["answers"]["text"] for part in parts for example in part):
         metric = "squad_v2_f1"
@@ -279,10 +279,10 @@ def _task(found: Source, kind: str, names: tuple[str, ...], parts: Parts, name: 
         "class": _CLASSES.get(kind, "QA"),
         "metric": metric,
         "label_names": list(names) or None,
-        "original_dataset": found.name,
+        "original_dataset": splits.name,
         "original_train_size": len(parts[0]) + len(parts[1]),
-        "licence": found.licence,
-        "source": found.origin,
+        "licence": splits.licence,
+        "source": splits.origin,
     }
     return TaskData(plain, kind, metric, names, *parts, facts, _digest(kind, names, parts))
 

@@ -27,7 +27,7 @@ _SPLITS = {
 
 
 @dataclass(frozen=True)
-class Source:
+class SplitTables:
     """What the user named: its tables by split, the one to train on first, and where they are from.
 
     `licence` is as its author states it.
@@ -39,7 +39,7 @@ class Source:
     licence: str = "unknown"
 
 
-def read_source(source: str, configuration: str | None = None) -> Source:
+def read_source(source: str, configuration: str | None = None) -> SplitTables:
     """Read a file, a folder with a file for each split, or a dataset of the Hub (of a configuration, if it has some).
 
     Raises
@@ -53,7 +53,7 @@ def read_source(source: str, configuration: str | None = None) -> Source:
     if path.is_dir():
         return _read_folder(path)
     if path.is_file():
-        return Source({"train": _read_file(path)}, _stem(path), path.name)
+        return SplitTables({"train": _read_file(path)}, _stem(path), path.name)
     location = None if reader_of(path) else parse_location(source, DATASET)
     if location is None:
         raise FormatError(
@@ -75,22 +75,24 @@ def _stem(path: Path) -> str:
     return path.name.removesuffix(".gz").rpartition(".")[0]
 
 
-def _read_folder(folder: Path) -> Source:
-    found: dict[str, Path] = {}
+def _read_folder(folder: Path) -> SplitTables:
+    files: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         split = split_of(_stem(path)) if reader_of(path) and path.is_file() else None
-        if split in found:
+        if split in files:
             raise FormatError(
-                f"{folder} has two files for {split}: {found[split].name} and {path.name}.", hint="leave one of them"
+                f"{folder} has two files for {split}: {files[split].name} and {path.name}.", hint="leave one of them"
             )
         if split:
-            found[split] = path
-    if "train" not in found:
+            files[split] = path
+    if "train" not in files:
         raise FormatError(
             f"{folder} has no tasks.json and no train.csv (or .tsv, .jsonl, .conll, .parquet).",
             hint="name the files train, validation and test, or give one file",
         )
-    return Source({split: _read_file(found[split]) for split in _SPLITS if split in found}, folder.name, folder.name)
+    return SplitTables(
+        {split: _read_file(files[split]) for split in _SPLITS if split in files}, folder.name, folder.name
+    )
 
 
 def split_of(name: str) -> str | None:
@@ -103,26 +105,26 @@ def split_of(name: str) -> str | None:
 # ---- the Hub ---------------------------------------------------------------------------------------------------------
 
 
-def _read_hub(location: Location, configuration: str | None) -> Source:
+def _read_hub(location: Location, configuration: str | None) -> SplitTables:
     if not is_installed("datasets"):
         said = f"{location} is a dataset of the Hub, which needs the extra 'data'."
         raise FormatError(said, hint=install_command("data"))
     import datasets
 
     try:
-        found = datasets.load_dataset(location.id, configuration, revision=location.revision)
+        splits = datasets.load_dataset(location.id, configuration, revision=location.revision)
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         raise _refusal(location, configuration, error) from error
     tables: dict[str, Table] = {}
-    for name in found:
+    for name in splits:
         split = split_of(name)
         if split is not None and split not in tables:
-            tables[split] = _of_split(name, found[name])
+            tables[split] = _of_split(name, splits[name])
     if "train" not in tables:
-        raise FormatError(f"{location} has no split for training.", hint=f"it has {', '.join(found)}")
+        raise FormatError(f"{location} has no split for training.", hint=f"it has {', '.join(splits)}")
     ordered = {split: tables[split] for split in _SPLITS if split in tables}
-    licence = str(next(iter(found.values())).info.license or "unknown")
-    return Source(ordered, configuration or location.id.rpartition("/")[2], str(location), licence)
+    licence = str(next(iter(splits.values())).info.license or "unknown")
+    return SplitTables(ordered, configuration or location.id.rpartition("/")[2], str(location), licence)
 
 
 def _refusal(location: Location, configuration: str | None, error: Exception) -> TupateHubError:

@@ -120,7 +120,7 @@ def open_snapshot(location: Location) -> tuple[Snapshot, bytes]:
     TupateHubError
         As `client.get`.
     """
-    commit, note = resolve(location, lambda at: (folder(at) / FILENAME).exists(), FILENAME)
+    commit, note = cached_commit(location, lambda at: (folder(at) / FILENAME).exists(), FILENAME)
     if commit is None:
         from tupate_hub.hub import client
 
@@ -143,7 +143,7 @@ def keep_snapshot(location: Location, commit: str, text: bytes) -> None:
 # --- commits ---------------------------------------------------------------------------------------------------
 
 
-def resolve(location: Location, cached: Callable[[Location], bool], file: str) -> tuple[str | None, str]:
+def cached_commit(location: Location, cached: Callable[[Location], bool], file: str) -> tuple[str | None, str]:
     """The cached commit that answers, or None where the Hub has to be asked; and a note where it is not sure.
 
     `cached` says whether the cache has a commit; the head of `file` tells whether a branch has moved.

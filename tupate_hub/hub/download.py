@@ -18,7 +18,7 @@ from typing import Any
 
 from tupate_hub.errors import FormatError, SpaceMismatch
 from tupate_hub.hub import list_adapters
-from tupate_hub.hub.cache import MOST_FILE, folder, keep, record, require_modest, resolve
+from tupate_hub.hub.cache import MOST_FILE, cached_commit, folder, keep, record, require_modest
 from tupate_hub.hub.digest import file_has_digest
 from tupate_hub.hub.location import Location, endpoint
 from tupate_hub.hub.repository import look_up
@@ -70,7 +70,7 @@ def download_adapter(location: Location, base: str | None = None) -> DownloadedA
     TupateHubError
         As `hub_api`.
     """
-    commit, _ = resolve(location, lambda at: held_folder(at) is not None, _CONFIG)
+    commit, _ = cached_commit(location, lambda at: held_folder(at) is not None, _CONFIG)
     at = location.at(commit) if commit else _survey(location)
     held = held_folder(at)
     if held is None:
