@@ -16,7 +16,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ import numpy as np
 from report_page import JUDGE, OF_PUBLISHED, REGIMES, ROOT, SPACE, pictures, tables
 
 from tupate_hub import Zoo
+from tupate_hub.arrays import Float64Array
 from tupate_hub.compare.kernel import off_diagonal
 from tupate_hub.compare.noise import noise_level
 from tupate_hub.compare.view import View
@@ -33,16 +34,20 @@ from tupate_hub.evaluation.curves import by_queries, by_rank
 from tupate_hub.evaluation.evaluate import evaluate
 from tupate_hub.evaluation.forecast import fit_forecast
 from tupate_hub.evaluation.gain import fit_gain
-from tupate_hub.evaluation.predictors import PREDICTIONS, Evidence, known_cells, traits_of
+from tupate_hub.evaluation.metrics import POINTS
+from tupate_hub.evaluation.predictors import PREDICTIONS, PREDICTORS, Evidence, known_cells, traits_of
 from tupate_hub.evaluation.report import (
     DEFAULT,
     judged,
+    judged_together,
     measured_again,
     per_target,
     wide_enough,
     without_unmeasured_sources,
 )
 from tupate_hub.evaluation.strength import fit_strengths
+from tupate_hub.evaluation.transfer_rows import SCRATCH
+from tupate_hub.evaluation.trial import TrialForecast, joined
 from tupate_hub.evaluation.truth import Truth, align, read_truth
 from tupate_hub.publish.table import fill_tables
 from tupate_hub.search.similar import pair_scores
@@ -60,6 +65,8 @@ CANDIDATES: Mapping[str, View] = {
     for centre in (False, True)
     for balance in (False, True)
 }
+#: Of a query's run that is joined with a trial, and the steps of a whole run in the zoo.
+QUERY_EXAMPLES, WHOLE_RUN = 200, 400
 #: The ranks of the curve.
 RANKS = (1, 2, 4, 8)
 #: Published tables of fine-tuning: model and method differ from the bundled zoo's, tasks are matched by name.
@@ -183,6 +190,69 @@ def curves(zoo: Zoo) -> dict[str, Any]:
     }
 
 
+@dataclass(frozen=True)
+class Trials:
+    """What `recommend` orders by on the judge's targets: arrays of shape (targets, sources), `base` (targets,).
+
+    `run` are the similarities of a run on 200 examples, `evidence` LogME under the sources' models and `base` under the
+    base model, `both` the two joined.
+    """
+
+    truth: Truth
+    run: Float64Array
+    evidence: Float64Array
+    base: Float64Array
+    both: Float64Array
+    zoo_run: Float64Array
+
+
+def trials(zoo: Zoo) -> Trials:
+    evidence = Evidence(usable(zoo, JUDGE), zoo, SPACE, ROOT / PREDICTIONS)
+    truth = evidence.truth
+    run, shares = np.full(truth.scores.shape, np.nan), np.ones(len(truth.targets))
+    for row in _rows("queries"):
+        if row["examples"] == str(QUERY_EXAMPLES) and float(row["share"]) == 1 and row["target"] in truth.targets:
+            at = truth.targets.index(row["target"])
+            run[at] = [float(row.get(source) or np.nan) for source in truth.sources]
+            shares[at] = int(row["step"]) / WHOLE_RUN
+    log_me = PREDICTORS["log-me"].compute(evidence)
+    known = {row["target"]: float(row["score"]) for row in _rows("predictions/log-me") if row["source"] == SCRATCH}
+    base = np.array([known.get(target, np.nan) for target in truth.targets])
+    both = np.array([joined(*rows) for rows in zip(run, log_me, shares, strict=True)])
+    return Trials(truth, run, log_me, base, both, evidence.affinity(evidence.method, View()))
+
+
+def recommended(zoo: Zoo) -> dict[str, Any]:
+    """The order that `recommend` gives, and what it is made of, on the same targets and sources."""
+    found = trials(zoo)
+    whole = np.array([joined(*rows, 1.0) for rows in zip(found.zoo_run, found.evidence, strict=True)])
+    return judged_together(
+        found.truth,
+        {
+            "run": found.run,
+            "trial": found.evidence,
+            "both": found.both,
+            "zoo run": found.zoo_run,
+            "zoo run and trial": whole,
+        },
+    )
+
+
+def trial_forecast(zoo: Zoo) -> TrialForecast:
+    """What the first picks of run and trial together brought, by how far their evidence rose."""
+    found = trials(zoo)
+    targets, rises, gains = [], [], []
+    for row, target in enumerate(found.truth.targets):
+        known = np.flatnonzero(found.truth.candidates()[row] & np.isfinite(found.both[row]))
+        if len(known) and np.isfinite(found.base[row]) and np.isfinite(found.truth.baseline[row]):
+            pick = known[found.both[row, known].argmax()]
+            targets.append(target)
+            rises.append(float(found.evidence[row, pick] - found.base[row]))
+            gains.append(POINTS * float((found.truth.scores[row, pick] - found.truth.baseline[row]) / found.truth.unit))
+    regime = REGIMES[JUDGE]
+    return TrialForecast(JUDGE, regime.examples, regime.steps, tuple(targets), tuple(rises), tuple(gains))
+
+
 def choice(zoo: Zoo) -> list[dict[str, Any]]:
     """The default affinity chosen on half of the targets and judged on the other half."""
     evidence = Evidence(usable(zoo, JUDGE), zoo, SPACE)
@@ -223,7 +293,7 @@ def gain(zoo: Zoo) -> dict[str, Any]:
     weights = {"affinity": round(model.affinity, 4), "strength": round(model.strength, 4), "targets": model.targets}
     return {
         SPACE: {
-            "gain": {**weights, "forecasts": forecasts},
+            "gain": {**weights, "forecasts": forecasts, "trial": trial_forecast(zoo).as_dict()},
             "strengths": {task: strengths[task].as_dict() for task in tasks},
         }
     }
@@ -328,6 +398,7 @@ def main() -> int:
             "converged": converged(),
             "curves": curves(zoo),
             "choice": choice(zoo),
+            "recommended": recommended(zoo),
             "published": published(zoo, options.published)
             if options.published is not None
             else stored["report"].get("published", {}),

@@ -186,6 +186,41 @@ def read_costs(path: Path) -> dict[str, Any]:
     return {**written["predictors"], **ranking}
 
 
+#: What the parts of a recommendation are called.
+ORDERS: Mapping[str, str] = {
+    "run": "a run on 200 examples, by `update`",
+    "trial": "the trial alone: LogME of 200 labels under each source's model",
+    "both": "**both together, as `recommend` orders**",
+    "zoo run": "the zoo's own run on all the data, by `update`",
+    "zoo run and trial": "that and the trial",
+}
+
+
+def recommended_table(report: Mapping[str, Any]) -> str:
+    rows = []
+    for name, title in ORDERS.items():
+        found = report[name]
+        pick = found["first_pick"]
+        rows.append(
+            [
+                title,
+                f"{found['targets']} x {found['sources']}",
+                _interval(found["metrics"]["ndcg_rank"]),
+                *(f"{found['metrics'][metric]['mean']:.1f}" for metric in ("regret@1", "regret@3", "regret@5")),
+                f"{pick['gain']:+.1f}",
+                f"{pick['helped_of_helpable']:.0%}",
+            ]
+        )
+    header = ["order by", "targets x sources", "rank-NDCG", "regret@1", "@3", "@5", "first pick's gain", "helped"]
+    return markdown_table(header, rows)
+
+
+def trial_table(trial: Mapping[str, Any]) -> str:
+    picks = sorted(trial["picks"], key=lambda row: -row["rise"])
+    rows = [[row["target"], f"{row['rise']:+.3f}", f"{row['gain']:+.1f}"] for row in picks]
+    return markdown_table(["target", "evidence of the first pick above the base model's", "its gain, points"], rows)
+
+
 def queries_table(points: Sequence[Mapping[str, Any]]) -> str:
     rows = [
         [
@@ -237,6 +272,9 @@ def tables(report: Mapping[str, Any], gains: Mapping[str, Any]) -> dict[str, str
     found |= {"forecast": forecast_table(gains), "strengths": strengths_table(gains)}
     found["ranks"] = ranks_table(report["curves"]["rank"])
     found["choice"] = choice_table(report["choice"], report["published"].get("candidates", {}))
+    if report["recommended"]:
+        found["recommended"] = recommended_table(report["recommended"])
+        found["trial"] = trial_table(gains[SPACE]["gain"]["trial"])
     if report["curves"]["queries"]:
         found["queries"] = queries_table(report["curves"]["queries"])
     if report["blends"]:

@@ -120,7 +120,7 @@ class Meter:
         self.words = ""
         self.made, self.began = 0, 0.0
 
-    def over(self, steps: Iterable[int], total: int) -> Iterator[int]:
+    def over(self, steps: Iterable[T], total: int) -> Iterator[T]:
         """Wrap an iteration over the remaining of `total` steps."""
         self.began = time.monotonic()
         if not sys.stderr.isatty():

@@ -51,6 +51,24 @@ def judged(evidence: Evidence, names: Iterable[str] = PREDICTORS) -> dict[str, d
     return found
 
 
+def judged_together(truth: Truth, orders: Mapping[str, Float64Array]) -> dict[str, dict[str, Any]]:
+    """Several orders, each an array of shape (targets, sources), on the cells that all of them know; as `judged`."""
+    known = known_cells(truth, np.where(np.isfinite(list(orders.values())).all(axis=0), 1.0, np.nan))
+    if not known.targets:
+        return {}
+    rows = [truth.targets.index(target) for target in known.targets]
+    found = {}
+    for name, scores in orders.items():
+        report = evaluate(np.nan_to_num(scores[rows]), known, name)
+        found[name] = {
+            "targets": len(known.targets),
+            "sources": int(np.median(report.sources)),
+            "metrics": {metric: _summary(report.summary(metric)) for metric in SHOWN},
+            "first_pick": first_picks(known, np.nan_to_num(scores[rows])),
+        }
+    return found
+
+
 def first_picks(truth: Truth, prediction: Float64Array) -> dict[str, float | int]:
     """What the source that a prediction puts first did for the targets that have a score without transfer.
 

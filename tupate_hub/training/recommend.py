@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isnan
 
 from tupate_hub.compare.ranking import Neighbor, Ranking
 from tupate_hub.data.dataset import TaskData
 from tupate_hub.embedding import TaskEmbedding
 from tupate_hub.errors import FormatError, WorkFailed
+from tupate_hub.evaluation.trial import Promise, TrialForecast, joined
 from tupate_hub.registry import SpaceEntry
 from tupate_hub.search.by_gain import UNFIT, Prospects, rank_by_gain
 from tupate_hub.training.basemodel import BaseModel, find_base
@@ -20,6 +21,7 @@ from tupate_hub.training.record import read_tensors
 from tupate_hub.training.regime import Setup, regime_for
 from tupate_hub.training.result import Snapshot
 from tupate_hub.training.run import Progress, Pulse
+from tupate_hub.training.trial import Trial, Watch, try_sources
 from tupate_hub.training.tuner import trace
 from tupate_hub.zoo import Zoo
 
@@ -47,6 +49,8 @@ class RecommendOptions:
         And after so many steps. Default: those of the space's regime.
     device : str
         `cpu`, `cuda` or `mps`.
+    trial : bool
+        Try each source's model on the labelled examples as well (`trial.try_sources`), where the kind allows it.
 
     Raises
     ------
@@ -60,6 +64,7 @@ class RecommendOptions:
     most_seconds: float = 240.0
     most_steps: int | None = None
     device: str = "cpu"
+    trial: bool = True
 
     def __post_init__(self) -> None:
         if self.k < 1:
@@ -95,28 +100,50 @@ class Look:
 
 
 @dataclass(frozen=True)
+class TriedSource:
+    """A source by run and trial: its neighbour, ranked by both, and how far its evidence rises above the base model's.
+
+    `promise` is what measured first picks with such a rise have brought, None where no transfer was measured.
+    """
+
+    neighbor: Neighbor
+    rise: float
+    promise: Promise | None
+
+
+@dataclass(frozen=True)
 class Recommendation:
     """What to start from: the last ranking, what it promises, and how it came about.
 
-    `prospects` are the first k of the last ranking by expected gain, None where no transfer was measured in the space.
-    `steps` is what a whole run would have made. `stable` says whether the last `PATIENCE` rankings have the same task
-    first and the same k tasks; `agreement` is the mean share of the last ranking's first k that the `PATIENCE` before
-    it, as far as there are any, have among theirs; `since` the step from which on the same task was first. These are of
-    rankings by similarity, and say nothing about the benefit.
+    `tried` are the first k by the run's similarity and the trial together, empty where there was no trial; `trial` and
+    `forecast` are what they stand on. `prospects` are the first k of the last ranking by expected gain, None where no
+    transfer was measured in the space. `steps` is what a whole run would have made. `stable` says whether the last
+    `PATIENCE` rankings have the same task first and the same k tasks; `agreement` is the mean share of the last
+    ranking's first k that the `PATIENCE` before it, as far as there are any, have among theirs; `since` the step from
+    which on the same task was first. These are of rankings by similarity, and say nothing about the benefit.
     """
 
     looks: tuple[Look, ...]
     k: int
     steps: int
     prospects: Prospects | None = None
+    tried: tuple[TriedSource, ...] = ()
+    trial: Trial | None = None
+    forecast: TrialForecast | None = None
 
     @property
     def start(self) -> Neighbor | None:
         """What to start from; None where starting from nothing is expected to do as well.
 
-        By expected gain where that is known. Else the first of the ranking that is neither the task itself nor a poor
-        run; the very first if all are.
+        The first that is fit by run and trial together, unless it explains the labels no better than the base model, or
+        such picks have not helped. Without a trial by expected gain where that is known. Else the first of the ranking
+        that is neither the task itself nor a poor run; the very first if all are.
         """
+        if self.tried:
+            first = next((one for one in self.tried if not UNFIT & set(one.neighbor.notes)), None)
+            if first is None or first.rise <= 0 or (first.promise is not None and first.promise.points <= 0):
+                return None
+            return first.neighbor
         if self.prospects is not None:
             return None if self.prospects.start is None else self.prospects.start.neighbor
         return next((one for one in self.ranking.neighbors if not UNFIT & set(one.notes)), self.ranking.neighbors[0])
@@ -196,8 +223,12 @@ def recommend(
     progress: Progress = lambda steps, total: steps,
     pulse: Pulse = lambda step, loss, held_out: None,
     seen: Callable[[Look], None] = lambda look: None,
+    watch: Watch = lambda sources: sources,
 ) -> Recommendation:
     """Tune a task in a space's base model and method, ranking the zoo at each of `LOOKS` until the answer is stable.
+
+    Then each source's model is tried on the labelled examples: a short run on few examples says little of the task, the
+    labels say much.
 
     The run is the space's own: its regime, its sizes and its initialisation, so that the checkpoints compare with what
     the zoo holds. It also ends after the options' seconds or steps, whichever comes first.
@@ -208,6 +239,8 @@ def recommend(
         As `tuner.trace` takes them.
     seen : callable, optional
         Called with each look.
+    watch : callable, optional
+        Wraps the sources that are tried, for a progress bar.
 
     Raises
     ------
@@ -240,7 +273,31 @@ def recommend(
         raise WorkFailed("There was no time for a single step.", hint="give it more time: `most_seconds=300`")
     last = looks[-1].ranking
     prospects = rank_by_gain(zoo, last, options.k, len(data.train)) if zoo.registry.space(space.name).gain else None
-    return Recommendation(tuple(looks), options.k, steps, prospects)
+    found = Recommendation(tuple(looks), options.k, steps, prospects)
+    return _with_trial(found, zoo, plan, data, regime.steps, watch) if options.trial else found
+
+
+def _with_trial(
+    found: Recommendation, zoo: Zoo, plan: RecommendPlan, data: TaskData, whole_run: int, watch: Watch
+) -> Recommendation:
+    """The same with the sources tried, where the kind of task allows it."""
+    trial = try_sources(plan.base.folder, data, zoo.load_space(plan.space.name), watch=watch)
+    if trial is None:
+        return found
+    forecast = TrialForecast.from_dict(plan.space.gain.get("trial"), f"Space {plan.space.name!r}")
+    neighbors = [one for one in found.ranking.neighbors if one.task in trial.sources]
+    scores = joined(
+        [one.score for one in neighbors],
+        [trial.sources[one.task] for one in neighbors],
+        found.looks[-1].step / whole_run,
+    )
+    order = sorted(range(len(neighbors)), key=lambda at: (-scores[at], neighbors[at].task))[: found.k]
+    tried = []
+    for rank, at in enumerate(order, start=1):
+        rise = trial.rise(neighbors[at].task)
+        promise = None if forecast is None else forecast.promise(rise, data.name)
+        tried.append(TriedSource(replace(neighbors[at], rank=rank), rise, promise))
+    return replace(found, tried=tuple(tried), trial=trial, forecast=forecast)
 
 
 def method_of_space(space: SpaceEntry) -> Method:

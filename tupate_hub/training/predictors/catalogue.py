@@ -11,6 +11,7 @@ import numpy as np
 from tupate_hub.arrays import Array
 from tupate_hub.compare.ranking import reciprocal_rank_fusion
 from tupate_hub.errors import UnknownName
+from tupate_hub.evaluation.transfer_rows import SCRATCH
 from tupate_hub.training.predictors.evidence import log_evidence
 from tupate_hub.training.predictors.subject import Arrays
 
@@ -110,7 +111,11 @@ def steepness(losses: Array) -> float:
 def _tried(column: int) -> Callable[[str, Measured, Mapping[str, Measured]], Scores]:
     def score(target: str, own: Measured, sources: Mapping[str, Measured]) -> Scores:
         found = {name: one["evidence"][target] for name, one in sources.items() if target in one["evidence"]}
-        return {name: float(values[column]) for name, values in found.items()}
+        scores = {name: float(values[column]) for name, values in found.items()}
+        examples = own["examples"]
+        if examples:  # the base model's own, which says whether a source explains more
+            scores[SCRATCH] = log_evidence(examples[("cls", "mean")[column]], examples["targets"])
+        return scores
 
     return score
 
@@ -144,8 +149,8 @@ PREDICTORS: Mapping[str, Predictor] = {
         Predictor(
             "curve-grad", f"Bingel and Søgaard 2017, arXiv:1702.08303; {_VU}", ("curve",), ("curve.",), _steepness
         ),
-        Predictor("log-me", _LOGME, ("evidence",), (), _tried(0), symmetric=False),
-        Predictor("log-me-mean", _LOGME, ("evidence",), (), _tried(1), symmetric=False),
+        Predictor("log-me", _LOGME, ("evidence",), (), _tried(0), ("examples",), symmetric=False),
+        Predictor("log-me-mean", _LOGME, ("evidence",), (), _tried(1), ("examples",), symmetric=False),
         Predictor("esm-log-me", _ESM, ("text", "map"), ("map.cls",), _mapped("cls"), ("examples",), symmetric=False),
         Predictor(
             "esm-log-me-mean", _ESM, ("text", "map"), ("map.mean",), _mapped("mean"), ("examples",), symmetric=False
