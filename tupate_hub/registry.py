@@ -97,8 +97,8 @@ class Entry:
     def runs(self) -> tuple[Entry, ...]:
         """The entry's own run and its repeats, each as an entry that has no repeats."""
         return replace(self, repeats=()), *(
-            replace(self, file=one.file, bytes=one.bytes, sha256=one.sha256, scores=one.scores, repeats=())
-            for one in self.repeats
+            replace(self, file=repeat.file, bytes=repeat.bytes, sha256=repeat.sha256, scores=repeat.scores, repeats=())
+            for repeat in self.repeats
         )
 
 
@@ -206,12 +206,12 @@ class Registry:
         """
         if clashing := clash({**self.tasks, task.name: task}):
             raise RegistryError(f"Cannot add {task.name!r}: {clashing}.", hint="give each alias to one task")
-        others = tuple(one for one in self.entries if (one.task, one.space) != (entry.task, entry.space))
+        others = tuple(listed for listed in self.entries if (listed.task, listed.space) != (entry.task, entry.space))
         return replace(
             self,
             tasks=dict(sorted({**self.tasks, task.name: task}.items())),
             spaces=dict(sorted({**self.spaces, space.name: space}.items())),
-            entries=tuple(sorted((*others, entry), key=lambda one: (one.space, one.task))),
+            entries=tuple(sorted((*others, entry), key=lambda listed: (listed.space, listed.task))),
             default_space=self.default_space or space.name,
         )
 

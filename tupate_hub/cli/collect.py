@@ -43,7 +43,7 @@ def inspect_command(path: str, base: str | None, base_weights: Path | None, as_j
     detection, adapter = loaded.detection, loaded.adapter
     forms = Counter(block.form for block in adapter.blocks)
     ranks = sorted({len(block.parts["A"]) for block in adapter.blocks if block.form == "lowrank"})
-    found = {
+    facts = {
         "path": path,
         "layout": detection.layout,
         "why": detection.why,
@@ -63,7 +63,7 @@ def inspect_command(path: str, base: str | None, base_weights: Path | None, as_j
         ],
     }
     if as_json:
-        output.document(found)
+        output.document(facts)
         return
     output.lines(
         [
@@ -149,10 +149,15 @@ def _add_all(zoo: Zoo, folder: Path, base: str | None, base_weights: Path | None
         zoo, refused = add_all(zoo, bar, names, base=base, base_weights=base_weights, force=force)
     added = len(paths) - len(refused)
     if as_json:
-        rows = [{"path": str(one.path), "reason": one.reason, "hint": for_verb(one.hint, "add")} for one in refused]
+        rows = [
+            {"path": str(rejected.path), "reason": rejected.reason, "hint": for_verb(rejected.hint, "add")}
+            for rejected in refused
+        ]
         output.document({"added": added, "refused": rows})
         return
-    output.table(["refused", "reason"], [[str(one.path.relative_to(folder)), one.reason] for one in refused])
+    output.table(
+        ["refused", "reason"], [[str(rejected.path.relative_to(folder)), rejected.reason] for rejected in refused]
+    )
     output.note(f"{added} added to {zoo.root}, {len(refused)} refused")
 
 

@@ -102,8 +102,8 @@ def _asked(zoo: Zoo, task: str, space: str | None) -> tuple[TaskEmbedding, str]:
     except UnknownName:
         if "/" not in task:
             raise
-        one = read_from(task)
-        return one, one.space.name
+        embedding = read_from(task)
+        return embedding, embedding.space.name
     return zoo.embedding(task, space), zoo.registry.space(space).name
 
 

@@ -69,12 +69,14 @@ def import_command(
         output.note(f"The Hub asks for fewer requests: waiting {seconds:.0f} s")
 
     zoo, model = open_or_start(place), require_base(base, "--base")
-    found = import_adapters(zoo, model, author=author, library=library, limit=limit, jobs=jobs, each=watched, tell=tell)
-    _summary(found, as_json)
-    if found.stopped is not None:
-        raise found.stopped
-    _pack(found.zoo, model)
-    context.exit(0 if found.added or found.kept else 1)
+    result = import_adapters(
+        zoo, model, author=author, library=library, limit=limit, jobs=jobs, each=watched, tell=tell
+    )
+    _summary(result, as_json)
+    if result.stopped is not None:
+        raise result.stopped
+    _pack(result.zoo, model)
+    context.exit(0 if result.added or result.kept else 1)
 
 
 def _pack(zoo: Zoo, base: str) -> None:
@@ -86,27 +88,29 @@ def _pack(zoo: Zoo, base: str) -> None:
         zoo = keep_pair_index(zoo, space)
 
 
-def _summary(found: ImportResult, as_json: bool) -> None:
+def _summary(result: ImportResult, as_json: bool) -> None:
     if as_json:
         from tupate_hub.cli.hints import for_verb
 
         added = [
-            {"task": entry.task, "space": entry.space, "repository": entry.source["repo"]} for entry in found.added
+            {"task": entry.task, "space": entry.space, "repository": entry.source["repo"]} for entry in result.added
         ]
         refused = [
-            {"repository": one.repository, "reason": one.reason, "hint": for_verb(one.hint, "import")}
-            for one in found.rejected
+            {"repository": rejection.repository, "reason": rejection.reason, "hint": for_verb(rejection.hint, "import")}
+            for rejection in result.rejected
         ]
-        stopped = found.stopped.message if found.stopped else None
+        stopped = result.stopped.message if result.stopped else None
         output.document(
-            {"listed": found.listed, "added": added, "kept": found.kept, "refused": refused, "stopped": stopped}
+            {"listed": result.listed, "added": added, "kept": result.kept, "refused": refused, "stopped": stopped}
         )
         return
-    kinds = Counter(one.kind for one in found.rejected)
-    first = {one.kind: one.repository for one in reversed(found.rejected)}
+    kinds = Counter(rejection.kind for rejection in result.rejected)
+    first = {rejection.kind: rejection.repository for rejection in reversed(result.rejected)}
     rows: list[list[output.Cell]] = [[count, kind, first[kind]] for kind, count in kinds.most_common()]
     output.table(["refused", "reason", "for example"], rows, right=["refused"])
-    done = f"{len(found.added)} added to {found.zoo.root}, {found.kept} there already, {len(found.rejected)} refused"
-    output.note(f"{found.listed} listed: {done}")
-    for space, count in sorted(Counter(entry.space for entry in found.added).items()):
-        output.note(f"  {count} in {space}: tupate-hub list --space {space} --registry {found.zoo.root}")
+    done = (
+        f"{len(result.added)} added to {result.zoo.root}, {result.kept} there already, {len(result.rejected)} refused"
+    )
+    output.note(f"{result.listed} listed: {done}")
+    for space, count in sorted(Counter(entry.space for entry in result.added).items()):
+        output.note(f"  {count} in {space}: tupate-hub list --space {space} --registry {result.zoo.root}")

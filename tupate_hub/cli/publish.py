@@ -173,14 +173,15 @@ def push_command(
 def _branch(repository: str, revision: str | None) -> Location:
     from tupate_hub.hub.location import DATASET, parse_location
 
-    found = parse_location(repository, DATASET)
-    if found is None:
+    location = parse_location(repository, DATASET)
+    if location is None:
         raise TupateHubError(f"{repository!r} names no repository of the Hub.", hint="tupate-hub push OWNER/NAME")
-    if revision and found.revision not in (None, revision):
+    if revision and location.revision not in (None, revision):
         raise TupateHubError(
-            f"{repository} and --revision {revision} are two branches.", hint=f"tupate-hub push {found.id} --revision B"
+            f"{repository} and --revision {revision} are two branches.",
+            hint=f"tupate-hub push {location.id} --revision B",
         )
-    return found.at(revision) if revision else found
+    return location.at(revision) if revision else location
 
 
 def _side(ours: bool, theirs: bool) -> Side | None:
@@ -196,7 +197,7 @@ def _watched(label: str, items: list[Any]) -> Iterator[Any]:
 
 def _pushed_document(pushed: Pushed, dry_run: bool) -> dict[str, Any]:
     def listed(changes: Sequence[Change]) -> list[dict[str, Any]]:
-        return [{"file": one.file, "bytes": one.bytes} for one in changes]
+        return [{"file": change.file, "bytes": change.bytes} for change in changes]
 
     return {
         "repository": pushed.location.id,
@@ -215,18 +216,18 @@ def _pushed_document(pushed: Pushed, dry_run: bool) -> dict[str, Any]:
 def _say_pushed(pushed: Pushed, prefer: Side | None, dry_run: bool) -> None:
     """Say what was, or would be, done: the changes of a dry run, or the commit, are data."""
     would = "would be" if dry_run else "was"
-    for one in pushed.resolved:
-        output.note(f"{one}: taken from {'the Hub' if prefer == 'theirs' else 'this registry'}")
-    for one in pushed.merged:
-        output.note(f"{one}: only on the Hub, and kept")
+    for name in pushed.resolved:
+        output.note(f"{name}: taken from {'the Hub' if prefer == 'theirs' else 'this registry'}")
+    for name in pushed.merged:
+        output.note(f"{name}: only on the Hub, and kept")
     if pushed.created:
         output.note(f"the {pushed.created} {would} made")
     kinds = {"added": pushed.added, "changed": pushed.changed, "removed": pushed.removed}
     counts = ", ".join(f"{len(changes)} {kind}" for kind, changes in kinds.items())
-    size = sum(one.bytes for one in (*pushed.added, *pushed.changed))
+    size = sum(change.bytes for change in (*pushed.added, *pushed.changed))
     output.note("nothing has changed" if pushed.unchanged else f"files: {counts}; {size:,} bytes in all")
     if dry_run:
-        rows = [(kind, one.file, one.bytes) for kind, changes in kinds.items() for one in changes]
+        rows = [(kind, change.file, change.bytes) for kind, changes in kinds.items() for change in changes]
         output.table(("what", "file", "bytes"), rows, right=("bytes",))
         return
     output.note(pushed.location.page)

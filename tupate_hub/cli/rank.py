@@ -102,13 +102,15 @@ def similar_command(
 def _print_ranking(ranking: Ranking, explain: bool) -> None:
     columns = ["rank", "task", "score", "percentile", "kind", "train size", "note"]
     rows: list[list[output.Cell]] = []
-    for one in ranking.neighbors:
-        share = None if one.percentile is None else f"{one.percentile:.0f}"
-        score = f"{one.score:.4f}" if ranking.fused else one.score
-        rows.append([one.rank, one.task, score, share, one.kind, one.train_size, ", ".join(one.notes)])
+    for neighbor in ranking.neighbors:
+        share = None if neighbor.percentile is None else f"{neighbor.percentile:.0f}"
+        score = f"{neighbor.score:.4f}" if ranking.fused else neighbor.score
+        rows.append(
+            [neighbor.rank, neighbor.task, score, share, neighbor.kind, neighbor.train_size, ", ".join(neighbor.notes)]
+        )
         if explain:
-            low, high = one.interval or (one.score, one.score)
-            best = sorted(one.contributions.items(), key=lambda item: -abs(item[1]))[:3]
+            low, high = neighbor.interval or (neighbor.score, neighbor.score)
+            best = sorted(neighbor.contributions.items(), key=lambda item: -abs(item[1]))[:3]
             rows[-1] += [f"{low:.3f} to {high:.3f}", "; ".join(f"{name} {value:+.3f}" for name, value in best)]
     more = ["interval", "blocks"] if explain else []
     output.table([*columns, *more], rows, right=("rank", "score", "percentile", "train size"))
@@ -126,13 +128,13 @@ def _show_prospects(zoo: Zoo, ranking: Ranking, k: int, as_json: bool) -> None:
     from tupate_hub.cli.prospects import as_document, print_prospects
     from tupate_hub.search.by_gain import rank_by_gain
 
-    found = rank_by_gain(zoo, ranking, k)
+    prospects = rank_by_gain(zoo, ranking, k)
     if as_json:
         head = {name: getattr(ranking, name) for name in ("query", "space", "similarity", "centred", "fused")}
-        output.document({**head, **as_document(found)})
+        output.document({**head, **as_document(prospects)})
         return
     output.note(f"{ranking.query} in {ranking.space}: by expected gain")
-    print_prospects(found)
+    print_prospects(prospects)
 
 
 @click.command("explain")
@@ -194,7 +196,7 @@ def _picture(parts: Mapping[str, float], score: float) -> None:
         values = [cells.get((layer, kind)) for kind in kinds]
         total = sum(value for value in values if value is not None)
         rows.append([layer, *(None if value is None else _shade(value, peak) for value in values), f"{total:+.4f}"])
-    totals = [sum(value for (_, one), value in cells.items() if one == kind) for kind in kinds]
+    totals = [sum(value for (_, column), value in cells.items() if column == kind) for kind in kinds]
     rows.append(["total", *(f"{total:+.4f}" for total in totals), f"{score:+.4f}"])
     output.table(["layer", *kinds, "total"], rows, right=(*kinds, "total"))
 

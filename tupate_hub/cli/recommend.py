@@ -64,21 +64,26 @@ def recommend_command(data: str, registry: str | None, as_json: bool, **options:
     def watch(sources: list[Any]) -> Iterable[Any]:
         return output.Meter("trial", as_json).over(sources, len(sources))
 
-    found = recommend(zoo, plan, loaded.data, progress=meter.over, pulse=meter.pulse, seen=seen, watch=watch)
-    command = _command(data, asked, how, registry, loaded, found)
+    recommendation = recommend(zoo, plan, loaded.data, progress=meter.over, pulse=meter.pulse, seen=seen, watch=watch)
+    command = _command(data, asked, how, registry, loaded, recommendation)
     if as_json:
-        output.document(_as_document(found, loaded, command))
+        output.document(_as_document(recommendation, loaded, command))
         return
-    _print_recommendation(found, command)
+    _print_recommendation(recommendation, command)
 
 
 def _command(
-    data: str, asked: DataOptions, how: RecommendOptions, registry: str | None, loaded: Loaded, found: Recommendation
+    data: str,
+    asked: DataOptions,
+    how: RecommendOptions,
+    registry: str | None,
+    loaded: Loaded,
+    recommendation: Recommendation,
 ) -> str:
     """The command line that starts from the first of the recommended tasks, or from nothing where that is advised."""
     words = ["tupate-hub", "train", data]
-    if found.start is not None:
-        words += ["--start-from", found.start.task]
+    if recommendation.start is not None:
+        words += ["--start-from", recommendation.start.task]
     if not (Path(data) / "tasks.json").is_file():  # which says what they are
         words += ["--kind", loaded.data.kind]
         for role, name in loaded.columns.items():
@@ -98,103 +103,111 @@ def _command(
     return shlex.join(words)
 
 
-def _as_document(found: Recommendation, loaded: Loaded, command: str) -> dict[str, Any]:
+def _as_document(recommendation: Recommendation, loaded: Loaded, command: str) -> dict[str, Any]:
     from tupate_hub.cli.prospects import as_document
 
-    ranking = found.ranking
+    ranking = recommendation.ranking
     return {
         "query": ranking.query,
         "space": ranking.space,
         "similarity": ranking.similarity,
         "columns": dict(loaded.columns),
         "warnings": list(loaded.warnings),
-        "step": found.looks[-1].step,
-        "steps": found.steps,
-        "seconds": round(found.looks[-1].seconds, 1),
-        "stable": found.stable,
-        "agreement": found.agreement,
-        "since": found.since,
-        "close": list(found.close),
+        "step": recommendation.looks[-1].step,
+        "steps": recommendation.steps,
+        "seconds": round(recommendation.looks[-1].seconds, 1),
+        "stable": recommendation.stable,
+        "agreement": recommendation.agreement,
+        "since": recommendation.since,
+        "close": list(recommendation.close),
         "looks": [
             {
                 "step": look.step,
                 "loss": look.loss,
                 "seconds": round(look.seconds, 1),
-                "first": list(look.first(found.k)),
+                "first": list(look.first(recommendation.k)),
             }
-            for look in found.looks
+            for look in recommendation.looks
         ],
         "neighbors": [
             {
-                "rank": one.rank,
-                "task": one.task,
-                "score": one.score,
-                "percentile": one.percentile,
-                "notes": list(one.notes),
-                "interval": one.interval,
-                "contributions": dict(one.contributions),
+                "rank": neighbor.rank,
+                "task": neighbor.task,
+                "score": neighbor.score,
+                "percentile": neighbor.percentile,
+                "notes": list(neighbor.notes),
+                "interval": neighbor.interval,
+                "contributions": dict(neighbor.contributions),
             }
-            for one in ranking.neighbors[: found.k]
+            for neighbor in ranking.neighbors[: recommendation.k]
         ],
-        "gain": None if found.prospects is None else as_document(found.prospects),
-        "trial": None if found.trial is None else _trial_as_document(found, found.trial),
-        "start": None if found.start is None else found.start.task,
+        "gain": None if recommendation.prospects is None else as_document(recommendation.prospects),
+        "trial": None if recommendation.trial is None else _trial_as_document(recommendation, recommendation.trial),
+        "start": None if recommendation.start is None else recommendation.start.task,
         "command": command,
     }
 
 
-def _trial_as_document(found: Recommendation, trial: Trial) -> dict[str, Any]:
+def _trial_as_document(recommendation: Recommendation, trial: Trial) -> dict[str, Any]:
     return {
         "base": trial.base,
         "sources": dict(trial.sources),
         "seconds": round(trial.seconds, 1),
         "first": [
             {
-                "rank": one.neighbor.rank,
-                "task": one.neighbor.task,
-                "score": one.neighbor.score,
-                "rise": one.rise,
-                "promise": None if one.promise is None else asdict(one.promise),
-                "notes": list(one.neighbor.notes),
+                "rank": source.neighbor.rank,
+                "task": source.neighbor.task,
+                "score": source.neighbor.score,
+                "rise": source.rise,
+                "promise": None if source.promise is None else asdict(source.promise),
+                "notes": list(source.neighbor.notes),
             }
-            for one in found.tried
+            for source in recommendation.tried
         ],
-        "sentences": _trial_sentences(found),
+        "sentences": _trial_sentences(recommendation),
     }
 
 
-def _print_tried(found: Recommendation) -> None:
+def _print_tried(recommendation: Recommendation) -> None:
     rows: list[list[output.Cell]] = []
-    for one in found.tried:
+    for source in recommendation.tried:
         gain, reach = "", ""
-        if one.promise is not None:
-            gain, reach = f"{one.promise.points:+.1f}", f"{one.promise.low:+.1f} to {one.promise.high:+.1f}"
-        neighbor = one.neighbor
+        if source.promise is not None:
+            gain, reach = f"{source.promise.points:+.1f}", f"{source.promise.low:+.1f} to {source.promise.high:+.1f}"
+        neighbor = source.neighbor
         rows.append(
-            [neighbor.rank, neighbor.task, neighbor.score, f"{one.rise:+.3f}", gain, reach, ", ".join(neighbor.notes)]
+            [
+                neighbor.rank,
+                neighbor.task,
+                neighbor.score,
+                f"{source.rise:+.3f}",
+                gain,
+                reach,
+                ", ".join(neighbor.notes),
+            ]
         )
     columns = ["rank", "task", "score", "evidence", "expected gain", "range", "note"]
     output.table(columns, rows, right=("rank", "score", "evidence", "expected gain"))
-    for sentence in _trial_sentences(found):
+    for sentence in _trial_sentences(recommendation):
         output.note(sentence)
 
 
-def _trial_sentences(found: Recommendation) -> list[str]:
+def _trial_sentences(recommendation: Recommendation) -> list[str]:
     """What the order stands on, and what measured transfer supports."""
     told = [
         "evidence: how much better a task's model explains your labels than the base model does, in nats an example "
         "(LogME)"
     ]
-    start, forecast = found.start, found.forecast
+    start, forecast = recommendation.start, recommendation.forecast
     if start is None:
         return [*told, "start from nothing: no task here is expected to do better"]
-    promise = next(one.promise for one in found.tried if one.neighbor.task == start.task)
+    promise = next(source.promise for source in recommendation.tried if source.neighbor.task == start.task)
     if promise is None or forecast is None:
         return [*told, "no transfer was measured in this space: what starting from these brings is not known"]
     told.append(
-        f"with {forecast.examples} examples and {forecast.steps} steps, the {promise.cases} measured first picks most "
-        f"like {start.task} changed the score by {promise.points:+.1f} points on average ({promise.low:+.1f} to "
-        f"{promise.high:+.1f}), and {promise.helped} of them beat starting from nothing"
+        f"with {forecast.examples} examples and {forecast.steps} steps, the {promise.cases} measured first picks whose "
+        f"evidence rose most nearly as much as that of {start.task} changed the score by {promise.points:+.1f} points on "
+        f"average ({promise.low:+.1f} to {promise.high:+.1f}); {promise.helped} of them beat starting from nothing"
     )
     told.append(
         f"such a forecast was wrong by {forecast.error:.1f} points (root mean square) on the {len(forecast.targets)} "
@@ -203,40 +216,50 @@ def _trial_sentences(found: Recommendation) -> list[str]:
     return told
 
 
-def _print_recommendation(found: Recommendation, command: str) -> None:
+def _print_recommendation(recommendation: Recommendation, command: str) -> None:
     """By run and trial, else by expected gain, else by similarity; then how settled the ranking is."""
     from tupate_hub.cli.prospects import print_prospects
 
-    if found.tried:
-        _print_tried(found)
-    elif found.prospects is not None:
-        print_prospects(found.prospects)
+    if recommendation.tried:
+        _print_tried(recommendation)
+    elif recommendation.prospects is not None:
+        print_prospects(recommendation.prospects)
     else:
-        _print_by_similarity(found)
+        _print_by_similarity(recommendation)
         output.note("no transfer was measured in this space: what starting from these brings is not known")
-    last, best = found.looks[-1], found.ranking.neighbors[0].task
-    state = "the ranking by similarity is settled" if found.stable else "the ranking by similarity was still changing"
+    last, best = recommendation.looks[-1], recommendation.ranking.neighbors[0].task
+    state = "is settled" if recommendation.stable else "was still changing"
     output.note(
-        f"after {last.step} of {found.steps} steps and {last.seconds:.0f} s {state}: {best} is first since step "
-        f"{found.since}, and {found.agreement:.0%} of the first {found.k} were there in the rankings before; "
-        "that says how stable the answer is, not how good"
+        f"after {last.step} of {recommendation.steps} steps and {last.seconds:.0f} s the ranking by similarity {state}"
+        f": {best} is first since step {recommendation.since}, and {recommendation.agreement:.0%} of the first "
+        f"{recommendation.k} were there in the rankings before; that says how stable the answer is, not how good"
     )
-    if found.close:
-        output.note(f"as similar as {best}: {', '.join(found.close)}")
+    if recommendation.close:
+        output.note(f"as similar as {best}: {', '.join(recommendation.close)}")
     output.note(f"  {command}")
 
 
-def _print_by_similarity(found: Recommendation) -> None:
+def _print_by_similarity(recommendation: Recommendation) -> None:
     from tupate_hub.training.recommend import parts_that_agree
 
-    neighbors = found.ranking.neighbors[: found.k]
+    neighbors = recommendation.ranking.neighbors[: recommendation.k]
     rows: list[list[output.Cell]] = []
-    for one in neighbors:
-        share = None if one.percentile is None else f"{one.percentile:.0f}"
-        low, high = one.interval or (one.score, one.score)
-        blocks = "; ".join(f"{name} {value:+.3f}" for name, value in parts_that_agree(one))
-        rows.append([one.rank, one.task, one.score, f"{low:.3f} to {high:.3f}", share, ", ".join(one.notes), blocks])
+    for neighbor in neighbors:
+        share = None if neighbor.percentile is None else f"{neighbor.percentile:.0f}"
+        low, high = neighbor.interval or (neighbor.score, neighbor.score)
+        blocks = "; ".join(f"{name} {value:+.3f}" for name, value in parts_that_agree(neighbor))
+        rows.append(
+            [
+                neighbor.rank,
+                neighbor.task,
+                neighbor.score,
+                f"{low:.3f} to {high:.3f}",
+                share,
+                ", ".join(neighbor.notes),
+                blocks,
+            ]
+        )
     columns = ["rank", "task", "score", "interval", "percentile", "note", "blocks that agree most"]
     output.table(columns, rows, right=("rank", "score", "percentile"))
-    if found.start is not None and found.start.task != neighbors[0].task:
-        output.note(f"{found.start.task} is the first to start from: look at the notes of those before it")
+    if recommendation.start is not None and recommendation.start.task != neighbors[0].task:
+        output.note(f"{recommendation.start.task} is the first to start from: look at the notes of those before it")

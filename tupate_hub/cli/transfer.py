@@ -64,18 +64,18 @@ def transfer_command(source: str, data: str, **options: Any) -> None:
     if embedding.facts.get("data", {}).get("sha256") == loaded.data.sha256:
         output.note(f"{embedding.task} was tuned on this very data: what it adds here says nothing about other data")
     bench = _Bench(base.folder, loaded.data, method, options["device"], options["as_json"])
-    found: list[Comparison] = []
+    comparisons: list[Comparison] = []
     for seed in range(options["seeds"]):
         pairs, rows = bench.compare(
             protocol, until_converged(protocol) if options["converged"] else None, seed, embedding
         )
-        found += pairs
+        comparisons += pairs
         if options["out"]:
             append_rows(options["out"], rows)
     if options["as_json"]:
-        output.document(_as_document(embedding, loaded, protocol, found, options["out"]))
+        output.document(_as_document(embedding, loaded, protocol, comparisons, options["out"]))
         return
-    _print(embedding.task, loaded.data, found, gains(found))
+    _print(embedding.task, loaded.data, comparisons, gains(comparisons))
 
 
 @dataclass(frozen=True)
@@ -98,9 +98,9 @@ class _Bench:
         started = self._run(protocol, seed, source)
         scratch = self._run(protocol, seed, None)
         converged = self._run(longer, seed, None) if longer else []
-        named = [(one, source.task, protocol, other.value) for one, other in zip(started, scratch, strict=True)]
-        named += [(one, SCRATCH, protocol, one.value) for one in scratch]
-        named += [(one, SCRATCH, longer, one.value) for one in converged if longer]
+        named = [(score, source.task, protocol, without.value) for score, without in zip(started, scratch, strict=True)]
+        named += [(score, SCRATCH, protocol, score.value) for score in scratch]
+        named += [(score, SCRATCH, longer, score.value) for score in converged if longer]
         rows = [
             transfer_row(score, name, self.target, plan, seed, self.method.name, self.device, without)
             for score, name, plan, without in named
@@ -131,7 +131,7 @@ def _about(protocol: Protocol, target: TaskData, seeds: int) -> str:
 
 
 def _as_document(
-    source: TaskEmbedding, loaded: Loaded, protocol: Protocol, found: Sequence[Comparison], out: Path | None
+    source: TaskEmbedding, loaded: Loaded, protocol: Protocol, comparisons: Sequence[Comparison], out: Path | None
 ) -> dict[str, Any]:
     from tupate_hub.training.transfer import gains
 
@@ -145,16 +145,24 @@ def _as_document(
         "warnings": list(loaded.warnings),
         "examples": min(protocol.examples or len(loaded.data.train), len(loaded.data.train)),
         "scored_on": min(protocol.scored_on, len(loaded.data.validation)),
-        "runs": [asdict(one) | {"difference": one.difference} for one in found],
-        "gains": [asdict(one) for one in gains(found)],
+        "runs": [asdict(comparison) | {"difference": comparison.difference} for comparison in comparisons],
+        "gains": [asdict(gain) for gain in gains(comparisons)],
         "out": None if out is None else str(out),
     }
 
 
-def _print(source: str, target: TaskData, found: Sequence[Comparison], total: Sequence[Gain]) -> None:
+def _print(source: str, target: TaskData, comparisons: Sequence[Comparison], total: Sequence[Gain]) -> None:
     rows: list[list[output.Cell]] = [
-        [one.seed, one.steps, one.score, one.scratch_steps, one.scratch_score, f"{one.difference:+.3f}", None]
-        for one in found
+        [
+            comparison.seed,
+            comparison.steps,
+            comparison.score,
+            comparison.scratch_steps,
+            comparison.scratch_score,
+            f"{comparison.difference:+.3f}",
+            None,
+        ]
+        for comparison in comparisons
     ]
     for gain in total:
         scores: list[output.Cell] = [

@@ -134,17 +134,17 @@ def add_all(
     def readable() -> Iterable[tuple[Path, TaskEmbedding]]:
         for path, name in zip(paths, names, strict=True):
             try:
-                one = read_for_registry(path, fallback_base=base, fallback_task=name, base_weights=base_weights)
-                if (fold(one.task), one.space) in seen:
-                    one = replace(one, task=plain_name(name))
+                embedding = read_for_registry(path, fallback_base=base, fallback_task=name, base_weights=base_weights)
+                if (fold(embedding.task), embedding.space) in seen:
+                    embedding = replace(embedding, task=plain_name(name))
             except TupateHubError as error:
                 rejected.append(RejectedFile(path, error.message, error.hint))
             else:
-                seen.add((fold(one.task), one.space))
-                yield path, one
+                seen.add((fold(embedding.task), embedding.space))
+                yield path, embedding
 
     zoo, taken = add_embeddings(zoo, readable(), force=force)
-    return zoo, sorted([*rejected, *taken], key=lambda one: one.path)
+    return zoo, sorted([*rejected, *taken], key=lambda rejection: rejection.path)
 
 
 def keep_input_covariance(zoo: Zoo, space: str, covariance: InputCovariance) -> Zoo:

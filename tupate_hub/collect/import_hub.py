@@ -122,7 +122,7 @@ def import_adapters(
             of = f" of {author}" if author else ""
             raise FormatError(f"The Hub lists no adapter{of} for {base}.", hint=f"look at {endpoint()}/models")
         there = {(entry.source.get("repo"), entry.source.get("revision")) for entry in zoo.registry.entries}
-        wanted = [one for one in listed if (one.id, one.commit) not in there]
+        wanted = [repository for repository in listed if (repository.id, repository.commit) not in there]
         reading = _Reading(zoo, base)
         with closing(_downloads(wanted, base, jobs)) as downloads:
             stream = reading.readable(each(downloads, len(wanted)))
@@ -142,8 +142,8 @@ def unpacked(zoo: Zoo, base: str) -> list[str]:
 
 def _for_a_while(stream: Iterator[T]) -> Iterator[T]:
     until = time.monotonic() + _SECONDS
-    while time.monotonic() < until and (one := next(stream, None)) is not None:
-        yield one
+    while time.monotonic() < until and (item := next(stream, None)) is not None:
+        yield item
 
 
 class _Reading:
@@ -164,50 +164,50 @@ class _Reading:
         """The embeddings of what was fetched, under their names; ends early where no more can be fetched."""
         for listed, future in downloads:
             try:
-                one = self._read(listed, future)
+                embedding = self._read(listed, future)
             except (NotAvailableOffline, RateLimited) as error:
                 self.stopped = error
                 return
             except TupateHubError as error:
                 self.rejected.append(_rejected(listed, error))
             else:
-                yield Path(listed.id), one
+                yield Path(listed.id), embedding
 
     def _read(self, listed: ListedRepository, future: Future[DownloadedAdapter]) -> TaskEmbedding:
         try:
-            found = future.result()
+            downloaded = future.result()
         except NotAvailableOffline:  # once may be an accident
-            found = download_adapter(listed.location(), self._base)
-        one = read_downloaded(found)
-        if one.space.base != self._base:
-            raise SpaceMismatch(f"It is an adapter of {one.space.base}, not of {self._base}.")
-        self._require_fitting(one)
-        name = self._name(listed, one)
-        said = {} if name == one.task else {"task": one.task}
-        return replace(one, task=name, facts={**one.facts, "source": {**one.facts["source"], **said}})
+            downloaded = download_adapter(listed.location(), self._base)
+        embedding = read_downloaded(downloaded)
+        if embedding.space.base != self._base:
+            raise SpaceMismatch(f"It is an adapter of {embedding.space.base}, not of {self._base}.")
+        self._require_fitting(embedding)
+        name = self._name(listed, embedding)
+        said = {} if name == embedding.task else {"task": embedding.task}
+        return replace(embedding, task=name, facts={**embedding.facts, "source": {**embedding.facts["source"], **said}})
 
-    def _name(self, listed: ListedRepository, one: TaskEmbedding) -> str:
+    def _name(self, listed: ListedRepository, embedding: TaskEmbedding) -> str:
         registry = self.zoo.registry
-        name = self._named.get((listed.id, one.space))
+        name = self._named.get((listed.id, embedding.space))
         if name is None:
-            name = registry.spelled.get(fold(one.task), one.task)
-            if (fold(name), one.space) in self._taken:
+            name = registry.spelled.get(fold(embedding.task), embedding.task)
+            if (fold(name), embedding.space) in self._taken:
                 name = plain_name(listed.id.replace("/", "--"))
-            if (fold(name), one.space) in self._taken:
-                raise TupateHubError(f"Its names, {one.task!r} and {name!r}, are taken by others.")
-            self._taken.add((fold(name), one.space))
+            if (fold(name), embedding.space) in self._taken:
+                raise TupateHubError(f"Its names, {embedding.task!r} and {name!r}, are taken by others.")
+            self._taken.add((fold(name), embedding.space))
         return name
 
-    def _require_fitting(self, one: TaskEmbedding) -> None:
+    def _require_fitting(self, embedding: TaskEmbedding) -> None:
         """Refuse what names this base model and has other shapes: with it in its space nothing there would compare."""
-        known = self._shapes.get(one.space)
+        known = self._shapes.get(embedding.space)
         if known is None:
-            known = self._shapes[one.space] = _shapes_of(self.zoo, one.space)
-        found = {block.name: _shape(block) for block in one.blocks}
-        for name, shape in found.items():
+            known = self._shapes[embedding.space] = _shapes_of(self.zoo, embedding.space)
+        shapes = {block.name: _shape(block) for block in embedding.blocks}
+        for name, shape in shapes.items():
             if known.get(name, shape) != shape:
                 raise SpaceMismatch(f"Its block {name!r} has shape {shape}, that of others is {known[name]}.")
-        known.update(found)
+        known.update(shapes)
 
 
 def _shapes_of(zoo: Zoo, space: Space) -> dict[str, tuple[int, int]]:
@@ -227,9 +227,9 @@ def _downloads(wanted: Sequence[ListedRepository], base: str, jobs: int) -> Gene
     pool = ThreadPoolExecutor(jobs, thread_name_prefix="fetch")
     try:
         while True:
-            for one in islice(rest, _AHEAD * jobs - len(ahead)):
+            for repository in islice(rest, _AHEAD * jobs - len(ahead)):
                 context = contextvars.copy_context()  # with this thread's wait budget
-                ahead.append((one, pool.submit(context.run, _fetch, one, base)))
+                ahead.append((repository, pool.submit(context.run, _fetch, repository, base)))
             if not ahead:
                 return
             wait([ahead[0][1]])

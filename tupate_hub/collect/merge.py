@@ -143,10 +143,10 @@ def _with_our_names(ours: Registry, theirs: Registry) -> Registry:
         )
     for name, new in renamed.items():
         if new in ours.spaces and ours.spaces[new].space != theirs.spaces[name].space:
-            one, other = ours.spaces[new], theirs.spaces[name]
+            our_space, their_space = ours.spaces[new], theirs.spaces[name]
             raise RegistryError(
-                f"Space {new!r} is {one.method} on {one.base} in one registry, {other.method} on {other.base} in the "
-                "other.",
+                f"Space {new!r} is {our_space.method} on {our_space.base} in one registry, "
+                f"{their_space.method} on {their_space.base} in the other.",
                 hint="rename the space in one registry.json: its key, and `space` of its embeddings",
             )
     if all(name == new for name, new in renamed.items()):
@@ -169,19 +169,23 @@ def _entry_conflicts(ours: Registry, theirs: Registry) -> list[str]:
 
 
 def _space_conflicts(ours: Registry, theirs: Registry) -> list[str]:
-    found = []
+    conflicts = []
     for name in sorted(ours.spaces.keys() & theirs.spaces.keys()):
-        one, other = ours.spaces[name], theirs.spaces[name]
-        if one.base_sha256 and other.base_sha256 and one.base_sha256 != other.base_sha256:
-            found.append(f"the base model's weights of {name}")
-        if one.moments and other.moments and one.moments["sha256"] != other.moments["sha256"]:
-            found.append(f"the base model's statistics of {name}")
-    return found
+        our_space, their_space = ours.spaces[name], theirs.spaces[name]
+        if our_space.base_sha256 and their_space.base_sha256 and our_space.base_sha256 != their_space.base_sha256:
+            conflicts.append(f"the base model's weights of {name}")
+        if our_space.moments and their_space.moments and our_space.moments["sha256"] != their_space.moments["sha256"]:
+            conflicts.append(f"the base model's statistics of {name}")
+    return conflicts
 
 
 def _counts(ours: Registry, theirs: Registry) -> dict[str, int]:
-    one, other = ({(entry.task, entry.space) for entry in side.entries} for side in (ours, theirs))
-    return {"ours": len(one - other), "theirs": len(other - one), "both": len(one & other)}
+    our_keys, their_keys = ({(entry.task, entry.space) for entry in side.entries} for side in (ours, theirs))
+    return {
+        "ours": len(our_keys - their_keys),
+        "theirs": len(their_keys - our_keys),
+        "both": len(our_keys & their_keys),
+    }
 
 
 # --- what is united --------------------------------------------------------------------------------------------
@@ -205,15 +209,15 @@ def _task(first: Task, second: Task) -> Task:
 
 def _entry(first: Entry, second: Entry) -> Entry:
     """The first side's run of a task, with the repeats of both sides, each content once."""
-    repeats = {one.sha256: one for one in (*second.repeats, *first.repeats) if one.sha256 != first.sha256}
-    ordered = sorted(repeats.values(), key=lambda one: (one.seed, one.init_seed, one.sha256))
+    repeats = {repeat.sha256: repeat for repeat in (*second.repeats, *first.repeats) if repeat.sha256 != first.sha256}
+    ordered = sorted(repeats.values(), key=lambda repeat: (repeat.seed, repeat.init_seed, repeat.sha256))
     return replace(first, repeats=tuple(ordered))
 
 
 def _space(name: str, first: Registry, second: Registry, entries: Sequence[Entry]) -> SpaceEntry:
     """One space of two. An index stays where all embeddings of the merged space are those of its side."""
-    one, other = first.spaces[name], second.spaces[name]
-    moments = one.moments or other.moments
+    first_space, second_space = first.spaces[name], second.spaces[name]
+    moments = first_space.moments or second_space.moments
     content = [(entry.task, entry.sha256) for entry in entries if entry.space == name]
     index: dict[str, Mapping[str, Any]] = {}
     for side in (second, first):
@@ -221,9 +225,9 @@ def _space(name: str, first: Registry, second: Registry, entries: Sequence[Entry
         if whole and side.spaces[name].moments.get("sha256") == moments.get("sha256"):
             index.update(side.spaces[name].index)
     return replace(
-        one,
-        base_sha256=one.base_sha256 or other.base_sha256,
-        settings=one.settings or other.settings,
+        first_space,
+        base_sha256=first_space.base_sha256 or second_space.base_sha256,
+        settings=first_space.settings or second_space.settings,
         index=index,
         moments=moments,
     )
@@ -253,7 +257,9 @@ def _placed(registry: Registry, ours: Registry, theirs: Registry) -> tuple[Regis
         replace(
             entry,
             file=put(entry.file, entry.bytes, entry.sha256),
-            repeats=tuple(replace(one, file=put(one.file, one.bytes, one.sha256)) for one in entry.repeats),
+            repeats=tuple(
+                replace(repeat, file=put(repeat.file, repeat.bytes, repeat.sha256)) for repeat in entry.repeats
+            ),
         )
         for entry in registry.entries
     )

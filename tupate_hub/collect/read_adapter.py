@@ -50,14 +50,14 @@ def read_from(
     TupateHubError
         When the Hub refuses, each time with its own sentence.
     """
-    found = find_adapter(written)
-    if isinstance(found, Path):
-        return read_for_registry(found, base=base, task=task, base_weights=base_weights, check=check)
-    return read_downloaded(found, base=base, task=task, base_weights=base_weights, check=check)
+    adapter = find_adapter(written)
+    if isinstance(adapter, Path):
+        return read_for_registry(adapter, base=base, task=task, base_weights=base_weights, check=check)
+    return read_downloaded(adapter, base=base, task=task, base_weights=base_weights, check=check)
 
 
 def read_downloaded(
-    found: DownloadedAdapter,
+    downloaded: DownloadedAdapter,
     *,
     base: str | None = None,
     task: str | None = None,
@@ -68,18 +68,18 @@ def read_downloaded(
 
     A task that the user does not name gets the name that `tasknames` has for it.
     """
-    one = read_for_registry(
-        found.folder,
+    embedding = read_for_registry(
+        downloaded.folder,
         base=base,
-        fallback_base=found.base,
+        fallback_base=downloaded.base,
         task=task,
-        fallback_task=found.task,
+        fallback_task=downloaded.task,
         base_weights=base_weights,
         check=check,
     )
-    licence = {"licence": found.licence} if found.licence else {}
-    facts = {**one.facts, **licence, "source": {**one.facts["source"], **found.source}}
-    return replace(one, task=one.task if task else canonical(one.task), facts=facts)
+    licence = {"licence": downloaded.licence} if downloaded.licence else {}
+    facts = {**embedding.facts, **licence, "source": {**embedding.facts["source"], **downloaded.source}}
+    return replace(embedding, task=embedding.task if task else canonical(embedding.task), facts=facts)
 
 
 def find_adapter(written: str | Path) -> Path | DownloadedAdapter:

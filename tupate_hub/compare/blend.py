@@ -56,7 +56,9 @@ def blend(
     blocks, kept, total = [], 0.0, 0.0
     for name in shared_names(embeddings):
         having = [
-            (share, one.by_name[name]) for share, one in zip(shares, embeddings, strict=True) if name in one.by_name
+            (share, embedding.by_name[name])
+            for share, embedding in zip(shares, embeddings, strict=True)
+            if name in embedding.by_name
         ]
         _check(name, [block for _, block in having])
         if having[0][1].form == "lowrank":
@@ -66,25 +68,27 @@ def blend(
         blocks.append(block)
         kept, total = kept + math.fsum(squares[:rank]), total + math.fsum(squares)
     known = {
-        "of": [one.task for one in embeddings],
+        "of": [embedding.task for embedding in embeddings],
         "weights": shares,
         "rank": rank,
         "kept": kept / total if total else 1.0,
     }
     facts = {**_facts(embeddings), "blend": known}
-    return TaskEmbedding("+".join(one.task for one in embeddings), embeddings[0].space, order_blocks(blocks), facts)
+    return TaskEmbedding(
+        "+".join(embedding.task for embedding in embeddings), embeddings[0].space, order_blocks(blocks), facts
+    )
 
 
 def _rank_and_scale(embeddings: Sequence[TaskEmbedding], rank: int | None) -> tuple[int | None, float]:
     """Those of the blend's LoRA blocks, None and 1 where there are none; refuses forms that do not add up."""
-    if odd := sorted({block.form for one in embeddings for block in one.blocks} - {"lowrank", *_NEUTRAL}):
+    if odd := sorted({block.form for embedding in embeddings for block in embedding.blocks} - {"lowrank", *_NEUTRAL}):
         raise FormatError(
             f"{embeddings[0].space.method} has no average: the {odd[0]} blocks of two tasks do not add up.",
             hint="blend tasks tuned by lora, bitfit or ia3, or start from a single one",
         )
     if rank is not None and rank < 1:
         raise TupateHubError(f"{rank} is not a rank.", hint="give at least 1")
-    low = [block for one in embeddings for block in one.blocks if block.form == "lowrank"]
+    low = [block for embedding in embeddings for block in embedding.blocks if block.form == "lowrank"]
     if not low:
         return None, 1.0
     scales = {block.scale for block in low}
@@ -95,9 +99,9 @@ def _rank_and_scale(embeddings: Sequence[TaskEmbedding], rank: int | None) -> tu
 def _weights(embeddings: Sequence[TaskEmbedding], weights: Sequence[float] | None) -> list[float]:
     if not embeddings:
         raise TupateHubError("A blend needs at least one embedding.")
-    spaces = list(dict.fromkeys(one.space for one in embeddings))
+    spaces = list(dict.fromkeys(embedding.space for embedding in embeddings))
     if len(spaces) > 1:
-        odd = next(one for one in embeddings if one.space == spaces[1])
+        odd = next(embedding for embedding in embeddings if embedding.space == spaces[1])
         raise SpaceMismatch(
             f"{embeddings[0].task} is {spaces[0]}, {odd.task} is {spaces[1]}: they do not blend.",
             hint="blend tasks of one space: tupate-hub spaces",
@@ -162,12 +166,12 @@ def _facts(embeddings: Sequence[TaskEmbedding]) -> dict[str, Any]:
     facts = {
         key: first[key]
         for key in _SHARED_FACTS
-        if all(one.facts.get(key) == first.get(key) for one in embeddings) and key in first
+        if all(embedding.facts.get(key) == first.get(key) for embedding in embeddings) and key in first
     }
-    settings = [one.facts.get("settings") or {} for one in embeddings]
+    settings = [embedding.facts.get("settings") or {} for embedding in embeddings]
     common = {
         key: value
         for key, value in settings[0].items()
-        if key not in ("r", "alpha") and all(key in one and one[key] == value for one in settings)
+        if key not in ("r", "alpha") and all(key in other and other[key] == value for other in settings)
     }
     return {**facts, "settings": common}

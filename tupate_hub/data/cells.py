@@ -29,8 +29,8 @@ def parsed(cell: Any) -> Any:
     try:
         return json.loads(cell)
     except (ValueError, RecursionError):
-        found = _literal(cell.strip()) if len(cell) <= _LONGEST_LITERAL else None
-        return cell if found is None else found
+        literal = _literal(cell.strip()) if len(cell) <= _LONGEST_LITERAL else None
+        return cell if literal is None else literal
 
 
 def _literal(text: str) -> list[Any] | dict[str, Any] | None:
@@ -43,10 +43,10 @@ def _literal(text: str) -> list[Any] | dict[str, Any] | None:
         with warnings.catch_warnings():  # of escapes that Python does not know
             warnings.simplefilter("ignore")
             value = ast.literal_eval(text)
-        found = json.loads(json.dumps(value))  # lists of tuples; no sets, no bytes
+        plain = json.loads(json.dumps(value))  # lists of tuples; no sets, no bytes
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
         return None
-    return found if isinstance(found, list | dict) else None
+    return plain if isinstance(plain, list | dict) else None
 
 
 def is_plain(cell: Any) -> bool:

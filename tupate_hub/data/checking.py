@@ -50,10 +50,10 @@ def check(tables: Mapping[str, Table], guess: Guess) -> Checked:
     splits, parts = {}, []
     for split, table in usable.items():
         numbered = list(_numbered_tags(table, guess))
-        examples, numbers, found = read_examples(Reader(table, guess, names, choices, first, bool(numbered)))
+        examples, numbers, row_faults = read_examples(Reader(table, guess, names, choices, first, bool(numbered)))
         splits[split] = examples
         parts.append(part_of(table, guess.kind, examples, numbers, names))
-        faults += [*numbered, *found, *_only_numbers(table, guess)]
+        faults += [*numbered, *row_faults, *_only_numbers(table, guess)]
     declared = any(declared_names(table, guess, "label") for table in listed)
     if parts:
         faults += faults_of_parts(parts, classes=guess.kind == "classification", names_declared=declared)

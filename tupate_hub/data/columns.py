@@ -96,14 +96,14 @@ def guess_columns(table: Table, kind: str | None = None, named: Mapping[str, str
         raise FormatError(
             f"The kind {kind} has no role {shown(stray[0])}.", hint="it has " + ", ".join((*needed, *optional))
         )
-    found = _fill(table, rows, kind, named)
+    roles = _fill(table, rows, kind, named)
     for role in needed:
-        if role not in found:
+        if role not in roles:
             raise FormatError(
                 f"No column of {table.where} seems to be the {role}: it has {_listed(table.columns)}.",
                 hint=f"`columns={{{role!r}: 'NAME'}}`",
             )
-    ordered = {role: found[role] for role in (*needed, *optional) if role in found}
+    ordered = {role: roles[role] for role in (*needed, *optional) if role in roles}
     return Guess(kind, ordered, tuple(role for role in ordered if role not in named))
 
 
@@ -238,41 +238,43 @@ def _kind_by_label(table: Table, named: Mapping[str, str], rows: Sequence[Row]) 
 
 def _fill(table: Table, rows: Sequence[Row], kind: str, named: Mapping[str, str]) -> dict[str, str]:
     """The named roles, and the others that can be guessed."""
-    found = dict(named)
+    roles = dict(named)
     if kind in ("classification", "regression"):
-        return _fill_texts(table, rows, kind, found)
+        return _fill_texts(table, rows, kind, roles)
     needed, optional = ROLES[kind]
     for role in (*needed, *optional):
-        if role not in found:
-            column = _choices(table) if role == "choices" else _by_name(table, role, _taken(found))
+        if role not in roles:
+            column = _choices(table) if role == "choices" else _by_name(table, role, _taken(roles))
             if column:
-                found[role] = column
-    return found
+                roles[role] = column
+    return roles
 
 
-def _taken(found: Mapping[str, str]) -> list[str]:
-    return [name for column in found.values() for name in (column, *column.split(","))]
+def _taken(roles: Mapping[str, str]) -> list[str]:
+    return [name for column in roles.values() for name in (column, *column.split(","))]
 
 
-def _fill_texts(table: Table, rows: Sequence[Row], kind: str, found: dict[str, str]) -> dict[str, str]:
+def _fill_texts(table: Table, rows: Sequence[Row], kind: str, roles: dict[str, str]) -> dict[str, str]:
     folded = {_folded(column): column for column in table.columns}
-    if "text" not in found and "text_b" not in found:
-        pair = next(((folded[one], folded[two]) for one, two in _PAIRS if one in folded and two in folded), None)
-        if pair and found.get("label") not in pair:
-            found["text"], found["text_b"] = pair
-    if "label" not in found:
-        column = _by_name(table, "label", found.values()) or _only(
-            column for column in table.columns if column not in found.values() and _may_be_label(rows, column, kind)
+    if "text" not in roles and "text_b" not in roles:
+        pair = next(
+            ((folded[first], folded[second]) for first, second in _PAIRS if first in folded and second in folded), None
+        )
+        if pair and roles.get("label") not in pair:
+            roles["text"], roles["text_b"] = pair
+    if "label" not in roles:
+        column = _by_name(table, "label", roles.values()) or _only(
+            column for column in table.columns if column not in roles.values() and _may_be_label(rows, column, kind)
         )
         if column:
-            found["label"] = column
-    if "text" not in found:
-        column = _by_name(table, "text", found.values()) or _only(
-            column for column in table.columns if column not in found.values() and _may_be_text(rows, column)
+            roles["label"] = column
+    if "text" not in roles:
+        column = _by_name(table, "text", roles.values()) or _only(
+            column for column in table.columns if column not in roles.values() and _may_be_text(rows, column)
         )
         if column:
-            found["text"] = column
-    return found
+            roles["text"] = column
+    return roles
 
 
 def _only(columns: Iterable[str]) -> str | None:

@@ -47,16 +47,16 @@ def read_squad(name: str, document: Any) -> Corpus:
         if not isinstance(asked, list):
             wrong["paragraph"].append(at)
             continue
-        for one in asked:
+        for question in asked:
             number = len(numbers) + len(wrong["question"]) + 1
-            if not isinstance(one, dict):
+            if not isinstance(question, dict):
                 wrong["question"].append(number)
                 continue
-            silent = one.get("is_impossible") is True
-            if not silent and "answers" not in one:
+            silent = question.get("is_impossible") is True
+            if not silent and "answers" not in question:
                 wrong["answers"].append(number)
-            answers = [] if silent else one.get("answers")
-            rows.append({"context": paragraph.get("context"), "question": one.get("question"), "answers": answers})
+            answers = [] if silent else question.get("answers")
+            rows.append({"context": paragraph.get("context"), "question": question.get("question"), "answers": answers})
             numbers.append(number)
     if len(wrong["answers"]) == len(rows):  # a split without labels
         wrong["answers"] = []

@@ -123,10 +123,10 @@ def read_examples(reader: Reader) -> tuple[list[Example], list[int], list[Fault]
             numbers.append(number)
     where, unit = reader.table.where, reader.table.unit
     faults = []
-    for (sentence, error), found in problems.items():
-        value = found[0][1]
+    for (sentence, error), rows in problems.items():
+        value = rows[0][1]
         said = sentence if value is None else f"{sentence}, such as {shown(value)}"
-        faults.append(Fault(said, where, unit, tuple(number for number, _ in found), error))
+        faults.append(Fault(said, where, unit, tuple(number for number, _ in rows), error))
     if damaged and not any(fault.error for fault in reader.table.faults):
         said = "has \N{REPLACEMENT CHARACTER} where a character was lost"
         faults.append(Fault(said, where, unit, tuple(damaged), error=False))
@@ -223,7 +223,7 @@ def _question(reader: Reader, row: Row) -> tuple[Example, list[Problem]]:
     problems: list[Problem] = []
     context = _text(reader, row, "context", problems)
     question = _text(reader, row, "question", problems)
-    texts, found = [], []
+    texts, starts = [], []
     for answer, place in answers_of(reader.cell(row, "answer"), reader.cell(row, "answer_start")):
         text = str(answer)
         begin = context.find(text) if place is None else whole_of(place)
@@ -231,8 +231,8 @@ def _question(reader: Reader, row: Row) -> tuple[Example, list[Problem]]:
             where = "in its context" if place is None else "at its answer_start"
             problems.append(Problem(f"{reader.column('answer')} does not stand {where}", text))
         texts.append(text)
-        found.append(begin)
-    return {"context": context, "question": question, "answers": {"text": texts, "answer_start": found}}, problems
+        starts.append(begin)
+    return {"context": context, "question": question, "answers": {"text": texts, "answer_start": starts}}, problems
 
 
 def _choices_of(table: Table, guess: Guess, row: Row) -> list[Any] | None:

@@ -76,7 +76,7 @@ def _cut(
         while modest and len(part) < size:
             part += groups[modest.pop()]
         parts.append(sorted(part))
-    return [sorted(one for index in (*modest, *rest) for one in groups[index]), *parts]
+    return [sorted(row for index in (*modest, *rest) for row in groups[index]), *parts]
 
 
 def _spread(strata: Sequence[int], seed: int) -> list[int]:

@@ -121,7 +121,7 @@ def _read_tsv(name: str, raw: bytes) -> Table:
     text, faults = _decoded(name, raw)
     table = _cells(name, text, "\t", csv.QUOTE_MINIMAL)
     if table.faults:
-        table = min(table, _cells(name, text, "\t", csv.QUOTE_NONE), key=lambda one: _rows_lost(one.faults))
+        table = min(table, _cells(name, text, "\t", csv.QUOTE_NONE), key=lambda candidate: _rows_lost(candidate.faults))
     return replace(table, faults=(*faults, *table.faults))
 
 

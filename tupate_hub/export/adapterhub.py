@@ -182,14 +182,14 @@ def _bottleneck_settings(embedding: TaskEmbedding) -> dict[str, Any]:
         Naming the one that is not known.
     """
     own = _TRAINED.get(embedding.space.method, {}) if is_trained(embedding) else {}
-    found = {}
+    settings = {}
     for setting, kinds in _NEEDED.items():
         value = fact(embedding, "settings", setting)
         value = own.get(setting) if value is None else value
         if not isinstance(value, kinds):
             raise refusal(embedding, _FORM, f"its settings do not say {setting!r}")
-        found[setting] = value
-    return found
+        settings[setting] = value
+    return settings
 
 
 def _reduction_factor(sizes: Mapping[int, Mapping[str, int]], wide: int) -> float | dict[str, float]:
@@ -259,13 +259,13 @@ def _require_library(embedding: TaskEmbedding, kind: str) -> None:
     FormatError
         When the outputs would be others, or nobody can say.
     """
-    found = library(embedding)
-    if not found:
+    tuned_in = library(embedding)
+    if not tuned_in:
         raise refusal(embedding, _FORM, f"nothing says which library's {kind} it is, and they differ")
-    if found == "peft" and kind == "prompt":
+    if tuned_in == "peft" and kind == "prompt":
         why = "PEFT puts a prompt before the embedding layer's positions and norm, the adapters library after them"
         raise refusal(embedding, _FORM, why, _PEFT)
-    if found == "peft" and model_type(embedding) in ("", "distilbert"):
+    if tuned_in == "peft" and model_type(embedding) in ("", "distilbert"):
         why = "PEFT moves the text's positions behind the prefix, and how this model counts them is not known"
         raise refusal(embedding, _FORM, why, _PEFT)
 

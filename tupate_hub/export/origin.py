@@ -70,25 +70,25 @@ def require_complete(embedding: TaskEmbedding, form: str) -> None:
 
 def model_type(embedding: TaskEmbedding) -> str:
     """The base model's type, such as `bert`, or nothing where it is not one of `BACKBONES`."""
-    found = fact(embedding, "architecture", "model_type")
-    return found if isinstance(found, str) and found in BACKBONES else ""
+    name = fact(embedding, "architecture", "model_type")
+    return name if isinstance(name, str) and name in BACKBONES else ""
 
 
 def encoder(embedding: TaskEmbedding) -> str:
     """The attribute under which the models with a task head keep their encoder, or nothing where it is not known."""
-    found = fact(embedding, "architecture", "encoder")
-    if isinstance(found, str) and _ATTRIBUTES.fullmatch(found):
-        return found
+    attribute = fact(embedding, "architecture", "encoder")
+    if isinstance(attribute, str) and _ATTRIBUTES.fullmatch(attribute):
+        return attribute
     return BACKBONES.get(model_type(embedding), "")
 
 
 def depth(embedding: TaskEmbedding) -> int:
     """How many layers the base model has, 0 where it is not known."""
-    found = size(embedding, "num_hidden_layers") or 0
-    return found if found <= MOST_LAYERS else 0
+    layers = size(embedding, "num_hidden_layers") or 0
+    return layers if layers <= MOST_LAYERS else 0
 
 
 def size(embedding: TaskEmbedding, name: str) -> int | None:
     """A size of the base model, such as its `hidden_size`, None where it is not known."""
-    found = fact(embedding, "architecture", name)
-    return found if type(found) is int and found > 0 else None
+    value = fact(embedding, "architecture", name)
+    return value if type(value) is int and value > 0 else None

@@ -82,16 +82,16 @@ def _write_lora(embedding: TaskEmbedding, blocks: Blocks, bare: bool) -> Files:
 def _lora_biases(embedding: TaskEmbedding, blocks: Blocks) -> dict[str, Float32Array]:
     """A bias beside each B, in the units of its block's scale."""
     biases = {block.name.removesuffix(".bias"): block for block in blocks["bias"]}
-    found = {}
+    by_block = {}
     for block in blocks["lowrank"]:
         zero = np.zeros(len(block.parts["B"]), dtype=np.float32)
         bias = biases.pop(block.name, None)
         if bias is not None and (bias.scale != block.scale or bias.parts["bias"].shape != zero.shape):
             raise refusal(embedding, _FORM, f"the bias {bias.name[:80]!r} does not fit its LoRA")
-        found[block.name] = zero if bias is None else bias.parts["bias"]
+        by_block[block.name] = zero if bias is None else bias.parts["bias"]
     if biases:
         raise refusal(embedding, _FORM, f"the bias of {min(biases)[:80]!r} stands beside no LoRA")
-    return found
+    return by_block
 
 
 def _write_ia3(embedding: TaskEmbedding, blocks: Blocks, bare: bool) -> Files:

@@ -79,22 +79,22 @@ def sort_blocks(embedding: TaskEmbedding, form: str) -> dict[str, list[Block]]:
     unknown = [part for part in method.split("+") if part not in _CONSISTS]
     if unknown:
         raise refusal(embedding, form, f"neither library has a file for {unknown[0][:40]}")
-    found: dict[str, list[Block]] = {kind: [] for part in method.split("+") for kind in _CONSISTS[part]}
+    by_kind: dict[str, list[Block]] = {kind: [] for part in method.split("+") for kind in _CONSISTS[part]}
     for block in embedding.blocks:
         kind = block.form
         if kind == "rows":
             kind = "prefix" if block.name.endswith((".keys", ".values")) else "prompt"
-        if kind == "bias" and "lowrank" in found:
-            found.setdefault("bias", [])
-        if kind not in found:
+        if kind == "bias" and "lowrank" in by_kind:
+            by_kind.setdefault("bias", [])
+        if kind not in by_kind:
             raise refusal(embedding, form, f"its block {block.name[:80]!r} is not part of the method")
         if abs(block.scale) > _MOST_SCALE:
             raise refusal(embedding, form, f"its block {block.name[:80]!r} has a scale of {block.scale:g}")
-        found[kind].append(block)
-    missing = [kind for kind, blocks in found.items() if not blocks]
+        by_kind[kind].append(block)
+    missing = [kind for kind, blocks in by_kind.items() if not blocks]
     if missing:
         raise refusal(embedding, form, f"it has no {missing[0]} block")
-    return found
+    return by_kind
 
 
 def layer_number(embedding: TaskEmbedding, form: str, block: Block) -> int:
@@ -121,11 +121,11 @@ def located(
     FormatError
         For a block in another place; the hint takes the form `instead`.
     """
-    found = {block.name: places.get(kind_of(block.name), "") for block in blocks}
-    strange = [name for name, place in found.items() if not place]
+    place_of = {block.name: places.get(kind_of(block.name), "") for block in blocks}
+    strange = [name for name, place in place_of.items() if not place]
     if strange:
         raise refusal(embedding, form, f"it has no place for {strange[0][:80]!r}", instead)
-    return found
+    return place_of
 
 
 def gather_prefix(embedding: TaskEmbedding, form: str, blocks: Sequence[Block]) -> Prefix:

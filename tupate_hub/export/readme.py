@@ -32,8 +32,8 @@ def task_type(embedding: TaskEmbedding) -> str:
     kind = embedding.facts.get("task_kind")
     if kind is not None:
         return _TASK_TYPES.get(str(kind), "")
-    found = str(fact(embedding, "settings", "task_type"))
-    return found if found in _CLASSES else ""
+    word = str(fact(embedding, "settings", "task_type"))
+    return word if word in _CLASSES else ""
 
 
 def readme_of_adapters(embedding: TaskEmbedding) -> bytes:

@@ -58,10 +58,10 @@ def number(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     try:
-        found = float(value)
+        figure = float(value)
     except OverflowError:
         return None
-    return found if math.isfinite(found) else None
+    return figure if math.isfinite(figure) else None
 
 
 def _rows(registry: Registry, space: str, indexes: Mapping[str, PairIndex]) -> Iterator[dict[str, Any]]:

@@ -230,9 +230,9 @@ def _evaluation(registry: Registry, indexes: Indexes, about: About) -> str:
             command = f"`tupate-hub list --space {space}{where}`"
             scored.append([f"`{space}`", str(len(known)), str(better), str(weak), command])
         for similarity, index in each.items():
-            if found := _agreement(registry, entries, index):
+            if agreement := _agreement(registry, entries, index):
                 command = f"`tupate-hub similar TASK -k 1 --space {space} --similarity {similarity}{where}`"
-                classes.append([f"`{space}`", similarity, *found, command])
+                classes.append([f"`{space}`", similarity, *agreement, command])
     parts = ["## Evaluation\n"]
     if scored:
         parts.append(markdown_table(["space", "tasks with scores", "above baseline", "weak", "command"], scored))
@@ -319,8 +319,8 @@ def escaped(words: str) -> str:
 
 
 def _figure(value: Any) -> str:
-    found = number(value)
-    return "" if found is None else f"{found:.3f}"
+    figure = number(value)
+    return "" if figure is None else f"{figure:.3f}"
 
 
 def _count(many: int, noun: str) -> str:

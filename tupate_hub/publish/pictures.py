@@ -228,7 +228,7 @@ def _fitted(points: Sequence[Point], plot: Box) -> list[tuple[float, float]]:
 def _labels(names: Sequence[str], places: Sequence[tuple[float, float]], plot: Box) -> list[tuple[str, str]]:
     """For each name that finds room: the path of a line to its point, if it stands away from it, and its text."""
     taken: list[Box] = [(x - 6, y - 6, x + 6, y + 6) for x, y in places]
-    found = []
+    labels = []
     for name, (x, y) in list(zip(names, places, strict=True))[:MOST_TASKS]:
         for distance, turn in _tries():
             box = _label_box(name, x + distance * math.cos(turn), y + distance * math.sin(turn), math.cos(turn))
@@ -237,9 +237,9 @@ def _labels(names: Sequence[str], places: Sequence[tuple[float, float]], plot: B
                 taken.append(box)
                 near = min(max(x, box[0]), box[2]), min(max(y, box[1]), box[3])
                 line = f"M{x:.1f} {y:.1f}L{near[0]:.1f} {near[1]:.1f}" if distance > 20 else ""
-                found.append((line, f"<text x='{box[0]:.1f}' y='{box[3] - 3:.1f}'>{_text(name)}</text>\n"))
+                labels.append((line, f"<text x='{box[0]:.1f}' y='{box[3] - 3:.1f}'>{_text(name)}</text>\n"))
                 break
-    return found
+    return labels
 
 
 def _tries() -> list[tuple[float, float]]:

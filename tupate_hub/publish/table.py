@@ -122,7 +122,9 @@ def _unlearned(registry: Registry, reasons: Mapping[str, str]) -> str:
 
 def _unlearned_rows(registry: Registry, reasons: Mapping[str, str]) -> Iterator[list[str]]:
     said: set[str] = set()
-    for entry in sorted(registry.entries, key=lambda one: (one.task, one.space != registry.default_space, one.space)):
+    for entry in sorted(
+        registry.entries, key=lambda entry: (entry.task, entry.space != registry.default_space, entry.space)
+    ):
         above = margin(entry)
         if above > CLEARLY:
             continue

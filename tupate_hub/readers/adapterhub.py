@@ -98,16 +98,16 @@ def _configs(source: Source) -> dict[str, Mapping[str, Any]]:
     parts = [config]
     if config.get("architecture") == "union":
         written = config.get("configs")
-        if not isinstance(written, list) or not all(isinstance(one, dict) for one in written):
+        if not isinstance(written, list) or not all(isinstance(part, dict) for part in written):
             raise source.refuse("is a union of methods whose configurations are not listed.")
         parts = written
-    found: dict[str, Mapping[str, Any]] = {}
+    configs: dict[str, Mapping[str, Any]] = {}
     for part in parts:
         kind = _kind(source, part)
-        if kind in found:
+        if kind in configs:
             raise source.refuse(f"is a union of two {kind} methods, which is not read.")
-        found[kind] = part
-    return found
+        configs[kind] = part
+    return configs
 
 
 def _kind(source: Source, config: Mapping[str, Any]) -> str:
@@ -246,9 +246,9 @@ def _read_lora(source: Source, config: Mapping[str, Any], keys: _Keys, findings:
         }
         if "m.weight" in parts:
             findings.left_out["DoRA magnitudes"] += 1
-        a, b, one = _factors(source, module, factors, config)
-        ranks.add(one)
-        scale = 1.0 if gated else lowrank.scale_of(alpha, one)
+        a, b, rank = _factors(source, module, factors, config)
+        ranks.add(rank)
+        scale = 1.0 if gated else lowrank.scale_of(alpha, rank)
         findings.blocks.append(make_block(block_name(module), {"A": a, "B": b}, scale, source.where))
     if findings.left_out["DoRA magnitudes"]:
         findings.notes.append("DoRA: the low-rank part is read; the magnitudes need the base model's weights.")

@@ -35,16 +35,16 @@ class Patterns:
 
     def get(self, module: str, default: float) -> float:
         """The number for a module, named as in the model (without `base_model.model.`)."""
-        found = [self.anchored[module]] if module in self.anchored else []
+        matches = [self.anchored[module]] if module in self.anchored else []
         pieces = module.split(".")
         for start in range(len(pieces)):
             end = ".".join(pieces[start:])
             if end in self.literal:
-                found.append(self.literal[end])
+                matches.append(self.literal[end])
             if start and end in self.below:
-                found.append(self.below[end])
-        found += [(order, value) for pattern, order, value in self.numbered if pattern.search(module)]
-        return min(found)[1] if found else default
+                matches.append(self.below[end])
+        matches += [(order, value) for pattern, order, value in self.numbered if pattern.search(module)]
+        return min(matches)[1] if matches else default
 
 
 def parse_patterns(source: Source, key: str) -> Patterns:
@@ -150,7 +150,7 @@ def enabled_parts(source: Source, config: Mapping[str, Any]) -> tuple[bool, ...]
     written = config.get("enable_lora")
     if written is None or written is False:
         return ()
-    if not isinstance(written, list) or len(written) > _MOST_GROUPS or not all(type(one) is bool for one in written):
+    if not isinstance(written, list) or len(written) > _MOST_GROUPS or not all(type(flag) is bool for flag in written):
         raise source.refuse("has a configuration whose 'enable_lora' is not a list of at most four truth values.")
     return tuple(written)
 

@@ -58,7 +58,7 @@ class Prospects:
 
         Starting from nothing is the better advice where the forecast of the best is not above zero.
         """
-        fit = next((one for one in self.prospects if not UNFIT & set(one.neighbor.notes)), None)
+        fit = next((prospect for prospect in self.prospects if not UNFIT & set(prospect.neighbor.notes)), None)
         if fit is None or (fit.expected is not None and fit.expected.points <= 0):
             return None
         return fit
@@ -94,21 +94,26 @@ def rank_by_gain(zoo: Zoo, ranking: Ranking, k: int | None = None, examples: int
     model, noise = read_gain(space), ranking.noise
     forecast = nearest(read_forecasts(space), examples)
     strengths = {entry.task: entry.strength for entry in zoo.registry.in_space(space.name)}
-    values = [_number(strengths[one.task], "value") for one in ranking.neighbors]
-    effects = model.expected([one.score for one in ranking.neighbors], [value or 0.0 for value in values])
-    found = [
+    values = [_number(strengths[neighbor.task], "value") for neighbor in ranking.neighbors]
+    effects = model.expected([neighbor.score for neighbor in ranking.neighbors], [value or 0.0 for value in values])
+    prospects = [
         Prospect(
-            one,
+            neighbor,
             value or 0.0,
-            _number(strengths[one.task], "error"),
+            _number(strengths[neighbor.task], "error"),
             float(effect),
-            None if forecast is None or noise is None else forecast.of(noise.excess(one.score), value or 0.0),
+            None if forecast is None or noise is None else forecast.of(noise.excess(neighbor.score), value or 0.0),
         )
-        for one, value, effect in zip(ranking.neighbors, values, effects, strict=True)
+        for neighbor, value, effect in zip(ranking.neighbors, values, effects, strict=True)
     ]
-    found.sort(key=lambda one: (-one.effect, one.neighbor.task))
-    ranked = [replace(one, neighbor=replace(one.neighbor, rank=place)) for place, one in enumerate(found[:k], start=1)]
-    return Prospects(replace(ranking, neighbors=tuple(one.neighbor for one in ranked)), tuple(ranked), forecast, noise)
+    prospects.sort(key=lambda prospect: (-prospect.effect, prospect.neighbor.task))
+    ranked = [
+        replace(prospect, neighbor=replace(prospect.neighbor, rank=place))
+        for place, prospect in enumerate(prospects[:k], start=1)
+    ]
+    return Prospects(
+        replace(ranking, neighbors=tuple(prospect.neighbor for prospect in ranked)), tuple(ranked), forecast, noise
+    )
 
 
 def read_gain(space: SpaceEntry) -> GainModel:
@@ -138,9 +143,9 @@ def nearest(forecasts: Sequence[Forecast], examples: int | None = None) -> Forec
     if not forecasts:
         return None
 
-    def distance(one: Forecast) -> tuple[float, int]:
-        ratio = 1.0 if examples is None else max(one.examples, 1) / max(examples, 1)
-        return max(ratio, 1 / ratio), -one.steps
+    def distance(forecast: Forecast) -> tuple[float, int]:
+        ratio = 1.0 if examples is None else max(forecast.examples, 1) / max(examples, 1)
+        return max(ratio, 1 / ratio), -forecast.steps
 
     return min(forecasts, key=distance)
 

@@ -59,7 +59,7 @@ def parse_registry(text: str | bytes, where: str) -> Registry:
     )
     if clashing := clash(tasks):
         raise RegistryError(f"{where}: {clashing}.", hint="give each alias to one task")
-    return Registry(tasks, spaces, tuple(sorted(entries, key=lambda one: (one.space, one.task))), default)
+    return Registry(tasks, spaces, tuple(sorted(entries, key=lambda entry: (entry.space, entry.task))), default)
 
 
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

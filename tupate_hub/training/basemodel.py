@@ -74,12 +74,12 @@ def _id_of(folder: Path, spaces: Iterable[SpaceEntry]) -> str:
     for space in spaces:
         if space.base_sha256 == digest:
             return space.base
-    found = normalise_base(_config(folder).get("_name_or_path")) or normalise_base(folder.resolve().name)
-    if found is None:
+    model_id = normalise_base(_config(folder).get("_name_or_path")) or normalise_base(folder.resolve().name)
+    if model_id is None:
         raise FormatError(
             f"{folder} has no name that a space could have.", hint="rename the folder: letters and digits"
         )
-    return found
+    return model_id
 
 
 def _config(folder: Path) -> dict[str, Any]:

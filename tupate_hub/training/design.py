@@ -275,7 +275,7 @@ def for_budget(
     complete = get_method(method, **given).settings
     knobs = [name for name in SIZES if name in complete]
     if not knobs:
-        sized = ", ".join(name for name, one in METHODS.items() if set(SIZES) & set(one.settings))
+        sized = ", ".join(name for name, candidate in METHODS.items() if set(SIZES) & set(candidate.settings))
         raise FormatError(f"{method} has no size that a budget could choose.", hint=f"methods with one: {sized}")
 
     if set(knobs) & set(given):

@@ -181,7 +181,7 @@ def thin_empty_windows(features: Sequence[Feature], examples: Sequence[Example])
 
 def with_scaled_labels(features: Sequence[Feature], center: float, spread: float) -> list[Feature]:
     """The features of a regression with its targets less `center`, in units of `spread`."""
-    return [replace(one, labels={"labels": (one.labels["labels"] - center) / spread}) for one in features]
+    return [replace(feature, labels={"labels": (feature.labels["labels"] - center) / spread}) for feature in features]
 
 
 def collate(features: Sequence[Feature], pad_id: int) -> Batch:

@@ -30,10 +30,10 @@ def load_legacy(path: Path) -> dict[str, Array] | Array:
     if isinstance(value, torch.Tensor):
         return _array(value)
     tensors = value.items() if isinstance(value, dict) else ()
-    found = {key: _array(item) for key, item in tensors if isinstance(key, str) and isinstance(item, torch.Tensor)}
-    if not found:
+    arrays = {key: _array(item) for key, item in tensors if isinstance(key, str) and isinstance(item, torch.Tensor)}
+    if not arrays:
         raise FormatError(f"{path} holds no tensors.")
-    return found
+    return arrays
 
 
 def _array(tensor: torch.Tensor) -> Array:

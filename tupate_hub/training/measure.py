@@ -59,7 +59,7 @@ def measure_input_covariance(
     known = [name for name in blocks if isinstance(modules.get(name), (torch.nn.Linear, Conv1D))]
     if not known:
         raise FormatError(f"{folder} has none of the space's weights: {', '.join(list(blocks)[:3])}, ...")
-    passages = [one for one in (probe_text() if text is None else text) if one.strip()]
+    passages = [passage for passage in (probe_text() if text is None else text) if passage.strip()]
     if not passages:
         raise FormatError("The text to measure on is empty.", hint="leave out `text` for the project's own")
     batches = [passages[start : start + _BATCH] for start in range(0, len(passages), _BATCH)]

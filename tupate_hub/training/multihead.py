@@ -48,7 +48,7 @@ def add_multihead_parallel(model: Any, tokens: int) -> None:
         When the model's attention has no modules `query` and `value`.
     """
     config = model.config
-    places = [one for one in model.modules() if hasattr(one, "query") and hasattr(one, "value")]
+    places = [module for module in model.modules() if hasattr(module, "query") and hasattr(module, "value")]
     if not places:
         raise FormatError(
             f"multihead-parallel cannot be put into a {config.model_type} model: it has no attention like BERT's.",

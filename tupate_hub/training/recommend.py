@@ -96,7 +96,7 @@ class Look:
 
     def first(self, k: int) -> tuple[str, ...]:
         """The first k tasks."""
-        return tuple(one.task for one in self.ranking.neighbors[:k])
+        return tuple(neighbor.task for neighbor in self.ranking.neighbors[:k])
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,10 @@ class Recommendation:
             return first.neighbor
         if self.prospects is not None:
             return None if self.prospects.start is None else self.prospects.start.neighbor
-        return next((one for one in self.ranking.neighbors if not UNFIT & set(one.notes)), self.ranking.neighbors[0])
+        return next(
+            (neighbor for neighbor in self.ranking.neighbors if not UNFIT & set(neighbor.notes)),
+            self.ranking.neighbors[0],
+        )
 
     @property
     def ranking(self) -> Ranking:
@@ -181,7 +184,9 @@ class Recommendation:
     def close(self) -> tuple[str, ...]:
         """Tasks after the first whose interval over blocks holds the first one's score, or more."""
         best, *others = self.ranking.neighbors[: self.k]
-        return tuple(one.task for one in others if one.interval is not None and one.interval[1] >= best.score)
+        return tuple(
+            neighbor.task for neighbor in others if neighbor.interval is not None and neighbor.interval[1] >= best.score
+        )
 
 
 def is_stable(looks: Sequence[Look], k: int) -> bool:

@@ -60,15 +60,15 @@ def tagged_spans(tags: Sequence[str]) -> set[tuple[str, int, int]]:
 
 
 def _tag_spans(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> Scores:
-    found = wanted = right = 0
+    guessed = wanted = right = 0
     for truth, guess in zip(gold, predicted, strict=True):
         true_spans, guessed_spans = tagged_spans(truth), tagged_spans(guess)
-        found += len(guessed_spans)
+        guessed += len(guessed_spans)
         wanted += len(true_spans)
         right += len(true_spans & guessed_spans)
     return {
-        "f1": 2 * right / (found + wanted) if found + wanted else 0.0,
-        "precision": right / found if found else 0.0,
+        "f1": 2 * right / (guessed + wanted) if guessed + wanted else 0.0,
+        "precision": right / guessed if guessed else 0.0,
         "recall": right / wanted if wanted else 0.0,
     }
 

@@ -67,8 +67,8 @@ class Protocol:
 #: What zoo/truth/ holds. Few examples: how much sooner, and how much better in the end. Converged: the same examples
 #: from nothing until nothing more is gained. LIMITED and FULL as in Vu et al. (2020).
 PROTOCOLS: Mapping[str, Protocol] = {
-    one.name: one
-    for one in (
+    protocol.name: protocol
+    for protocol in (
         Protocol("few-shot", 200, 150, (40, 150)),
         Protocol("few-shot-converged", 200, 600, (300, 450, 600)),
         Protocol("limited", 1000, 300, (300,)),
@@ -105,7 +105,7 @@ def protocol_for(
         When a score is asked for after more steps than there are.
     """
     count = min(available, examples or available)
-    near = next(one for one in _BY_SIZE if one.examples is None or count <= one.examples)
+    near = next(protocol for protocol in _BY_SIZE if protocol.examples is None or count <= protocol.examples)
     made = steps or near.steps
     if late := [at for at in score_at if not 1 <= at <= made]:
         raise TupateHubError(
@@ -248,12 +248,15 @@ def gains(comparisons: Iterable[Comparison]) -> list[Gain]:
     Runs of one seed share examples, order and head, so their difference varies less than either score.
     """
     groups: dict[tuple[int, int], list[Comparison]] = {}
-    for one in comparisons:
-        groups.setdefault((one.steps, one.scratch_steps), []).append(one)
-    found = []
+    for comparison in comparisons:
+        groups.setdefault((comparison.steps, comparison.scratch_steps), []).append(comparison)
+    means = []
     for (steps, scratch_steps), group in groups.items():
-        differences = [one.difference for one in group]
+        differences = [comparison.difference for comparison in group]
         error = stdev(differences) / len(group) ** 0.5 if len(group) > 1 else None
-        scores = fmean(one.score for one in group), fmean(one.scratch_score for one in group)
-        found.append(Gain(steps, scratch_steps, *scores, fmean(differences), error, len(group)))
-    return found
+        scores = (
+            fmean(comparison.score for comparison in group),
+            fmean(comparison.scratch_score for comparison in group),
+        )
+        means.append(Gain(steps, scratch_steps, *scores, fmean(differences), error, len(group)))
+    return means

@@ -107,13 +107,13 @@ def source_and_base(
     spaces = zoo.registry.spaces.values()
     named = find_base(base, spaces) if base else None
     source = find_source(zoo, written, method=method, space=space, base=named.id if named else None)
-    found = named or find_base(source.space.base, spaces)
-    if found.id != source.space.base:
+    base_model = named or find_base(source.space.base, spaces)
+    if base_model.id != source.space.base:
         raise SpaceMismatch(
-            f"{written} was tuned on {source.space.base}, not on {found.id}.",
+            f"{written} was tuned on {source.space.base}, not on {base_model.id}.",
             hint="leave out `base`, or start from another",
         )
-    return source, found
+    return source, base_model
 
 
 def method_of(source: TaskEmbedding) -> Method:
@@ -202,7 +202,7 @@ def _fill(flat: Float32Array, block: Block, places: Block, own: Block, task: str
     if {name: part.shape for name, part in block.parts.items()} != {
         name: part.shape for name, part in own.parts.items()
     }:
-        shapes = [", ".join(f"{name} {part.shape}" for name, part in one.parts.items()) for one in (block, own)]
+        shapes = [", ".join(f"{name} {part.shape}" for name, part in each.parts.items()) for each in (block, own)]
         raise FormatError(
             f"{block.name!r} of {task} is {shapes[0]}; the run's is {shapes[1]}.",
             hint="leave out the method's sizes (`settings`, `budget`, `lora_on`): they are then the source's",
