@@ -135,16 +135,16 @@ def published(zoo: Zoo, folder: Path) -> dict[str, Any]:
         }
         for predictor in OF_PUBLISHED
     }
-    candidates = {
-        name: round(float(np.mean([_mean_ndcg(zoo, table, view) for table in tables.values()])), 4)
-        for name, view in CANDIDATES.items()
-    }
+    tasks = [entry.task for entry in zoo.registry.in_space(SPACE)]
+    candidates = {}
+    for name, view in CANDIDATES.items():
+        scores = pair_scores(zoo, SPACE, view)
+        reports = [
+            evaluate(np.nan_to_num(Evidence(table, zoo, SPACE).placed(tasks, scores)), table)
+            for table in tables.values()
+        ]
+        candidates[name] = round(float(np.mean([one.summary("ndcg_rank").mean for one in reports])), 4)
     return {"tables": found, "means": means, "again": list(again(tables)), "candidates": candidates}
-
-
-def _mean_ndcg(zoo: Zoo, table: Truth, view: View) -> float:
-    evidence = Evidence(table, zoo, SPACE)
-    return evaluate(np.nan_to_num(evidence.affinity(evidence.method, view)), table).summary("ndcg_rank").mean
 
 
 def again(tables: Mapping[str, Truth]) -> Iterator[dict[str, Any]]:

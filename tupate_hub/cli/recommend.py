@@ -206,8 +206,8 @@ def _trial_sentences(recommendation: Recommendation) -> list[str]:
         return [*told, "no transfer was measured in this space: what starting from these brings is not known"]
     told.append(
         f"with {forecast.examples} examples and {forecast.steps} steps, the {promise.cases} measured first picks whose "
-        f"evidence rose most nearly as much as that of {start.task} changed the score by {promise.points:+.1f} points on "
-        f"average ({promise.low:+.1f} to {promise.high:+.1f}); {promise.helped} of them beat starting from nothing"
+        f"evidence rose most nearly as much as that of {start.task} changed the score by {promise.points:+.1f} points "
+        f"on average ({promise.low:+.1f} to {promise.high:+.1f}); {promise.helped} of them beat starting from nothing"
     )
     told.append(
         f"such a forecast was wrong by {forecast.error:.1f} points (root mean square) on the {len(forecast.targets)} "
