@@ -77,3 +77,10 @@ def fetched(hub: LoopbackHub) -> list[str]:
 def written(root: Path) -> dict[str, bytes]:
     """Every file below a registry's folder."""
     return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+
+
+def hub_cache() -> Path:
+    """The Hub's own cache, as the library of this process has it."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE)

@@ -17,8 +17,7 @@ from typing import Any
 import pytest
 from builders import BASE
 from loopback import LoopbackHub, User
-from orchards import adapterhub_files, fetched, peft_files, plant, written
-from published import hub_cache
+from orchards import adapterhub_files, fetched, hub_cache, peft_files, plant, written
 
 from tupate_hub import Zoo
 from tupate_hub.collect.add import open_or_start

@@ -25,13 +25,6 @@ def publish(hub: LoopbackHub, folder: Path, name: str = NAME, **options: Any) ->
     return hub.store.put("datasets", name, snapshot(folder), **options)
 
 
-def hub_cache() -> Path:
-    """The Hub's own cache, as the library of this process has it."""
-    from huggingface_hub import constants
-
-    return Path(constants.HF_HUB_CACHE)
-
-
 def make_stale() -> None:
     """As if every branch had been asked for long ago."""
     for path in cache_root().glob("hub/*/refs/*"):

@@ -16,7 +16,8 @@ import pytest
 from builders import BASE, LORA, lora
 from damage import change, put, snapshot
 from loopback import LoopbackHub, User
-from published import FIRST, INDEX, NAME, REGISTRY, TOKEN, hub_cache, make_stale, publish
+from orchards import hub_cache
+from published import FIRST, INDEX, NAME, REGISTRY, TOKEN, make_stale, publish
 
 from tupate_hub import Zoo
 from tupate_hub.collect.read_adapter import read_from

@@ -10,8 +10,7 @@ import pytest
 from builders import BASE
 from huggingface_hub import hf_hub_download
 from loopback import LoopbackHub
-from orchards import adapterhub_files, fetched, peft_files, plant
-from published import hub_cache
+from orchards import adapterhub_files, fetched, hub_cache, peft_files, plant
 
 from tupate_hub.collect.read_adapter import read_downloaded, read_from
 from tupate_hub.errors import FormatError, SpaceMismatch
