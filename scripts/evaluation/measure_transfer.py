@@ -15,12 +15,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tupate_hub.embedding import read_embedding
 from tupate_hub.evaluation.transfer_rows import SCRATCH, TransferRow, append_rows, read_rows
+from tupate_hub.extras import install_command, is_installed
 
 if TYPE_CHECKING:
     from tupate_hub.embedding import TaskEmbedding
@@ -195,8 +195,8 @@ def parse() -> argparse.Namespace:
         "--ray", metavar="ADDRESS", help="a Ray cluster's address, or local: one of --jobs workers here"
     )
     options = parser.parse_args()
-    if options.ray and find_spec("ray") is None:
-        parser.error("Ray is not installed: pip install 'tupate-hub[cluster]'")
+    if options.ray and not is_installed("ray"):
+        parser.error(f"Ray is not installed: {install_command('cluster')}")
     return options
 
 

@@ -94,7 +94,7 @@ def test_rows_get_the_score_without_transfer_of_their_own_seed(script: ModuleTyp
 def test_without_ray_the_package_is_named(
     script: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(script, "find_spec", lambda name: None)
+    monkeypatch.setattr(script, "is_installed", lambda name: False)
     with pytest.raises(SystemExit):
         asked(script, monkeypatch, "--ray", "local")
     assert "tupate-hub[cluster]" in capsys.readouterr().err
