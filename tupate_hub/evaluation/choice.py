@@ -31,9 +31,12 @@ class Choice:
 
     def as_dict(self, digits: int = 4) -> dict[str, Any]:
         """JSON values."""
-        return {
-            name: round(value, digits) if isinstance(value, float) else value for name, value in asdict(self).items()
-        }
+        found: dict[str, Any] = {}
+        for name, value in asdict(self).items():
+            found[name] = round(value, digits) if isinstance(value, float) else value
+            if isinstance(value, tuple):
+                found[name] = list(value)
+        return found
 
 
 def chosen_by_halves(
