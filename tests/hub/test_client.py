@@ -639,7 +639,7 @@ def test_an_answer_about_a_repository_that_makes_no_sense(
 ) -> None:
     monkeypatch.setattr("loopback.answers.info", lambda *_: json.loads(text) if text != b"{" else "text")
     hub.store.put("models", "acme/m", {"x": b""})
-    with pytest.raises(WorkFailed, match="answered for hf://acme/m as no Hub does"):
+    with pytest.raises(WorkFailed, match="did not answer for hf://acme/m as a Hub does"):
         read_from("acme/m")
 
 

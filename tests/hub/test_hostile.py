@@ -110,7 +110,7 @@ def test_an_adapter_survives_what_fails_once(
         ("adapter_model", "cut", {}, NotAvailableOffline, "cannot be reached"),
         ("adapter_model", "close", {}, NotAvailableOffline, "cannot be reached"),
         ("adapter_model", "wrong", {}, FormatError, "announced content"),
-        (MODEL_INFO, "wrong", {}, WorkFailed, "as no Hub does"),
+        (MODEL_INFO, "wrong", {}, WorkFailed, "as a Hub does"),
     ],
 )
 def test_an_adapter_that_keeps_failing_leaves_nothing_half_fetched(

@@ -109,7 +109,7 @@ def test_rows_that_make_no_sense_are_rows_all_the_same(
 
 def test_an_answer_that_is_no_list(hub: LoopbackHub) -> None:
     hub.fault("status", "/api/models", status=200)
-    with pytest.raises(WorkFailed, match="answered for hf://models as no Hub does"):
+    with pytest.raises(WorkFailed, match="did not answer for hf://models as a Hub does"):
         list_adapters(BASE)
 
 
@@ -117,7 +117,7 @@ def test_an_answer_that_is_no_list(hub: LoopbackHub) -> None:
 def test_rows_that_name_nothing_end_the_listing(answer: Any, hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
     plant(hub, "a/x", peft_files(1))
     monkeypatch.setattr(answers, "info", lambda *_: answer[0] if isinstance(answer, list) else answer)
-    with pytest.raises(WorkFailed, match="answered for hf://models as no Hub does"):
+    with pytest.raises(WorkFailed, match="did not answer for hf://models as a Hub does"):
         list_adapters(BASE, library="peft")
 
 

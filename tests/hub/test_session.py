@@ -104,7 +104,7 @@ def test_remarks_are_left_out_inside_alone() -> None:
         (OSError(errno.ENOSPC, "No space left on device"), WorkFailed, "cannot be kept: No space left", "HF_HOME=DIR"),
         (OSError("Consistency check failed"), WorkFailed, "arrived damaged: it was not kept", "retry"),
         (ConnectionResetError(104, "reset"), NotAvailableOffline, "cannot be reached", "with a network"),
-        (KeyError("sha"), WorkFailed, "as no Hub does", "look at HF_ENDPOINT"),
+        (KeyError("sha"), WorkFailed, "as a Hub does", "look at HF_ENDPOINT"),
         (
             ValueError('Invalid metadata in README.md.\n- "license" must be a string\n'),
             FormatError,

@@ -152,7 +152,7 @@ def test_one_upload_that_fails_ends_the_others(hub: LoopbackHub, repository: str
 @pytest.mark.parametrize("where", ["/preupload/", "/info/lfs/objects/batch", "/commit/"])
 def test_an_answer_that_is_json_and_no_hubs(where: str, hub: LoopbackHub, repository: str) -> None:
     hub.fault("status", where, status=200)
-    with pytest.raises(WorkFailed, match="answered for hf://datasets/acme/zoo@main as no Hub does") as caught:
+    with pytest.raises(WorkFailed, match="did not answer for hf://datasets/acme/zoo@main as a Hub does") as caught:
         commit(PLACE, repository, files(CONTENT), [], "first")
     assert caught.value.hint == "look at HF_ENDPOINT"
 

@@ -90,6 +90,10 @@ def strength_without_target(truth: Truth, traits: Mapping[str, Traits]) -> Float
 
 def _effects_by_source(truths: Sequence[Truth]) -> dict[str, list[float]]:
     """The effects of each source, one for each target on which it was measured."""
+    if len(truths) == 1 and len(set(truths[0].targets)) == len(truths[0].targets):
+        scaled = truths[0].effects()
+        columns = zip(truths[0].sources, scaled.T, np.isfinite(scaled).T, strict=True)
+        return {source: values[known].tolist() for source, values, known in columns if known.any()}
     cells: dict[tuple[str, str], list[float]] = {}
     for truth in truths:
         scaled = truth.effects()

@@ -108,4 +108,6 @@ def _own(location: Location, response: Any) -> Any:
     for one in (*response.history, response):
         if COMMIT.fullmatch(str(one.headers.get("X-Repo-Commit"))):
             return one.headers
-    raise WorkFailed(f"{endpoint()} answered for {location} as a Hub would not: no commit.", hint="look at HF_ENDPOINT")
+    raise WorkFailed(
+        f"{endpoint()} did not answer for {location} as a Hub does: no commit.", hint="look at HF_ENDPOINT"
+    )

@@ -81,7 +81,7 @@ def _refused(said: str) -> TupateHubError | None:
 
 def no_hub(location: Location, endpoint: str) -> WorkFailed:
     """An error for an answer in which something is missing, or is of another type."""
-    return WorkFailed(f"{endpoint} answered for {location} as no Hub does.", hint="look at HF_ENDPOINT")
+    return WorkFailed(f"{endpoint} did not answer for {location} as a Hub does.", hint="look at HF_ENDPOINT")
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
