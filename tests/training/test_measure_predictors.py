@@ -114,7 +114,8 @@ def test_costs_are_means_of_what_was_measured(folders, measured):
     assert task_emb["threads"] == [1] and task_emb["tasks"] == 3 and "2005.00770" in task_emb["paper"]
     log_me = costs["predictors"]["log-me"]  # 2 sources x 2 targets
     assert log_me["seconds_per_task"] == 0 and log_me["targets"] == 2
-    assert log_me["seconds_per_pair"] == pytest.approx(sum(seconds["evidence"]) / 4, rel=0.05)
+    tried = sum(seconds["evidence"]) / 4
+    assert tried * 0.99 <= log_me["seconds_per_pair"] <= tried + 1  # what the base model explains comes on top
     assert log_me["bytes_per_task"] > 1000  # the adapters themselves
 
 
