@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +76,15 @@ class Evidence:
         """The method of the space that is judged."""
         return self.zoo.registry.space(self.space).method
 
+    @cached_property
+    def gain(self) -> Float64Array:
+        """The expected effects by similarity and strength, each target's fitted on the others; kept, since it is slow."""
+        affinity = self.affinity(self.method, View())
+        known = np.isfinite(affinity)
+        truth = replace(self.truth, scores=np.where(known, self.truth.scores, np.nan))
+        expected = gain_without_target(truth, np.where(known, affinity, 0.0), traits_of(self.zoo))
+        return np.where(known, expected, np.nan)
+
 
 def traits_of(zoo: Zoo) -> dict[str, Traits]:
     """Kind and data size of a zoo's tasks, which strengths start from."""
@@ -114,10 +123,7 @@ def _data_size(evidence: Evidence) -> Float64Array:
 
 
 def _gain(evidence: Evidence) -> Float64Array:
-    affinity = evidence.affinity(evidence.method, View())
-    known = np.isfinite(affinity)
-    truth = replace(evidence.truth, scores=np.where(known, evidence.truth.scores, np.nan))
-    return np.where(known, gain_without_target(truth, np.where(known, affinity, 0.0), traits_of(evidence.zoo)), np.nan)
+    return evidence.gain
 
 
 def _ensemble(evidence: Evidence) -> Float64Array:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -60,7 +61,7 @@ def fit_strengths(truths: Sequence[Truth], traits: Mapping[str, Traits]) -> dict
     counts = np.array([len(measured.get(name, ())) for name in names], dtype=np.float64)
     means = np.array([np.mean(measured[name]) if measured.get(name) else 0.0 for name in names])
     within, between = _variances([np.array(values) for values in measured.values() if values])
-    covariance = between * _similar_before([traits.get(name, Traits()) for name in names])
+    covariance = between * _similar_before(tuple(traits.get(name, Traits()) for name in names))
     known = np.flatnonzero(counts)
     if not len(known):
         return {name: Strength(0.0, float(np.sqrt(between)), 0) for name in names}
@@ -118,7 +119,8 @@ def _variances(groups: Sequence[Float64Array]) -> tuple[float, float]:
     return max(within, _SMALLEST_VARIANCE), max(between, _SMALLEST_VARIANCE)
 
 
-def _similar_before(traits: Sequence[Traits]) -> Float64Array:
+@lru_cache(maxsize=64)
+def _similar_before(traits: tuple[Traits, ...]) -> Float64Array:
     """How alike strengths are expected to be before anything is measured: 1 on the diagonal where all is known."""
     kinds = np.array([one.kind for one in traits])
     same_kind = (kinds[:, None] == kinds[None, :]) & (kinds != "")[:, None]
