@@ -78,7 +78,7 @@ class Evidence:
 
     @cached_property
     def gain(self) -> Float64Array:
-        """The expected effects by similarity and strength, each target's fitted on the others; kept, since it is slow."""
+        """The expected effects by similarity and strength, fitted on the other targets; kept, since it is slow."""
         affinity = self.affinity(self.method, View())
         known = np.isfinite(affinity)
         truth = replace(self.truth, scores=np.where(known, self.truth.scores, np.nan))
