@@ -3,7 +3,8 @@
 A run tunes a target from a source's parameters, from the blend of several (source: a+b+c, in tables of their own,
 blends-<protocol>-<steps>.csv), or from nothing (source: -), by the protocol that is named. Each
 finished run is written and synced at once; what is there already is not run again. A target's runs from nothing come
-first, so that every row has the score without transfer of its own seed beside it. With --ray the runs are made on a
+first, so that every row has the score without transfer of its own seed beside it. With --together N, which suits a GPU,
+up to N runs of a target are made at once by one process. With --ray the runs are made on a
 cluster's workers, which get the files they need and no folder in common, and this machine writes the rows.
 """
 
@@ -30,8 +31,6 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = "sentence-transformers/all-MiniLM-L6-v2"
-#: The file of a source on a worker.
-START = "source.safetensors"
 #: Twenty targets of all kinds; the cheap ones first, so that whole rows are there early.
 FEW_SHOT_TARGETS = (
     "trec customer_reviews snli cola mit_restaurant_ner stsb tweet_irony copa sick_entailment squad "
@@ -64,10 +63,17 @@ def _target(data: Path, name: str):  # noqa: ANN202
     return load_task(data, name)
 
 
-def make_run(
-    run: Run, folder: Path | None, protocol: str, method: str, data: Path, zoo: Path, threads: int, device: str
-) -> list[TransferRow]:
-    """A run and the rows that it leaves; what starts from nothing is yet to be filled in where it did not.
+def make_runs(
+    runs: tuple[Run, ...],
+    folder: Path | None,
+    protocol: str,
+    method: str,
+    data: Path,
+    zoo: Path,
+    threads: int,
+    device: str,
+) -> list[list[TransferRow]]:
+    """Runs of one target and seed, and the rows that each leaves; what starts from nothing is yet to be filled in.
 
     `folder` holds the files of `files_of`; None on this machine, where they are in `data` and `zoo`.
     """
@@ -76,20 +82,33 @@ def make_run(
 
     from tupate_hub.training.basemodel import find_base
     from tupate_hub.training.methods import get_method
-    from tupate_hub.training.transfer import PROTOCOLS, measure, transfer_row
+    from tupate_hub.training.transfer import PROTOCOLS, measure, measure_side_by_side, transfer_row
     from tupate_hub.training.warmstart import method_of
 
     logging.set_verbosity_error()
     torch.set_num_threads(threads)
-    plan, target = PROTOCOLS[protocol], _target(folder or data, run.target)
-    source = None
-    if run.source != SCRATCH:
-        source = _source(zoo, run.source, method) if folder is None else read_embedding(folder / START)
-    tuned = get_method(method) if source is None else method_of(source)
-    scores = measure(find_base(BASE).folder, target, tuned, plan, run.seed, source, device=device)
+    seed, plan, target = runs[0].seed, PROTOCOLS[protocol], _target(folder or data, runs[0].target)
+    sources = [
+        None
+        if run.source == SCRATCH
+        else _source(zoo, run.source, method)
+        if folder is None
+        else read_embedding(folder / start_file(run))
+        for run in runs
+    ]
+    known = next((source for source in sources if source is not None), None)
+    tuned = get_method(method) if known is None else method_of(known)
+    base = find_base(BASE).folder
+    if len(runs) == 1:
+        scores = [list(measure(base, target, tuned, plan, seed, sources[0], device=device))]
+    else:
+        scores = measure_side_by_side(base, target, tuned, plan, seed, sources, device=device)
     return [
-        transfer_row(score, run.source, target, plan, run.seed, method, device, score.value if source is None else None)
-        for score in scores
+        [
+            transfer_row(one, run.source, target, plan, seed, method, device, one.value if source is None else None)
+            for one in of_run
+        ]
+        for run, source, of_run in zip(runs, sources, scores, strict=True)
     ]
 
 
@@ -104,16 +123,22 @@ def keep(run: Run, rows: Sequence[TransferRow], protocol: str, out: Path) -> str
     return f"{run.source} -> {run.target} s{run.seed}: {' '.join(f'{row.score:.3f}' for row in rows)}"
 
 
-def measure_run(run: Run, **how: Any) -> list[TransferRow]:
-    """A run on this machine."""
-    return make_run(run, None, **how)
+def runs_here(runs: tuple[Run, ...], **how: Any) -> list[list[TransferRow]]:
+    """Runs on this machine."""
+    return make_runs(runs, None, **how)
 
 
-def files_of(run: Run, data: Path, zoo: Path, method: str) -> dict[str, bytes]:
-    """The files that a run needs on another machine: those of its target, and the embedding to start from."""
-    paths = [data / "tasks.json", *sorted((data / "tasks" / run.target).glob("*"))]
+def files_of(runs: tuple[Run, ...], data: Path, zoo: Path, method: str) -> dict[str, bytes]:
+    """The files that runs need on another machine: those of their target, and the embeddings to start from."""
+    paths = [data / "tasks.json", *sorted((data / "tasks" / runs[0].target).glob("*"))]
     files = {path.relative_to(data).as_posix(): path.read_bytes() for path in paths if path.is_file()}
-    return files if run.source == SCRATCH else {**files, START: _source(zoo, run.source, method).to_bytes()}
+    starts = [run for run in runs if run.source != SCRATCH]
+    return {**files, **{start_file(run): _source(zoo, run.source, method).to_bytes() for run in starts}}
+
+
+def start_file(run: Run) -> str:
+    """The file of a run's source on a worker."""
+    return f"{run.source}.safetensors"
 
 
 def _source(zoo: Path, written: str, method: str) -> TaskEmbedding:
@@ -133,6 +158,14 @@ def plan(
     pairs = [(target, seed) for target in targets for seed in seeds]
     scratch = [Run(SCRATCH, *pair) for pair in pairs]
     return scratch, [Run(source, *pair) for pair in pairs for source in sources[pair[0]] if source != pair[0]]
+
+
+def together(runs: Sequence[Run], most: int) -> list[tuple[Run, ...]]:
+    """The runs in groups of one target and seed, at most so many in each."""
+    targets: dict[tuple[str, int], list[Run]] = {}
+    for run in runs:
+        targets.setdefault((run.target, run.seed), []).append(run)
+    return [tuple(group[at : at + most]) for group in targets.values() for at in range(0, len(group), most)]
 
 
 def picks(zoo: Path, method: str, target: str, count: int) -> list[str]:
@@ -190,6 +223,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--out", type=Path, default=ROOT / "zoo" / "truth")
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument(
+        "--together", type=int, default=1, metavar="N", help="runs of a target that a process makes at once"
+    )
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda", "mps"])
     parser.add_argument(
         "--ray", metavar="ADDRESS", help="a Ray cluster's address, or local: one of --jobs workers here"
@@ -215,10 +251,10 @@ def main() -> int:
         "threads": threads, "device": options.device,
     }  # fmt: skip
     for group in plan(sources, options.targets, options.seeds):
-        left = [run for run in group if run not in done]
+        left = together([run for run in group if run not in done], options.together)
         if options.ray:
             ended = over_ray(
-                partial(make_run, **how),
+                partial(make_runs, **how),
                 left,
                 partial(files_of, data=options.data, zoo=options.zoo, method=options.method),
                 address=options.ray,
@@ -226,15 +262,22 @@ def main() -> int:
                 needs={"num_cpus": threads, "num_gpus": 1 / options.jobs if options.device == "cuda" else 0},
             )
         else:
-            ended = over_processes(partial(measure_run, **how), left, options.jobs)
-        for number, (run, outcome) in enumerate(ended, 1):
-            failed += isinstance(outcome, BaseException)
-            line = (
-                f"{run}: {outcome!r}"
-                if isinstance(outcome, BaseException)
-                else keep(run, outcome, options.protocol, options.out)
-            )
-            print(f"[{number}/{len(left)}] {line}", file=sys.stderr, flush=True)
+            ended = over_processes(partial(runs_here, **how), left, options.jobs)
+        for number, (runs, outcome) in enumerate(ended, 1):
+            lines = [f"{run}: {outcome!r}" for run in runs]
+            if isinstance(outcome, BaseException):
+                failed += len(runs)
+            else:
+                short = [run for run, rows in zip(runs, outcome, strict=True) if len(rows) < len(steps)]
+                failed += len(short)
+                lines = [
+                    f"{run}: the loss is not a finite number"
+                    if run in short
+                    else keep(run, rows, options.protocol, options.out)
+                    for run, rows in zip(runs, outcome, strict=True)
+                ]
+            for line in lines:
+                print(f"[{number}/{len(left)}] {line}", file=sys.stderr, flush=True)
     return 1 if failed else 0
 
 

@@ -100,20 +100,32 @@ def test_without_ray_the_package_is_named(
     assert "tupate-hub[cluster]" in capsys.readouterr().err
 
 
-def test_on_a_worker_a_run_has_its_files_and_scores_the_same(
-    script: ModuleType, data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("sources", [["sst2"], ["-", "sst2", "mnli"]], ids=["alone", "together"])
+def test_on_a_worker_runs_have_their_files_and_score_the_same(
+    script: ModuleType, data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sources: list[str]
 ) -> None:
     pytest.importorskip("torch")
     from tupate_hub.training import transfer
 
     monkeypatch.setattr(transfer, "PROTOCOLS", {"tiny": transfer.Protocol("tiny", 8, 2, (1, 2), 20)})
-    run = script.Run("sst2", "toy_classes", 0)
-    for name, content in script.files_of(run, data_folder, ROOT, "lora").items():
+    runs = tuple(script.Run(source, "toy_classes", 0) for source in sources)
+    for name, content in script.files_of(runs, data_folder, ROOT, "lora").items():
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
     how = {"protocol": "tiny", "method": "lora", "threads": 1, "device": "cpu"}
-    there = script.make_run(run, tmp_path, data=Path("none"), zoo=Path("none"), **how)
-    here = script.make_run(run, None, data=data_folder, zoo=ROOT, **how)
-    assert [one.steps for one in there] == [1, 2]
-    assert [replace(one, seconds=0.0) for one in there] == [replace(one, seconds=0.0) for one in here]
+    there = script.make_runs(runs, tmp_path, data=Path("none"), zoo=Path("none"), **how)
+    here = script.make_runs(runs, None, data=data_folder, zoo=ROOT, **how)
+    assert [[one.steps for one in rows] for rows in there] == [[1, 2]] * len(runs)
+    assert [{one.source for one in rows} for rows in there] == [{source} for source in sources]
+    unlike = [replace(one, seconds=0.0) for rows in (*there,) for one in rows]
+    assert unlike == [replace(one, seconds=0.0) for rows in here for one in rows]
+
+
+def test_runs_of_one_target_and_seed_are_made_together(script: ModuleType) -> None:
+    runs = [script.Run(source, target, seed) for target in "xy" for seed in (0, 1) for source in "abc"]
+    assert script.together(runs, 1) == [(run,) for run in runs]
+    groups = script.together(runs, 2)
+    assert [len(group) for group in groups] == [2, 1] * 4
+    assert all(len({(run.target, run.seed) for run in group}) == 1 for group in groups)
+    assert sorted(run for group in groups for run in map(str, group)) == sorted(map(str, runs))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -148,18 +148,30 @@ def predict(
     model: Any, data: TaskData, examples: Sequence[Example], features: Sequence[Feature], pad_id: int
 ) -> list[Any]:
     """Predicted label of each example: a class, number, choice, text or tags. In float32, without dropout."""
-    order = sorted(range(len(features)), key=lambda index: features[index].length)
-    size = 16 if data.kind in ("extractive_qa", "multiple_choice") else 64
     outputs: dict[int, Any] = {}
     model.eval()
     with torch.inference_mode():
-        for start in range(0, len(order), size):
-            chosen = order[start : start + size]
-            batch = put_on(model.device, collate([features[index] for index in chosen], pad_id))
-            output = model(**{name: batch[name] for name in _INPUTS if name in batch})
-            outputs.update(zip(chosen, _values(output, data.kind), strict=True))
+        for chosen, batch in batches_to_score(data.kind, features, pad_id):
+            output = model(**put_on(model.device, batch))
+            outputs.update(zip(chosen, values_of(output, data.kind), strict=True))
     model.train()
-    values = [outputs[index] for index in range(len(features))]
+    return labels_from([outputs[index] for index in range(len(features))], data, examples, features)
+
+
+def batches_to_score(kind: str, features: Sequence[Feature], pad_id: int) -> Iterator[tuple[list[int], Batch]]:
+    """The model's inputs for all features, those of similar length together, with the positions of each batch's."""
+    order = sorted(range(len(features)), key=lambda index: features[index].length)
+    size = 16 if kind in ("extractive_qa", "multiple_choice") else 64
+    for start in range(0, len(order), size):
+        chosen = order[start : start + size]
+        batch = collate([features[index] for index in chosen], pad_id)
+        yield chosen, {name: batch[name] for name in _INPUTS if name in batch}
+
+
+def labels_from(
+    values: Sequence[Any], data: TaskData, examples: Sequence[Example], features: Sequence[Feature]
+) -> list[Any]:
+    """The label of each example, from what the model says of each feature: its logits, of spans those of both ends."""
     if data.kind == "extractive_qa":
         return list(predict_spans(features, values, examples, no_answer=data.metric == "squad_v2_f1"))
     if data.kind == "token_classification":
@@ -174,7 +186,8 @@ def put_on(device: torch.device, batch: Batch) -> Batch:
     return {name: value.to(device) for name, value in batch.items()}
 
 
-def _values(output: Any, kind: str) -> list[Any]:
+def values_of(output: Any, kind: str) -> list[Any]:
+    """What a model says of each row of a batch, as arrays: its logits, of spans those of both ends."""
     if kind == "extractive_qa":
         return list(
             zip(output.start_logits.float().cpu().numpy(), output.end_logits.float().cpu().numpy(), strict=True)

@@ -80,8 +80,9 @@ class Run:
         self.scorer: Any = LabelScorer(self.model, self.tokenizer, data) if setup.head == "labels" else self.model
         self.origin = tuned_state(self.model) if method.relative else {}
         self._start()
-        self.parameters = [value for value in self.model.parameters() if value.requires_grad]
-        self.optimizer = self._make_optimizer()
+        tuned = {name: value for name, value in self.model.named_parameters() if value.requires_grad}
+        self.parameters = list(tuned.values())
+        self.optimizer = make_optimizer(tuned, regime)
         self.done = self.seen = 0
         self.seconds_before = 0.0
         self.losses: list[float] = []
@@ -91,14 +92,6 @@ class Run:
         self.zero_shot: float | None = None
         self.checkpoint = Checkpoint(checkpoint, self._fingerprint())
         self._resume()
-
-    def _make_optimizer(self) -> torch.optim.Optimizer:
-        named = [(name, value) for name, value in self.model.named_parameters() if value.requires_grad]
-        groups = [
-            {"params": [value for name, value in named if not is_head(name)], "factor": 1.0},
-            {"params": [value for name, value in named if is_head(name)], "factor": self.regime.head_factor},
-        ]
-        return torch.optim.AdamW(groups, lr=self.regime.learning_rate, weight_decay=0.0)
 
     def _start(self) -> None:
         """Replace what the seed has drawn by the values to start from."""
@@ -168,7 +161,7 @@ class Run:
 
     def advance(self, progress: Progress, pulse: Pulse) -> Iterator[int]:
         """Make the remaining steps one by one; yields how many are made."""
-        batches = self._remaining_batches()
+        batches = self.remaining_batches()
         for _ in progress(range(self.done, self.steps), self.steps):
             self._step(next(batches))
             pulse(self.done, self._loss(), self.held_out)
@@ -182,23 +175,23 @@ class Run:
     def _loss(self) -> float:
         return float(np.mean(self.losses[-_LOSSES_SHOWN:]))
 
-    def _remaining_batches(self) -> Iterator[list[Feature]]:
+    def remaining_batches(self) -> Iterator[list[Feature]]:
+        """The examples of each step that is still to be made, without end."""
         batches = grouped_batches(self.train_features, self.regime.batch_size, self.regime.seed)
         self.seen = sum(len(next(batches)) for _ in range(self.done))
         return batches
 
     def _step(self, features: list[Feature]) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["factor"] * self.regime.learning_rate_at(self.done, self.steps)
+        set_rate(self.optimizer, self.regime.learning_rate_at(self.done, self.steps))
         batch = put_on(self.device, collate(features, self.tokenizer.pad_token_id))
-        with self.precision(), _attention(self.device):
+        with self.precision(), attention(self.device):
             loss = self.scorer(**batch).loss
         value = float(loss.detach())
         if not math.isfinite(value):
             raise WorkFailed(
                 f"The loss of {self.data.name} is {value} at step {self.done + 1}.", hint="lower the learning rate"
             )
-        with _attention(self.device):
+        with attention(self.device):
             loss.backward()
         torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
         self.optimizer.step()
@@ -295,6 +288,21 @@ def _about(data: TaskData) -> DataRecord:
     )
 
 
+def make_optimizer(tuned: Mapping[str, torch.Tensor], regime: Regime) -> torch.optim.Optimizer:
+    """AdamW without weight decay for the tuned parameters, by name; the head learns `head_factor` times as fast."""
+    groups = [
+        {"params": [value for name, value in tuned.items() if not is_head(name)], "factor": 1.0},
+        {"params": [value for name, value in tuned.items() if is_head(name)], "factor": regime.head_factor},
+    ]
+    return torch.optim.AdamW(groups, lr=regime.learning_rate, weight_decay=0.0)
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """The learning rate of the next step."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["factor"] * rate
+
+
 def _device(name: str) -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise TupateHubError("There is no CUDA device here, or torch was built without CUDA.", hint="`device='cpu'`")
@@ -303,7 +311,7 @@ def _device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def _attention(device: torch.device) -> AbstractContextManager[Any]:
+def attention(device: torch.device) -> AbstractContextManager[Any]:
     """On a CPU, plain matrix products: the fused kernel's backward pass takes two fifths of a step of short texts."""
     plain: AbstractContextManager[Any] = sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
     return plain

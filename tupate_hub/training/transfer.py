@@ -23,8 +23,9 @@ from tupate_hub.training.methods import Method
 from tupate_hub.training.regime import Setup, regime_for
 from tupate_hub.training.result import versions
 from tupate_hub.training.run import Progress
+from tupate_hub.training.side_by_side import score_side_by_side
 from tupate_hub.training.tuner import score_on_the_way
-from tupate_hub.training.warmstart import starting_tensors
+from tupate_hub.training.warmstart import Places, starting_tensors
 
 _ALL_PASSES = 1 << 20
 #: Sequences of few examples a step, so that a few hundred runs are affordable; spans keep to the start of a passage.
@@ -171,6 +172,34 @@ def measure(
     setup = Setup(device=device, start=start)
     for steps, scores in score_on_the_way(base, cut, method, regime, protocol.score_at, setup=setup, progress=progress):
         yield Score(steps, scores["primary"], time.perf_counter() - began)
+
+
+def measure_side_by_side(
+    base: Path,
+    data: TaskData,
+    method: Method,
+    protocol: Protocol,
+    seed: int,
+    sources: Sequence[TaskEmbedding | None],
+    *,
+    device: str = "cpu",
+    progress: Progress = lambda steps, total: steps,
+) -> list[list[Score]]:
+    """As `measure` for each of several sources of a method and its sizes, all at once (`training/side_by_side.py`).
+
+    The seconds are a run's share of the whole. A run whose loss is not a finite number has fewer scores.
+    """
+    began = time.perf_counter()
+    cut, regime = protocol.cut(data, seed), protocol.regime(data.kind, method, seed)
+    places = Places.of_run(base, cut, method, seed)
+    starts = [{} if source is None else places.filled_by(source) for source in sources]
+    scores: list[list[Score]] = [[] for _ in sources]
+    for one in score_side_by_side(
+        base, cut, method, regime, protocol.score_at, starts, device=device, progress=progress
+    ):
+        seconds = (time.perf_counter() - began) / len(sources)
+        scores[one.place].append(Score(one.steps, one.values["primary"], seconds))
+    return scores
 
 
 def transfer_row(

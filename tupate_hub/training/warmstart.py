@@ -8,6 +8,7 @@ places.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -152,25 +153,48 @@ def starting_tensors(
     FormatError
         When ranks, lengths or places differ, in one sentence.
     """
-    if source.space.method != method.name:
-        raise SpaceMismatch(
-            f"{source.task} was tuned by {source.space.method}, the run is by {method.name}.",
-            hint=f"`method={source.space.method!r}`",
-        )
-    model = build_model(base, data, method, init_seed)
-    origin = tuned_state(model) if method.relative else {}
-    fresh = {name: value.numpy() for name, value in tuned_state(model).items() if not is_head(name)}
-    start = {name: np.zeros_like(array) if name in origin else array.copy() for name, array in fresh.items()}
-    layout = Layout(data.name, method.name, saved_config(model), architecture(model))
-    flat = np.concatenate([array.ravel() for array in start.values()])
-    places = {block.name: block for block in read_tensors(_numbered(start), layout).blocks}
-    own = {block.name: block for block in read_tensors(start, layout).blocks}
-    _check_places(source, own)
-    for block in source.blocks:
-        _fill(flat, block, places[block.name], own[block.name], source.task)
-    ends = np.cumsum([array.size for array in start.values()])[:-1]
-    pieces = np.split(flat, ends)
-    return {name: piece.reshape(start[name].shape) for name, piece in zip(start, pieces, strict=True)}
+    return Places.of_run(base, data, method, init_seed).filled_by(source)
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a run has its method's parameters: for several sources of one target they are looked up once.
+
+    `start` are a run's first tensors by name. `own` are its blocks, and `positions` the same blocks with positions in
+    all of the run's numbers, one after the other, for values.
+    """
+
+    method: str
+    start: Mapping[str, Float32Array]
+    own: Mapping[str, Block]
+    positions: Mapping[str, Block]
+
+    @classmethod
+    def of_run(cls, base: Path, data: TaskData, method: Method, init_seed: int) -> Places:
+        """Those of a run of the method, whose first values the seed draws."""
+        model = build_model(base, data, method, init_seed)
+        origin = tuned_state(model) if method.relative else {}
+        fresh = {name: value.numpy() for name, value in tuned_state(model).items() if not is_head(name)}
+        start = {name: np.zeros_like(array) if name in origin else array.copy() for name, array in fresh.items()}
+        layout = Layout(data.name, method.name, saved_config(model), architecture(model))
+        positions = {block.name: block for block in read_tensors(_numbered(start), layout).blocks}
+        own = {block.name: block for block in read_tensors(start, layout).blocks}
+        return cls(method.name, start, own, positions)
+
+    def filled_by(self, source: TaskEmbedding) -> dict[str, Float32Array]:
+        """The run's first tensors with the source's values; errors as `starting_tensors`."""
+        if source.space.method != self.method:
+            raise SpaceMismatch(
+                f"{source.task} was tuned by {source.space.method}, the run is by {self.method}.",
+                hint=f"`method={source.space.method!r}`",
+            )
+        _check_places(source, self.own)
+        flat = np.concatenate([array.ravel() for array in self.start.values()])
+        for block in source.blocks:
+            _fill(flat, block, self.positions[block.name], self.own[block.name], source.task)
+        ends = np.cumsum([array.size for array in self.start.values()])[:-1]
+        pieces = np.split(flat, ends)
+        return {name: piece.reshape(self.start[name].shape) for name, piece in zip(self.start, pieces, strict=True)}
 
 
 def _numbered(tensors: Mapping[str, Float32Array]) -> dict[str, Float32Array]:
