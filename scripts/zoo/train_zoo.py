@@ -46,7 +46,7 @@ REGIME_CHANGES: Mapping[tuple[str, str], Mapping[str, int]] = {
     ("lora", "mrpc"): {"steps": 1200},
 }
 
-#: Twice the steps that `train` makes by these methods: with 200, nine of the paper's sixteen tasks were clearly learned.
+#: Twice the steps that `train` makes by these methods: with 200 they clearly learned nine of the paper's sixteen tasks.
 REGIME_OF_METHOD: Mapping[str, Mapping[str, int]] = {
     method: {"steps": 400, "evaluations": 5} for method in ("prompt", "prefix", "bitfit")
 }
