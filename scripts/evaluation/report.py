@@ -15,7 +15,8 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -87,21 +88,35 @@ def named(zoo: Zoo) -> Callable[[str], str]:
     return name_of
 
 
-def truth_of(zoo: Zoo, path: Path) -> Truth:
+def truth_of(zoo: Zoo, path: Path, seeds: Collection[str] | None = None) -> Truth:
+    """A table's part between tasks of the zoo, of some seeds or of all."""
     tasks = [entry.task for entry in zoo.registry.in_space(SPACE)]
-    return read_truth(path, named(zoo)).restricted_to(tasks)
+    table = read_truth(path, named(zoo), lambda row: seeds is None or row.get("seed") in seeds)
+    return table.restricted_to(tasks)
 
 
-def usable(zoo: Zoo, regime: str) -> Truth:
+def path_of(regime: str) -> Path:
+    return TRUTH / f"{REGIMES[regime].table or regime}.csv"
+
+
+def wide(zoo: Zoo, regime: str, seeds: Collection[str] | None = None) -> Truth:
+    """The targets of a regime's pool that enough sources were measured on."""
+    about, table = REGIMES[regime], truth_of(zoo, path_of(regime), seeds)
+    spans = [zoo.registry.tasks[target].kind == "extractive_qa" for target in table.targets]
+    pool = [row for row, of_spans in enumerate(spans) if about.spans in (None, of_spans)]
+    return wide_enough(table.rows(pool), about.fewest_sources)
+
+
+def usable(zoo: Zoo, regime: str, seeds: Collection[str] | None = None) -> Truth:
     """The part of a table that is still being measured on which predictors can be judged fairly."""
-    wide = wide_enough(truth_of(zoo, TRUTH / f"{regime}.csv"), REGIMES[regime].fewest_sources)
-    return without_unmeasured_sources(wide, math.ceil(FEWEST_SHARE * len(wide.targets)))
+    found = wide(zoo, regime, seeds)
+    return without_unmeasured_sources(found, math.ceil(FEWEST_SHARE * len(found.targets)))
 
 
 def own(zoo: Zoo) -> dict[str, Any]:
     found = {}
     for name, regime in REGIMES.items():
-        if not (TRUTH / f"{name}.csv").is_file():
+        if not path_of(name).is_file():
             continue
         table = usable(zoo, name)
         if len(table.targets) < 2:
@@ -122,6 +137,52 @@ def own(zoo: Zoo) -> dict[str, Any]:
             },
         }
     return found
+
+
+def seeds_of(regime: str) -> list[str]:
+    """The seeds of a table, those with most rows first."""
+    counts = Counter(row["seed"] for row in _rows(path_of(regime).stem))
+    return [seed for seed, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
+
+
+def second_measurement(zoo: Zoo) -> dict[str, Any]:
+    """How well transfer that is measured once more, with another seed, orders the sources: the ceiling of a prediction.
+
+    Each seed's table in turn is the truth, and each other seed's scores a prediction of it; `update` and a random order
+    are judged on the same cells.
+    """
+    found: dict[str, Any] = {}
+    for regime in (name for name in REGIMES if path_of(name).is_file()):
+        tables = {seed: wide(zoo, regime, [seed]) for seed in seeds_of(regime)}
+        pairs = [
+            _judged_by_one_seed(zoo, first, second)
+            for seed, first in tables.items()
+            for other, second in tables.items()
+            if seed != other and len(first.targets) > 1 and second.targets
+        ]
+        if any(pairs):
+            orders = next(iter(pair for pair in pairs if pair))
+            found[regime] = {
+                "seeds": len(tables),
+                "targets": max(pair["again"]["targets"] for pair in pairs if pair),
+                **{
+                    name: {
+                        metric: round(
+                            float(np.mean([pair[name]["metrics"][metric]["mean"] for pair in pairs if pair])), 4
+                        )
+                        for metric in ("ndcg_rank", "regret@1", "regret@3")
+                    }
+                    for name in orders
+                },
+            }
+    return found
+
+
+def _judged_by_one_seed(zoo: Zoo, truth: Truth, second: Truth) -> dict[str, Any]:
+    evidence = Evidence(truth, zoo, SPACE)
+    orders = {"again": measured_again(truth, second)}
+    orders |= {name: PREDICTORS[name].compute(evidence) for name in ("random", "source-mean", "update", "gain")}
+    return judged_together(truth, orders)
 
 
 def published(zoo: Zoo, folder: Path) -> dict[str, Any]:
@@ -267,12 +328,7 @@ def gain(zoo: Zoo) -> dict[str, Any]:
     scores = pair_scores(zoo, SPACE, View())
     traits = traits_of(zoo)
     noise = noise_level(off_diagonal(scores), [zoo.registry.tasks[task].kind for task in tasks])
-    paths = {regime: TRUTH / f"{regime}.csv" for regime in REGIMES}
-    tables = {
-        regime: wide_enough(truth_of(zoo, path), REGIMES[regime].fewest_sources)
-        for regime, path in paths.items()
-        if path.is_file()
-    }
+    tables = {regime: wide(zoo, regime) for regime in REGIMES if path_of(regime).is_file()}
     tables = {regime: table for regime, table in tables.items() if len(table.targets) >= 4}
     affinities = {regime: align(table, tasks, scores) for regime, table in tables.items()}
     model = fit_gain(list(tables.values()), list(affinities.values()), traits)
@@ -297,6 +353,19 @@ def gain(zoo: Zoo) -> dict[str, Any]:
             "strengths": {task: strengths[task].as_dict() for task in tasks},
         }
     }
+
+
+def limited_sources(zoo: Zoo) -> dict[str, Any]:
+    """Sources that were tuned on 1,000 examples themselves: what their own weights say, and those of the full runs."""
+    folder = TRUTH / "limited-sources"
+    if not (folder / "limited-300.csv").is_file():
+        return {}
+    limited = Zoo.open(folder)
+    truth = wide_enough(truth_of(limited, folder / "limited-300.csv"), REGIMES["limited-300"].fewest_sources)
+    own_runs, full_runs = Evidence(truth, limited, SPACE), Evidence(truth, zoo, SPACE)
+    orders = {name: PREDICTORS[name].compute(own_runs) for name in ("random", "source-mean", "update", "tupate-lora")}
+    orders["update, sources tuned on all their data"] = PREDICTORS["update"].compute(full_runs)
+    return judged_together(truth, orders)
 
 
 def blends(zoo: Zoo) -> dict[str, Any]:
@@ -396,6 +465,8 @@ def main() -> int:
             "own": own(zoo),
             "blends": blends(zoo),
             "converged": converged(),
+            "again": second_measurement(zoo),
+            "limited_sources": limited_sources(zoo),
             "curves": curves(zoo),
             "choice": choice(zoo),
             "recommended": recommended(zoo),

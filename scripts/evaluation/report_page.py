@@ -23,18 +23,28 @@ SPACE = "all-MiniLM-L6-v2/lora"
 
 @dataclass(frozen=True)
 class Regime:
-    """How the runs of a table of truth were made; a target counts when `fewest_sources` were measured on it."""
+    """How the runs of a table of truth were made, and which of its targets are one pool.
+
+    A target counts when `fewest_sources` were measured on it. `table` is the file's name, by default the regime's own;
+    `spans` says whether the pool is that of answers marked in a text or of all other kinds, None for both.
+    """
 
     examples: int
     steps: int
     title: str
     fewest_sources: int = 20
+    table: str = ""
+    spans: bool | None = None
 
 
 REGIMES: Mapping[str, Regime] = {
     "few-shot-40": Regime(200, 40, "200 examples, 40 steps"),
     "few-shot-150": Regime(200, 150, "200 examples, 150 steps"),
-    "limited-300": Regime(1000, 300, "1,000 examples, 300 steps", fewest_sources=9),
+    "limited-300": Regime(1000, 300, "1,000 examples, 300 steps", fewest_sources=9, spans=False),
+    "limited-300-spans": Regime(
+        1000, 300, "1,000 examples, 300 steps, extractive questions", 7, table="limited-300", spans=True
+    ),
+    "full-400": Regime(9000, 400, "all examples, at most 10,000, 400 steps", fewest_sources=9),
 }
 #: The regime whose measured transfers judge curves and the choice of the default.
 JUDGE = "few-shot-150"

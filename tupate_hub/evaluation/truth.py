@@ -105,7 +105,11 @@ class Truth:
         )
 
 
-def read_truth(path: Path, name_of: Callable[[str], str] = str.strip) -> Truth:
+def read_truth(
+    path: Path,
+    name_of: Callable[[str], str] = str.strip,
+    counts: Callable[[Mapping[str, str]], bool] = lambda row: True,
+) -> Truth:
     """Read a table of truth: CSV with the columns source, target, score and, where known, the baseline and the metric.
 
     Further columns are ignored. An empty score means that it was not measured. Several rows of one source and target
@@ -117,6 +121,8 @@ def read_truth(path: Path, name_of: Callable[[str], str] = str.strip) -> Truth:
         The file, UTF-8.
     name_of : callable, optional
         Turns a name of the file into the caller's, a registry's aliases for example; unknown names stay what they are.
+    counts : callable, optional
+        Which rows to take, by their columns: those of one seed, for example.
 
     Raises
     ------
@@ -127,6 +133,8 @@ def read_truth(path: Path, name_of: Callable[[str], str] = str.strip) -> Truth:
     baselines: dict[str, dict[float, None]] = {}
     metrics: dict[str, str] = {}
     for line, row in _rows(path):
+        if not counts(row):
+            continue
         source, target = (_name(row, column, name_of, line, path) for column in ("source", "target"))
         scores, without = cells.setdefault((target, source), []), baselines.setdefault(target, {})
         scores.extend(_numbers(row, "score", line, path))
