@@ -314,14 +314,14 @@ def test_an_interrupted_addition_leaves_a_valid_registry(after: int, force: bool
 
 def test_a_disk_that_fills_up_leaves_a_valid_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     zoo, _ = add_embeddings(open_or_start(tmp_path), located(on(BASE, lora("a", 0))))
-    write = tupate_hub.collect.add.write_bytes
+    write = tupate_hub.collect.shelf.write_bytes
 
     def full(target: Path, data: bytes, **options: Any) -> None:
         if target.name == "c.safetensors":
             raise WorkFailed("The disk is full.")
         write(target, data, **options)
 
-    monkeypatch.setattr(tupate_hub.collect.add, "write_bytes", full)
+    monkeypatch.setattr(tupate_hub.collect.shelf, "write_bytes", full)
     with pytest.raises(WorkFailed):
         add_embeddings(zoo, located(*(on(BASE, lora(name, 1)) for name in "bcd")))
     found = Zoo.open(tmp_path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -12,13 +11,14 @@ from typing import Any
 import numpy as np
 
 from tupate_hub.collect.read_adapter import plain_name, read_for_registry, read_from
+from tupate_hub.collect.shelf import Shelf
 from tupate_hub.compare.input_covariance import InputCovariance
 from tupate_hub.compare.similarity import DEFAULT, get_similarity
 from tupate_hub.embedding import TaskEmbedding
 from tupate_hub.errors import TargetExists, TupateHubError
-from tupate_hub.registry import FILENAME, Entry, Registry, SpaceEntry, Task, fold, placed
+from tupate_hub.registry import FILENAME, Entry, Registry, SpaceEntry, Task, fold
 from tupate_hub.space import Space
-from tupate_hub.storage.atomic import alone, settle, write_bytes
+from tupate_hub.storage.atomic import alone
 from tupate_hub.tasknames import aliases, single
 from tupate_hub.zoo import Zoo
 
@@ -53,8 +53,8 @@ def add_embeddings(
 ) -> tuple[Zoo, list[RejectedFile]]:
     """Write embeddings, each with where it was read, into a zoo's folder and then, at once, the registry of them.
 
-    Where the work is interrupted, what was written until then is listed all the same: with `force` a file may have
-    replaced one that the old registry tells the digest of. Other processes that add to the folder wait.
+    Where the work is interrupted, what was written until then is listed all the same; where it is killed, the old
+    registry stands (`Shelf`). Other processes that add to the folder wait.
 
     Returns
     -------
@@ -65,8 +65,8 @@ def add_embeddings(
 
 
 def _add(zoo: Zoo, embeddings: Iterable[tuple[Path, TaskEmbedding]], force: bool) -> tuple[Zoo, list[RejectedFile]]:
-    registry, rejected = zoo.registry, []
-    taken = {(entry.task, entry.space) for entry in registry.entries}
+    registry, rejected, shelf = zoo.registry, [], Shelf(zoo.folder, zoo.registry)
+    old = {(entry.task, entry.space): entry for entry in registry.entries}
     known = {spelled: registry.tasks[name] for spelled, name in registry.spelled.items()}
     spaces = dict(registry.spaces)
     new: dict[tuple[str, str], tuple[Entry, Task, SpaceEntry]] = {}
@@ -76,16 +76,16 @@ def _add(zoo: Zoo, embeddings: Iterable[tuple[Path, TaskEmbedding]], force: bool
             space = _described(_space(spaces, embedding.space), embedding)
             spaces[space.name] = space
             key = (task.name, space.name)
-            if (key in taken and not force) or key in new:
+            if (key in old and not force) or key in new:
                 hint = "give another `task`" if key in new else "replace it: `force=True`, or give another `task`"
                 rejected.append(RejectedFile(path, f"Task {task.name!r} is in space {space.name!r} already.", hint))
                 continue
-            new[key] = (_write(zoo.folder, replace(embedding, task=task.name), space), task, space)
+            entry = _put(shelf, replace(embedding, task=task.name), space)
+            new[key] = (replace(entry, repeats=old[key].repeats if key in old else ()), task, space)
     finally:
         if new:
-            settle(zoo.folder / entry.file for entry, _, _ in new.values())
             registry = _with_entries(registry, list(new.values()))
-            write_bytes(zoo.folder / FILENAME, registry.to_json().encode())
+            shelf.write_registry(registry)
     return replace(zoo, registry=registry), rejected
 
 
@@ -150,22 +150,19 @@ def add_all(
 def keep_input_covariance(zoo: Zoo, space: str, covariance: InputCovariance) -> Zoo:
     """Keep a base model's statistics with a space of a zoo; indexes made with other ones are no longer listed."""
     with _held(zoo) as zoo:
-        entry = zoo.registry.space(space)
-        data = covariance.to_bytes()
-        file = f"zoo/{entry.name}/moments.safetensors"
-        write_bytes(zoo.folder / file, data)
+        entry, shelf = zoo.registry.space(space), Shelf(zoo.folder, zoo.registry)
+        place = shelf.put(f"zoo/{entry.name}/moments.safetensors", covariance.to_bytes())
         index = {name: at for name, at in entry.index.items() if not get_similarity(name).needs_input_covariance}
-        return _with_space(zoo, replace(entry, index=index, moments=placed(file, data)))
+        return _with_space(zoo, replace(entry, index=index, moments=place), shelf)
 
 
 def keep_pair_index(zoo: Zoo, space: str, similarity: str = DEFAULT) -> Zoo:
     """Keep the kernel of a space of a zoo, so that a question about its tasks needs no embeddings."""
     with _held(zoo) as zoo:
-        entry = zoo.registry.space(space)
+        entry, shelf = zoo.registry.space(space), Shelf(zoo.folder, zoo.registry)
         data = zoo.pair_index(space, similarity).to_bytes()
-        file = f"zoo/{entry.name}/index-{similarity}.safetensors"
-        write_bytes(zoo.folder / file, data)
-        return _with_space(zoo, replace(entry, index={**entry.index, similarity: placed(file, data)}))
+        place = shelf.put(f"zoo/{entry.name}/index-{similarity}.safetensors", data)
+        return _with_space(zoo, replace(entry, index={**entry.index, similarity: place}), shelf)
 
 
 @contextmanager
@@ -176,11 +173,11 @@ def _held(zoo: Zoo) -> Iterator[Zoo]:
         yield replace(zoo, registry=Zoo.open(zoo.folder).registry) if written else zoo
 
 
-def _with_space(zoo: Zoo, entry: SpaceEntry) -> Zoo:
+def _with_space(zoo: Zoo, entry: SpaceEntry, shelf: Shelf) -> Zoo:
     """The zoo with a space's new entry, written to its folder."""
     spaces = {**zoo.registry.spaces, entry.name: entry}
     zoo = replace(zoo, registry=replace(zoo.registry, spaces=spaces))
-    write_bytes(zoo.folder / FILENAME, zoo.registry.to_json().encode())
+    shelf.write_registry(zoo.registry)
     return zoo
 
 
@@ -244,14 +241,12 @@ def _text(facts: Mapping[str, Any], name: str) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _write(root: Path, embedding: TaskEmbedding, space: SpaceEntry) -> Entry:
-    file = f"zoo/{space.name}/{embedding.task}.safetensors"
-    data = embedding.to_bytes("float32")
-    write_bytes(root / file, data, durable=False)
+def _put(shelf: Shelf, embedding: TaskEmbedding, space: SpaceEntry) -> Entry:
+    place = shelf.put(f"zoo/{space.name}/{embedding.task}.safetensors", embedding.to_bytes("float32"))
     source = {name: value for name, value in _group(embedding, "source").items() if name != "notes"}
     figures = _group(embedding, "scores") if _is_run(embedding) else {}
     scores = {name: round(value, 4) if isinstance(value, float) else value for name, value in figures.items()}
-    return Entry(embedding.task, space.name, file, len(data), hashlib.sha256(data).hexdigest(), source, scores)
+    return Entry(embedding.task, space.name, **place, source=source, scores=scores)
 
 
 def _with_entries(registry: Registry, new: Sequence[tuple[Entry, Task, SpaceEntry]]) -> Registry:
