@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,15 @@ from builders import BASE, LORA, TASKS, dense, lora, place, prompt
 from damage import change, put
 
 from tupate_hub import Zoo
-from tupate_hub.compare.pair_index import build_pair_index, parse_pair_index
+from tupate_hub.collect.add import keep_pair_index
+from tupate_hub.compare.pair_index import PairIndex, build_pair_index, parse_pair_index
 from tupate_hub.compare.view import View
 from tupate_hub.embedding import TaskEmbedding, read_embedding
 from tupate_hub.errors import FormatError, RegistryError, SpaceMismatch, UnknownName
+from tupate_hub.publish.card import CARD, card_of
+from tupate_hub.publish.frontmatter import About
 from tupate_hub.registry import Repeat
-from tupate_hub.search.similar import explain_pair
+from tupate_hub.search.similar import explain_pair, pair_scores
 from tupate_hub.space import Space
 
 FIRST = f"zoo/{LORA.name}/imdb.safetensors"
@@ -252,6 +256,94 @@ def test_without_an_index_the_scores_are_the_same(toy_zoo: Path) -> None:
         assert one.score == pytest.approx(other.score, abs=1e-6)
 
 
+def forged(root: Path, how: Callable[[PairIndex], PairIndex]) -> str:
+    """Put another index in the place of one, under its right digest; returns its file."""
+    file = f"zoo/{LORA.name}/index-update.safetensors"
+    right = parse_pair_index((root / file).read_bytes(), file)
+    put(root, file, how(right).to_bytes())
+    return file
+
+
+def with_pair(index: PairIndex, first: str, second: str, score: float) -> PairIndex:
+    row, column = sorted(index.tasks.index(task) for task in (first, second))
+    scores = index.scores()
+    scores[row, column] = score
+    return replace(index, pairs=scores[np.triu_indices(len(index.tasks), 1)].astype(np.float32))
+
+
+def test_a_forged_score_is_found(toy_zoo: Path) -> None:
+    file = forged(toy_zoo, lambda index: with_pair(index, "imdb", "snli", 0.99))
+    (problem,) = Zoo.open(toy_zoo).verify()
+    assert problem.startswith(f"{file} says that imdb and snli score 0.9900; their embeddings score ")
+
+
+def test_a_forged_norm_is_found(toy_zoo: Path) -> None:
+    forged(toy_zoo, lambda index: replace(index, norms=index.norms * np.linspace(1, 1.01, len(index.norms))))
+    (problem,) = Zoo.open(toy_zoo).verify()
+    assert "says that the norm of " in problem
+
+
+def test_rounding_is_no_forgery(toy_zoo: Path) -> None:
+    forged(toy_zoo, lambda index: replace(index, pairs=index.pairs + np.float32(1e-6)))
+    assert Zoo.open(toy_zoo).verify() == []
+
+
+def test_an_index_that_leaves_out_a_good_embedding_is_not_used(toy_zoo: Path) -> None:
+    def without_first(index: PairIndex) -> PairIndex:
+        pairs = index.scores()[1:, 1:][np.triu_indices(len(index.tasks) - 1, 1)].astype(np.float32)
+        return replace(index, tasks=index.tasks[1:], digests=index.digests[1:], norms=index.norms[1:], pairs=pairs)
+
+    file = forged(toy_zoo, without_first)
+    zoo = Zoo.open(toy_zoo)
+    assert zoo.verify() == [f"{file} was made from other embeddings than the registry lists."]
+    assert len(zoo.similar("rte")) == 5
+
+
+def test_a_ranking_says_whether_it_was_read_or_computed(toy_zoo: Path) -> None:
+    zoo = Zoo.open(toy_zoo)
+    assert zoo.similar("rte").from_index
+    assert not zoo.similar("rte", explain=True).from_index
+    assert not zoo.similar(zoo.embedding("rte")).from_index
+    change(toy_zoo, lambda data: data["spaces"][LORA.name].update(index={}))
+    assert not Zoo.open(toy_zoo).similar("rte").from_index
+
+
+BAD: Mapping[str, tuple[Callable[[], TaskEmbedding], str]] = {
+    "zero": (lambda: lora("imdb", 0, 4, scale=0.0), "its update is all zero: it was never trained"),
+    "huge": (lambda: lora("imdb", 0, 4, scale=1e38), "its update is too large to measure: it diverged"),
+    "another shape": (lambda: wider(lora("imdb", 0, 4)), "has shape (7, 5), not (6, 5)"),
+}
+
+
+def wider(embedding: TaskEmbedding) -> TaskEmbedding:
+    """With one input more in each block."""
+    blocks = [replace(b, parts={**b.parts, "A": np.pad(b.parts["A"], ((0, 0), (0, 1)))}) for b in embedding.blocks]
+    return replace(embedding, blocks=tuple(blocks))
+
+
+@pytest.mark.parametrize("indexed", [False, True], ids=["no index", "index"])
+@pytest.mark.parametrize("kind", BAD)
+def test_one_bad_embedding_leaves_the_others_alone(kind: str, indexed: bool, toy_zoo: Path) -> None:
+    make, why = BAD[kind]
+    whole = Zoo.open(toy_zoo)
+    expected = {one.task: one.score for one in whole.similar("rte")}
+    put(toy_zoo, FIRST, make().to_bytes("float32"))
+    change(toy_zoo, lambda data: data["spaces"][LORA.name].update(index={}))
+    zoo = keep_pair_index(Zoo.open(toy_zoo), LORA.name) if indexed else Zoo.open(toy_zoo)
+    for query in ("rte", whole.embedding("rte")):
+        for explain in (False, True):
+            found = zoo.similar(query, space=LORA.name if query == "rte" else None, explain=explain)
+            assert list(found.left_out) == ["imdb"] and why in found.left_out["imdb"]
+            scores = {one.task: one.score for one in found if one.task != "rte"}
+            assert scores == {
+                task: pytest.approx(score, abs=1e-6) for task, score in expected.items() if task != "imdb"
+            }
+    (problem,) = zoo.verify()
+    assert problem.startswith(f"imdb in {LORA.name} compares with no other: ") and why in problem
+    assert "does not compare" in card_of(zoo, About())[CARD].decode()
+    assert np.isnan(pair_scores(zoo, LORA.name, View())).sum() == 2 * len(TASKS) - 1
+
+
 def test_an_index_without_a_direction_is_refused(toy_zoo: Path) -> None:
     file = f"zoo/{LORA.name}/index-update.safetensors"
     right = parse_pair_index((toy_zoo / file).read_bytes(), file)
@@ -290,15 +382,11 @@ def test_an_embedding_from_elsewhere_scores_like_the_same_in_the_zoo(toy_zoo: Pa
 @pytest.mark.parametrize("centre", [False, True])
 def test_contributions_add_up_to_the_score(similarity: str, space: str, centre: bool, toy_zoo: Path) -> None:
     zoo = Zoo.open(toy_zoo)
-    if (similarity, space) == ("tupate", "tiny-bert/lora"):
-        with pytest.raises(SpaceMismatch, match="equal ranks") as caught:
-            zoo.similar("imdb", space=space, view=View(similarity))
-        assert "`similarity='update'`" in caught.value.hint
-        return
     for query in ("imdb", zoo.embedding("imdb", space)):
         where = space if query == "imdb" else None
         ranking = zoo.similar(query, space=where, explain=True, view=View(similarity, centre=centre))
-        assert len(ranking) >= 5
+        assert len(ranking) + len(ranking.left_out) >= 5
+        assert bool(ranking.left_out) == ((similarity, space) == ("tupate", "tiny-bert/lora"))
         for one in ranking:
             assert sum(one.contributions.values()) == pytest.approx(one.score, abs=1e-5)
 

@@ -180,19 +180,47 @@ class Zoo:
 
     def pair_index(self, space: str, similarity: str) -> PairIndex:
         """The kernel of a space: the stored one where it fits the registry, else computed from the embeddings."""
-        from tupate_hub.compare.pair_index import build_pair_index, parse_pair_index
+        stored = self.stored_index(space, similarity)
+        return stored if stored is not None else self._computed_index(space, similarity)
+
+    def stored_index(self, space: str, similarity: str) -> PairIndex | None:
+        """The index that the registry names, where it is of the space's embeddings; what it says is not recomputed.
+
+        An embedding that it lacks must be one that does not compare with the others.
+        """
+        from tupate_hub.compare.pair_index import parse_pair_index
 
         place = self.registry.space(space).index.get(similarity)
+        if place is None:
+            return None
+        stored = parse_pair_index(self.read_file(place["file"], place["bytes"], place["sha256"]), place["file"])
+        has = dict(zip(stored.tasks, stored.digests, strict=True))
         entries = self.registry.in_space(space)
-        digests = tuple(entry.sha256 for entry in entries)
-        if place is not None:
-            stored = parse_pair_index(self.read_file(place["file"], place["bytes"], place["sha256"]), place["file"])
-            tasks = tuple(entry.task for entry in entries)
-            if (stored.digests, stored.tasks, stored.space, stored.similarity) == (digests, tasks, space, similarity):
-                return stored
-        return build_pair_index(
-            space, similarity, self.load_space(space), digests, self.input_covariance_for(space, similarity)
-        )
+        listed = [(entry.task, entry.sha256) for entry in entries if entry.task in has]
+        if (stored.space, stored.similarity) != (space, similarity) or listed != list(has.items()):
+            return None
+        return stored if len(self.left_out(space, stored)) == len(entries) - len(has) else None
+
+    def left_out(self, space: str, index: PairIndex) -> dict[str, str]:
+        """The tasks of a space that are not in an index because they do not compare with it, each with the reason."""
+        from tupate_hub.compare.kernel import pack, pack_comparable
+
+        entries = self.registry.in_space(space)
+        missing = [entry for entry in entries if entry.task not in index.tasks]
+        if not missing:
+            return {}
+        covariance = self.input_covariance_for(space, index.similarity)
+        known = [self.load(entry) for entry in entries if entry.task in index.tasks[:1]]
+        like = pack(known, index.similarity, covariance) if known else None
+        embeddings = [*known, *(self.load(entry) for entry in missing)]
+        return dict(pack_comparable(embeddings, index.similarity, covariance, like).left_out)
+
+    def _computed_index(self, space: str, similarity: str) -> PairIndex:
+        from tupate_hub.compare.pair_index import build_pair_index
+
+        digests = [entry.sha256 for entry in self.registry.in_space(space)]
+        covariance = self.input_covariance_for(space, similarity)
+        return build_pair_index(space, similarity, self.load_space(space), digests, covariance)
 
     def input_covariance_for(self, space: str, similarity: str) -> InputCovariance | None:
         """What `input_covariance` returns, where the similarity asks for it, else None."""
@@ -220,9 +248,10 @@ class Zoo:
         return covariance
 
     def verify(self, each: Callable[[Iterator[Entry]], Iterator[Entry]] = lambda entries: entries) -> list[str]:
-        """Check every file against its hash and every header against its entry; a sentence for each that is wrong.
+        """Check every file against its hash and every header against its entry, and compute every index again.
 
-        `each` may wrap the entries, for a progress bar.
+        `each` may wrap the entries, for a progress bar. Returns a sentence for each that is wrong: an embedding that
+        does not compare with the others of its space, an index that says something else than its embeddings.
         """
         problems = []
         for entry in each(iter(self.registry.entries)):
@@ -232,19 +261,24 @@ class Zoo:
                 except TupateHubError as error:
                     problems.append(error.message)
         for space in self.registry.spaces.values():
-            problems += self._verify_indexes(space)
+            problems += self._verify_space(space, whole=not problems)
         return problems
 
-    def _verify_indexes(self, space: SpaceEntry) -> list[str]:
-        from tupate_hub.compare.pair_index import parse_pair_index
+    def _verify_space(self, space: SpaceEntry, whole: bool) -> list[str]:
+        """What is wrong with what belongs to a space together; comparing its embeddings takes `whole` files."""
+        from tupate_hub.compare.similarity import DEFAULT
 
         problems = []
-        digests = tuple(entry.sha256 for entry in self.registry.in_space(space.name))
-        for place in space.index.values():
+        if whole and self.registry.in_space(space.name):
+            left_out = self.left_out(space.name, self._computed_index(space.name, DEFAULT))
+            problems += [f"{task} in {space.name} compares with no other: {why}." for task, why in left_out.items()]
+        for similarity, place in space.index.items():
             try:
-                stored = parse_pair_index(self.read_file(place["file"], place["bytes"], place["sha256"]), place["file"])
-                if stored.digests != digests:
+                stored = self.stored_index(space.name, similarity)
+                if stored is None:
                     problems.append(f"{place['file']} was made from other embeddings than the registry lists.")
+                elif whole and (said := stored.difference(self._computed_index(space.name, similarity))):
+                    problems.append(f"{place['file']} {said}.")
             except TupateHubError as error:
                 problems.append(error.message)
         try:

@@ -16,8 +16,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from tupate_hub.compare.input_covariance import InputCovariance, parse_input_covariance
 from tupate_hub.compare.pair_index import SCHEMA, PairIndex, build_pair_index, parse_pair_index
 from tupate_hub.compare.similarity import available
@@ -37,7 +35,6 @@ DEFAULT_METHOD = "lora"
 MOST_BYTES = 30_000_000
 #: How far a stored cosine, and relatively a norm, may lie from the one computed here. Sums of float32 differ between
 #: BLAS kernels, by up to 6e-7 in this zoo; what is shown has four digits.
-TOLERANCE = 2e-6
 MOMENTS = "moments.safetensors"
 #: What measured transfer says of the spaces, by scripts/evaluation/report.py.
 GAINS = "zoo/truth/gain.json"
@@ -196,19 +193,9 @@ def stored_or_new(path: Path, computed: PairIndex) -> bytes:
             schema = parse_tensorfile(data, str(path)).metadata["schema"]
         except FormatError:
             return computed.to_bytes()
-        if schema == SCHEMA and agree(stored, computed):
+        if schema == SCHEMA and stored.space == computed.space and not stored.difference(computed):
             return data
     return computed.to_bytes()
-
-
-def agree(stored: PairIndex, computed: PairIndex) -> bool:
-    """Whether two indexes are of the same files and their numbers lie within `TOLERANCE`."""
-    names = [(index.space, index.similarity, index.tasks, index.digests) for index in (stored, computed)]
-    return (
-        names[0] == names[1]
-        and np.allclose(stored.norms, computed.norms, rtol=TOLERANCE, atol=0)
-        and np.allclose(stored.pairs, computed.pairs, rtol=0, atol=TOLERANCE)
-    )
 
 
 def build(root: Path) -> dict[str, bytes]:

@@ -265,8 +265,14 @@ def test_an_update_that_is_all_zero_as_the_query(tmp_path: Path, toy_zoo: Path, 
 def test_an_update_that_is_all_zero_in_the_zoo(toy_zoo: Path, invoke: Any) -> None:
     put(toy_zoo, FIRST, lora("imdb", 0, 4, scale=0.0).to_bytes())
     result = invoke("similar", "rte", "--registry", toy_zoo)
-    assert (result.code, result.out) == (2, "")
-    assert "'imdb' is all zero" in result.err
+    assert result.code == 0
+    assert "imdb is left out: its update is all zero" in result.err
+    assert "imdb" not in result.out
+    found = invoke("similar", "rte", "--registry", toy_zoo, "--json").json()
+    assert (list(found["left_out"]), len(found["neighbors"])) == (["imdb"], 4)
+    asked = invoke("similar", "imdb", "--registry", toy_zoo)
+    assert (asked.code, "'imdb' is all zero" in asked.err) == (2, True)
+    assert "imdb in tiny-bert/lora compares with no other" in invoke("verify", "--registry", toy_zoo).out
 
 
 @pytest.mark.parametrize("space", [Space("acme/big", "lora"), Space(BASE, "ia3")])

@@ -24,9 +24,7 @@ def on_the_hub(name: str) -> set[str]:
     return {entry.task for entry in zoo.registry.entries}
 
 
-def test_pushing(
-    hub: LoopbackHub, invoke: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pushing(hub: LoopbackHub, invoke: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hub.store.users["hf_token"] = User("acme")
     monkeypatch.setenv("HF_TOKEN", "hf_token")
     first = zoo_of(tmp_path / "first", lora("imdb", 1), lora("sst2", 2))

@@ -513,9 +513,13 @@ def test_fusing_similarities_takes_effect_where_it_is_known(toy_zoo: Path) -> No
     assert {one.task: one.score for one in zoo.similar("imdb", fuse="similarities")} == pytest.approx(expected)
 
 
-def test_fusing_similarities_that_do_not_all_compare_says_so(toy_zoo: Path) -> None:
-    with pytest.raises(SpaceMismatch, match="equal ranks"):
-        Zoo.open(toy_zoo).similar("imdb", fuse="similarities")
+def test_fusing_similarities_leaves_out_what_one_of_them_cannot_compare(toy_zoo: Path) -> None:
+    zoo = Zoo.open(toy_zoo)
+    fused, plain = zoo.similar("imdb", fuse="similarities"), zoo.similar("imdb", view=View("tupate"))
+    assert fused.left_out == plain.left_out
+    assert all("equal ranks" in why for why in fused.left_out.values())
+    assert {one.task for one in fused} == {one.task for one in plain}
+    assert len(fused) + len(fused.left_out) == 5
 
 
 def test_an_unknown_fusion_lists_the_known_ones(toy_zoo: Path) -> None:

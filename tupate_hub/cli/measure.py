@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -113,11 +113,10 @@ def evaluate_command(
 
     zoo = output.opened(registry)
     where = zoo.registry.space(space)
-    tasks = [entry.task for entry in zoo.registry.in_space(where.name)]
+    found = _predictions(zoo, where.name, similarity)
+    tasks, found = _comparable([entry.task for entry in zoo.registry.in_space(where.name)], found)
     table = _truth_of(zoo, truth, tasks)
-    predictors = {
-        name: align(table, tasks, scores) for name, scores in _predictions(zoo, where.name, similarity).items()
-    }
+    predictors = {name: align(table, tasks, scores) for name, scores in found.items()}
     known = {task: zoo.registry.tasks[task].train_size for task in tasks}
     sizes = {task: size for task, size in known.items() if size is not None}
     reports = _by_name(zoo, where.name, table, chosen, seed) if chosen else judge(predictors, table, sizes, seed)
@@ -137,6 +136,18 @@ def evaluate_command(
         output.note(sentence)
     output.note(f"{len(table.targets)} targets, {len(table.sources)} sources in {where.name}; intervals are 95 %")
     _print_reports(reports, per_target)
+
+
+def _comparable(tasks: Sequence[str], found: Mapping[str, Any]) -> tuple[list[str], dict[str, Any]]:
+    """The tasks that every prediction knows, so that all are judged on the same, and the predictions of those."""
+    import numpy as np
+
+    known = np.all([np.isfinite(np.diag(scores)) for scores in found.values()], axis=0)
+    left_out = [task for task, here in zip(tasks, known, strict=True) if not here]
+    if left_out:
+        output.note(f"left out, because they do not compare with the others: {', '.join(left_out)}")
+    kept = [task for task, here in zip(tasks, known, strict=True) if here]
+    return kept, {name: scores[np.ix_(known, known)] for name, scores in found.items()}
 
 
 def _by_name(zoo: Zoo, space: str, table: Truth, chosen: Sequence[str], seed: int) -> Sequence[Report]:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from tupate_hub.zoo import Zoo
 
 F = TypeVar("F", bound=Callable[..., Any])
+#: So many tasks that do not compare with the query are named.
+_MOST_LEFT_OUT = 3
 
 
 def view_options(function: F) -> F:
@@ -90,13 +92,17 @@ def similar_command(
         return
     if as_json:
         neighbors = [_as_json(neighbor, explain) for neighbor in ranking.neighbors]
-        head = {name: getattr(ranking, name) for name in ("query", "space", "similarity", "centred", "fused")}
+        about = ("query", "space", "similarity", "centred", "fused", "from_index")
+        head = {name: getattr(ranking, name) for name in about}
         noise = None if ranking.noise is None else asdict(ranking.noise)
-        output.document({**head, "noise": noise, "neighbors": neighbors})
+        left_out = dict(ranking.left_out)
+        output.document({**head, "noise": noise, "left_out": left_out, "neighbors": neighbors})
         return
     ways = [similarity, *(f"fused over {fuse}",) * bool(fuse), *("centred",) * centre, *("balanced",) * balance]
     output.note(f"{ranking.query} in {ranking.space}: {', '.join(ways)}{f', blocks {blocks}' if blocks else ''}")
     _print_ranking(ranking, explain)
+    if ranking.from_index and zoo.remote is not None:
+        output.note("these scores are its publisher's word: --explain computes them, tupate-hub verify checks all")
 
 
 def _print_ranking(ranking: Ranking, explain: bool) -> None:
@@ -116,6 +122,10 @@ def _print_ranking(ranking: Ranking, explain: bool) -> None:
     output.table([*columns, *more], rows, right=("rank", "score", "percentile", "train size"))
     if ranking.noise is not None:
         output.note(f"unrelated tasks, those of different kinds, score up to {ranking.noise.upper:.3f} here")
+    for task, why in list(ranking.left_out.items())[:_MOST_LEFT_OUT]:
+        output.note(f"{task} is left out: {why}")
+    if (others := len(ranking.left_out) - _MOST_LEFT_OUT) > 0:
+        output.note(f"{others} more are left out: --json lists them all")
 
 
 def _as_json(neighbor: Neighbor, explain: bool) -> dict[str, Any]:

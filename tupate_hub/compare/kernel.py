@@ -5,15 +5,16 @@ Scores, contributions and centred scores all derive from a kernel's three arrays
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from tupate_hub.arrays import Float64Array
 from tupate_hub.compare.input_covariance import InputCovariance
 from tupate_hub.compare.lowrank import Factors, Stack, stack, stacked_inner, stacked_squares
-from tupate_hub.compare.similarity import DEFAULT, get_similarity
+from tupate_hub.compare.similarity import DEFAULT, Similarity, get_similarity
 from tupate_hub.embedding import TaskEmbedding, shared_names
 from tupate_hub.errors import FormatError, SpaceMismatch, UnknownName
 from tupate_hub.space import Space
@@ -21,13 +22,17 @@ from tupate_hub.space import Space
 
 @dataclass(frozen=True)
 class Pack:
-    """Embeddings of one space with the factors of a similarity stacked block by block, ready to be ranked against."""
+    """Embeddings of one space with the factors of a similarity stacked block by block, ready to be ranked against.
+
+    `left_out` says why tasks are not among them, where `pack_comparable` made it.
+    """
 
     similarity: str
     tasks: tuple[str, ...]
     stacks: Mapping[str, Stack]
     squares: Float64Array
     space: Space | None = None
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def blocks(self) -> tuple[str, ...]:
@@ -47,29 +52,115 @@ def pack(
     FormatError
         For an embedding whose update is all zero, or too large for float32: it has no direction.
     """
+    chosen = _usable(similarity, covariance)
+    space = _one_space([embedding.space for embedding in embeddings])
+    features = [_features(embedding, chosen, covariance) for embedding in embeddings]
+    names, tasks = shared_names(embeddings), [embedding.task for embedding in embeddings]
+    for name in names:
+        owners = [(task, blocks[name]) for task, blocks in zip(tasks, features, strict=True) if name in blocks]
+        _require_one_shape([update for _, update in owners], [task for task, _ in owners], name, similarity)
+    found = _stacked(tasks, features, names, similarity, space)
+    for task, why in _without_direction(found).items():
+        raise FormatError(f"The update of {task!r} {why}.")
+    return found
+
+
+def pack_comparable(
+    embeddings: Sequence[TaskEmbedding],
+    similarity: str = DEFAULT,
+    covariance: InputCovariance | None = None,
+    like: Pack | None = None,
+) -> Pack:
+    """As `pack`, without what does not compare, so that one bad embedding leaves the others of its space alone.
+
+    Left out are updates that are all zero or too large to measure, and blocks of another shape than that of `like`,
+    where it has the block, else than most others'.
+
+    Raises
+    ------
+    UnknownName, SpaceMismatch
+        As `pack`, for a similarity that asks for what there is not, or embeddings of two spaces.
+    """
+    chosen = _usable(similarity, covariance)
+    space = _one_space([embedding.space for embedding in embeddings])
+    features, left_out = {}, {}
+    for embedding in embeddings:
+        try:
+            features[embedding.task] = _features(embedding, chosen, covariance)
+        except SpaceMismatch as error:  # a width that the base model does not have
+            left_out[embedding.task] = error.message.rstrip(".")
+    left_out |= _of_other_shapes(features, similarity, like)
+    while True:
+        tasks = [task for task in features if task not in left_out]
+        names = shared_names([embedding for embedding in embeddings if embedding.task in tasks])
+        found = _stacked(tasks, [features[task] for task in tasks], names, similarity, space)
+        bad = _without_direction(found)
+        if not bad:
+            return replace(found, left_out=left_out)
+        left_out |= {task: f"its update {why}" for task, why in bad.items()}
+
+
+def _usable(similarity: str, covariance: InputCovariance | None) -> Similarity:
     chosen = get_similarity(similarity)
     if chosen.needs_input_covariance and covariance is None:
         raise UnknownName(
             f"{similarity!r} needs statistics of the base model, which this registry does not have.",
             hint="`similarity='update'`, or measure them: tupate-hub stats BASE_FOLDER",
         )
-    space = _one_space([embedding.space for embedding in embeddings])
-    names = shared_names(embeddings)
-    stacks, squares = {}, np.zeros((len(names), len(embeddings)))
+    return chosen
+
+
+def _features(embedding: TaskEmbedding, chosen: Similarity, covariance: InputCovariance | None) -> dict[str, Factors]:
+    with np.errstate(over="ignore", invalid="ignore"):  # told afterwards, with the task's name
+        return {block.name: chosen.features(block, covariance) for block in embedding.blocks}
+
+
+def _stacked(
+    tasks: Sequence[str],
+    features: Sequence[Mapping[str, Factors]],
+    names: Sequence[str],
+    similarity: str,
+    space: Space | None,
+) -> Pack:
+    stacks, squares = {}, np.zeros((len(names), len(tasks)))
     for row, name in enumerate(names):
-        owners = [index for index, embedding in enumerate(embeddings) if name in embedding.by_name]
-        with np.errstate(over="ignore", invalid="ignore"):  # refused below, by the task's name
-            updates = [chosen.features(embeddings[index].by_name[name], covariance) for index in owners]
-        _require_one_shape(updates, [embeddings[index].task for index in owners], name, similarity)
+        owners = [index for index, blocks in enumerate(features) if name in blocks]
         with np.errstate(over="ignore", invalid="ignore"):
-            stacks[name] = stack(updates, owners)
+            stacks[name] = stack([features[index][name] for index in owners], owners)
             squares[row, owners] = stacked_squares(stacks[name])
-    for index, total in enumerate(squares.sum(axis=0)):
-        if not np.isfinite(total):
-            raise FormatError(f"The update of {embeddings[index].task!r} is too large to measure: it diverged.")
-        if not total > 0:
-            raise FormatError(f"The update of {embeddings[index].task!r} is all zero: it was never trained.")
-    return Pack(similarity, tuple(embedding.task for embedding in embeddings), stacks, squares, space)
+    return Pack(similarity, tuple(tasks), stacks, squares, space)
+
+
+def _without_direction(found: Pack) -> dict[str, str]:
+    """What is wrong with updates whose squared norm is no positive number, by task."""
+    return {
+        task: "is all zero: it was never trained" if np.isfinite(total) else "is too large to measure: it diverged"
+        for task, total in zip(found.tasks, found.squares.sum(axis=0), strict=True)
+        if not (np.isfinite(total) and total > 0)
+    }
+
+
+def _of_other_shapes(
+    features: Mapping[str, Mapping[str, Factors]], similarity: str, like: Pack | None
+) -> dict[str, str]:
+    """The tasks that have a block of another shape than it is to have, each with the first such block."""
+    shapes: dict[str, dict[str, tuple[int, int]]] = {}
+    for task, blocks in features.items():
+        for name, update in blocks.items():
+            shapes.setdefault(name, {})[task] = _shape(update)
+    found: dict[str, str] = {}
+    for name, by_task in shapes.items():
+        usual = Counter(by_task.values()).most_common(1)[0][0]
+        wanted = _shape(like.stacks[name]) if like is not None and name in like.stacks else usual
+        for task, shape in by_task.items():
+            if shape != wanted:
+                why = ": tupate needs equal ranks" if similarity == "tupate" else ""
+                found.setdefault(task, f"its block {name!r} has shape {shape}, not {wanted}{why}")
+    return found
+
+
+def _shape(update: Factors | Stack) -> tuple[int, int]:
+    return update.a.shape[1], update.bt.shape[1]
 
 
 @dataclass(frozen=True)
@@ -129,7 +220,7 @@ def kernel(x: Pack, y: Pack) -> Kernel:
                 squares[row] = side.squares[side.blocks.index(name)]
         if name in x.stacks and name in y.stacks:
             first, second = x.stacks[name], y.stacks[name]
-            if first.a.shape[1] != second.a.shape[1] or first.bt.shape[1] != second.bt.shape[1]:
+            if _shape(first) != _shape(second):
                 raise SpaceMismatch(
                     f"Block {name!r} has another shape in {x.tasks[0]!r} than in the zoo"
                     + (": tupate compares coordinates, which needs equal ranks." if x.similarity == "tupate" else "."),
@@ -202,7 +293,7 @@ def _one_space(spaces: Sequence[Space]) -> Space | None:
 
 
 def _require_one_shape(updates: Sequence[Factors], tasks: Sequence[str], name: str, similarity: str) -> None:
-    shapes = [(update.a.shape[1], update.bt.shape[1]) for update in updates]
+    shapes = [_shape(update) for update in updates]
     for shape, task in zip(shapes, tasks, strict=True):
         if shape != shapes[0]:
             why = ": tupate compares coordinates, which needs equal ranks" if similarity == "tupate" else ""

@@ -12,12 +12,14 @@ import numpy as np
 
 from tupate_hub.arrays import Array, Float32Array, Float64Array
 from tupate_hub.compare.input_covariance import InputCovariance
-from tupate_hub.compare.kernel import kernel, off_diagonal, pack
+from tupate_hub.compare.kernel import kernel, off_diagonal, pack_comparable
 from tupate_hub.embedding import TaskEmbedding
 from tupate_hub.errors import FormatError
 from tupate_hub.storage.safetensors import TensorFile, load_tensorfile
 
 SCHEMA = "tupate-hub-index/2"
+#: Two computations of one index, on processors that round differently, lie closer than this: of norms, a share.
+TOLERANCE = 2e-6
 _ONE = 2**23 - 1
 
 
@@ -27,7 +29,8 @@ class PairIndex:
 
     `norms` are the lengths of their updates, of shape (tasks,); `pairs` the cosines of all pairs, each once, row by row
     above the diagonal, of shape (tasks (tasks - 1) / 2,). `digests` are the sha256 of the embeddings' files, in order,
-    so that an index that no longer fits its registry is known as such.
+    so that an index that no longer fits its registry is known as such. Embeddings of the space that do not compare with
+    the others are not among the tasks.
     """
 
     space: str
@@ -61,6 +64,24 @@ class PairIndex:
         """Inner products between all tasks, of shape (tasks, tasks)."""
         return self.scores() * np.outer(self.norms, self.norms)
 
+    def difference(self, other: PairIndex) -> str:
+        """Where another index of the same embeddings says something else, in a sentence; "" within `TOLERANCE`."""
+        if (self.tasks, self.digests) != (other.tasks, other.digests):
+            return "is of other embeddings"
+        norms = np.abs(self.norms - other.norms) > TOLERANCE * other.norms
+        if norms.any():
+            at = int(norms.argmax())
+            return f"says that the norm of {self.tasks[at]} is {self.norms[at]:.4g}; it is {other.norms[at]:.4g}"
+        apart = np.abs(self.pairs - other.pairs)
+        if apart.size and apart.max() > TOLERANCE:
+            at = int(apart.argmax())
+            row, column = (int(side[at]) for side in np.triu_indices(len(self.tasks), 1))
+            return (
+                f"says that {self.tasks[row]} and {self.tasks[column]} score {self.pairs[at]:.4f}; "
+                f"their embeddings score {other.pairs[at]:.4f}"
+            )
+        return ""
+
     def to_bytes(self) -> bytes:
         """The index's safetensors file.
 
@@ -86,10 +107,12 @@ def build_pair_index(
     digests: Sequence[str],
     covariance: InputCovariance | None = None,
 ) -> PairIndex:
-    """Compare the embeddings of a space with each other, in their order."""
-    packed = pack(embeddings, similarity, covariance)
+    """Compare the embeddings of a space with each other, in their order, as far as they compare (`pack_comparable`)."""
+    packed = pack_comparable(embeddings, similarity, covariance)
     total = kernel(packed, packed).cross.sum(axis=0)
-    return PairIndex(space, similarity, packed.tasks, tuple(digests), *_normalised((total + total.T) / 2))
+    known = {embedding.task: digest for embedding, digest in zip(embeddings, digests, strict=True)}
+    kept = tuple(known[task] for task in packed.tasks)
+    return PairIndex(space, similarity, packed.tasks, kept, *_normalised((total + total.T) / 2))
 
 
 def parse_pair_index(data: bytes, where: str) -> PairIndex:

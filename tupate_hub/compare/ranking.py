@@ -41,7 +41,9 @@ class Neighbor:
 class Ranking:
     """Neighbours of `query` in `space` under `similarity`, best first.
 
-    `noise` is how unrelated tasks of the space score, None where it holds too few to tell.
+    `noise` is how unrelated tasks of the space score, None where it holds too few to tell. `left_out` are the tasks of
+    the space that do not compare with the query, each with the reason. `from_index` says whether the scores were read
+    from the registry's index, its publisher's word, and not computed from the embeddings.
     """
 
     query: str
@@ -51,6 +53,8 @@ class Ranking:
     neighbors: tuple[Neighbor, ...]
     fused: str | None = None
     noise: NoiseLevel | None = None
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    from_index: bool = False
 
     def __iter__(self) -> Iterator[Neighbor]:
         return iter(self.neighbors)

@@ -35,7 +35,7 @@ def browse_table(registry: Registry, indexes: Mapping[str, PairIndex]) -> str:
     registry : Registry
         Whose embeddings are listed, in its order.
     indexes : mapping of str to PairIndex
-        For each space with embeddings its index, whose tasks are those of the space in the registry's order.
+        For each space with embeddings its index. What it leaves out has neither place nor neighbours.
     """
     rows = (row for space in registry.spaces for row in _rows(registry, space, indexes))
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
@@ -71,7 +71,12 @@ def _rows(registry: Registry, space: str, indexes: Mapping[str, PairIndex]) -> I
     index = indexes[space]
     scores = index.scores()
     points, _ = coordinates(scores, COORDINATES)
-    for at, entry in enumerate(entries):
+    place = {task: at for at, task in enumerate(index.tasks)}
+    for entry in entries:
+        at = place.get(entry.task)
+        if at is None:
+            yield _row(registry, entry, [0.0] * COORDINATES, [])
+            continue
         neighbors = [
             {"task": index.tasks[other], "score": round(float(scores[at, other]), 4)}
             for other in nearest(scores, at, index.tasks)

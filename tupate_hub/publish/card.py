@@ -97,12 +97,18 @@ def _pictures(registry: Registry, space: str, index: PairIndex) -> dict[str, str
     points, shares = coordinates(scores, 2)
     places = [
         Point(entry.task, float(x), float(y), registry.tasks[entry.task].kind, "weak" in entry.flags)
-        for entry, (x, y) in zip(registry.in_space(space), points, strict=True)
+        for entry, (x, y) in zip(_compared(registry, space, index), points, strict=True)
     ]
     return {
         "heatmap": heatmap(f"Similarity of tasks: {space}", index.tasks, scores),
         "map": task_map(f"Map of tasks: {space}", places, shares.tolist()),
     }
+
+
+def _compared(registry: Registry, space: str, index: PairIndex) -> list[Entry]:
+    """The entries that an index has, in its order."""
+    by_task = {entry.task: entry for entry in registry.in_space(space)}
+    return [by_task[task] for task in index.tasks]
 
 
 # --- sections --------------------------------------------------------------------------------------------------
@@ -170,15 +176,18 @@ def _space(registry: Registry, space: str, index: PairIndex, at: str) -> str:
     columns = list(_COLUMNS)
     if space != registry.default_space and {entry.task for entry in entries} <= _described(registry):
         columns = [column for column in columns if column not in _OF_THE_TASK]
-    scores = index.scores()
+    scores, place = index.scores(), {task: row for row, task in enumerate(index.tasks)}
     rows = []
-    for row, entry in enumerate(entries[:MOST_ROWS]):
-        near = nearest(scores, row, index.tasks, 1)
+    for entry in entries[:MOST_ROWS]:
+        row = place.get(entry.task)
+        near = [] if row is None else nearest(scores, row, index.tasks, 1)
         cells = _cells(registry, entry, f"`{index.tasks[near[0]]}` {scores[row, near[0]]:.2f}" if near else "")
+        if row is None:
+            cells["note"] = "does not compare"
         rows.append([cells[column] for column in columns])
     return (
         f"## {escaped(space)}\n\n"
-        + (_shown(space, len(entries), at) if len(entries) >= FEWEST_SHOWN else "")
+        + (_shown(space, len(index.tasks), at) if len(index.tasks) >= FEWEST_SHOWN else "")
         + "`score` is the metric on validation data, `baseline` the best that needs no input; `weak` tasks do not "
         f"clearly beat it. `nearest` is by the cosine of the `{SHOWN}` similarity.\n\n"
         + markdown_table(columns, rows)
@@ -230,7 +239,7 @@ def _evaluation(registry: Registry, indexes: Indexes, about: About) -> str:
             command = f"`tupate-hub list --space {space}{where}`"
             scored.append([f"`{space}`", str(len(known)), str(better), str(weak), command])
         for similarity, index in each.items():
-            if agreement := _agreement(registry, entries, index):
+            if agreement := _agreement(registry, _compared(registry, space, index), index):
                 command = f"`tupate-hub similar TASK -k 1 --space {space} --similarity {similarity}{where}`"
                 classes.append([f"`{space}`", similarity, *agreement, command])
     parts = ["## Evaluation\n"]

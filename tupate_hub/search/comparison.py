@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tupate_hub.arrays import Float64Array, FloatArray
-from tupate_hub.compare.kernel import Kernel, centred, kernel, off_diagonal, pack
+from tupate_hub.compare.kernel import Kernel, Pack, centred, kernel, off_diagonal, pack, pack_comparable
 from tupate_hub.compare.ranking import reciprocal_rank_fusion
 from tupate_hub.compare.similarity import available
 from tupate_hub.compare.view import Compared, View
@@ -27,18 +28,23 @@ FUSIONS = ("layers", "similarities")
 
 @dataclass(frozen=True)
 class Comparison:
-    """Scores against every task of the space, of shape (tasks,), and what else was found out on the way.
+    """Scores against the tasks of a space, of shape (tasks,), and what else was found out on the way.
 
-    `pairs` are the scores of all pairs, each once; `norms`, of shape (tasks,), the lengths of the tasks' updates;
-    `coverage` the shares of the query's and of each task's squared norm that lie in blocks which both have;
-    `compared` has the blocks, where they were looked at.
+    `tasks` are those of the space that compare with the query, in the registry's order, `left_out` the others, each
+    with the reason. `pairs` are the scores of all pairs of the tasks `paired`, each once; `norms`, of shape (tasks,),
+    the lengths of the tasks' updates; `coverage` the shares of the query's and of each task's squared norm that lie in
+    blocks which both have; `compared` has the blocks, where they were looked at. `from_index` as in `Ranking`.
     """
 
+    tasks: tuple[str, ...]
     scores: Float64Array
     pairs: FloatArray | None = None
     norms: Float64Array | None = None
     coverage: tuple[Float64Array, Float64Array] | None = None
     compared: Compared | None = None
+    paired: tuple[str, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    from_index: bool = False
 
     @cached_property
     def usual_norm(self) -> float:
@@ -71,38 +77,50 @@ def fuse(zoo: Zoo, query: Query, view: View, over: str) -> Comparison:
         raise UnknownName(f"Unknown fusion {over!r}.", hint="known: " + ", ".join(FUSIONS))
     if over == "layers":
         comparison = _blockwise(zoo, query, view)
+        tasks, left_out = comparison.tasks, comparison.left_out
         rows = comparison.compared.by_layer() if comparison.compared is not None else comparison.scores[None, :]
     else:
         names = available(bool(query.space.moments))
-        rows = np.stack([_blockwise(zoo, query, replace(view, similarity=name)).scores for name in names])
-    tasks = [entry.task for entry in zoo.registry.in_space(query.space.name)]
-    others = [row for row in range(len(tasks)) if row != query.row]
+        found = [_blockwise(zoo, query, replace(view, similarity=name)) for name in names]
+        left_out = {task: why for one in found for task, why in one.left_out.items()}
+        tasks = tuple(task for task in found[0].tasks if task not in left_out)
+        rows = np.stack([one.scores[[one.tasks.index(task) for task in tasks]] for one in found])
+    others = [row for row, task in enumerate(tasks) if query.row is None or task != query.name]
     scores = np.zeros(len(tasks))
     scores[others] = reciprocal_rank_fusion(rows[:, others], [tasks[row] for row in others])
-    return Comparison(scores)
+    return Comparison(tasks, scores, left_out=left_out)
 
 
 def _from_index(zoo: Zoo, query: Query, view: View) -> Comparison:
     """Without looking at blocks: a task's row of the index, or a query against the embeddings."""
-    index = zoo.pair_index(query.space.name, view.similarity)
+    space = query.space.name
+    stored = zoo.stored_index(space, view.similarity)
+    index = stored if stored is not None else zoo.pair_index(space, view.similarity)
     moved = centred(index.kernel) if view.centre else None
     pairs = index.pairs if moved is None else off_diagonal(moved)
-    if query.row is not None:
-        own = index.row(query.row) if moved is None else np.asarray(moved[query.row])
-        return Comparison(own, pairs, index.norms)
-    across = _kernels(zoo, query, view, inside=False)[0]
+    if query.row is not None and query.name in index.tasks:
+        row = index.tasks.index(query.name)
+        own = index.row(row) if moved is None else np.asarray(moved[row])
+        left_out = zoo.left_out(space, index)
+        return Comparison(
+            index.tasks, own, pairs, index.norms, None, None, index.tasks, left_out, from_index=stored is not None
+        )
+    across, packed, _ = _kernels(zoo, query, view, inside=False)
+    if view.centre and packed.tasks != index.tasks:  # the origin is that of the tasks which compare
+        return _blockwise(zoo, query, view)
     square = float(across.x_squares.sum())
     scores = np.asarray(across.scores()[0])
     if view.centre:
         scores = centred(index.kernel, across.cross[:, 0].sum(axis=0), square)
     of_query, of_task = across.coverage()
-    return Comparison(scores, pairs, index.norms, (of_query[0], of_task[0]))
+    norms = np.sqrt(across.y_squares.sum(axis=0))
+    return Comparison(packed.tasks, scores, pairs, norms, (of_query[0], of_task[0]), None, index.tasks, packed.left_out)
 
 
 def _blockwise(zoo: Zoo, query: Query, view: View) -> Comparison:
     """Block by block, from the embeddings themselves."""
     count = len(zoo.registry.in_space(query.space.name))
-    across, inside = _kernels(zoo, query, view, inside=view.centre or count <= MOST_PAIRED)
+    across, packed, inside = _kernels(zoo, query, view, inside=view.centre or count <= MOST_PAIRED)
     norms = np.sqrt(across.y_squares.sum(axis=0))
     of_query, of_task = across.coverage()
     across = view.of(across)
@@ -112,13 +130,17 @@ def _blockwise(zoo: Zoo, query: Query, view: View) -> Comparison:
         inside = view.of(inside)
         compared = Compared.centred(across, inside) if view.centre else Compared.plainly(across)
         pairs = off_diagonal(centred(inside.cross.sum(axis=0)) if view.centre else inside.scores())
-    return Comparison(compared.scores(), pairs, norms, (of_query[0], of_task[0]), compared)
+    coverage = (of_query[0], of_task[0])
+    return Comparison(packed.tasks, compared.scores(), pairs, norms, coverage, compared, packed.tasks, packed.left_out)
 
 
-def _kernels(zoo: Zoo, query: Query, view: View, inside: bool) -> tuple[Kernel, Kernel | None]:
-    """The kernel between the query and the space and, if asked for, that of the space."""
+def _kernels(zoo: Zoo, query: Query, view: View, inside: bool) -> tuple[Kernel, Pack, Kernel | None]:
+    """The kernel between the query and what compares with it in the space, that, and its own kernel if asked for."""
     space = query.space.name
     covariance = zoo.input_covariance_for(space, view.similarity)
-    everything = pack(zoo.load_space(space), view.similarity, covariance)
+    embeddings = zoo.load_space(space)
     alone = query.packed(zoo, view.similarity, covariance)
-    return kernel(alone, everything), kernel(everything, everything) if inside else None
+    everything = pack_comparable(embeddings, view.similarity, covariance, like=alone)
+    if not everything.tasks:  # says why, by the first
+        kernel(alone, pack(embeddings[:1], view.similarity, covariance))
+    return kernel(alone, everything), everything, kernel(everything, everything) if inside else None

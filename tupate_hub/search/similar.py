@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from tupate_hub.arrays import Float64Array
-from tupate_hub.compare.kernel import centred, kernel, pack
+from tupate_hub.compare.kernel import centred, kernel, pack_comparable
 from tupate_hub.compare.noise import NoiseLevel, noise_level
 from tupate_hub.compare.ranking import ROUNDING, Neighbor, Ranking, order, percentiles, tied
 from tupate_hub.compare.similarity import get_similarity
@@ -43,7 +45,17 @@ def similar(
     comparison = fused(zoo, asked, view, fuse) if fuse is not None else compare(zoo, asked, view, blockwise=explain)
     noise = _noise(zoo, asked, comparison)
     neighbors = _neighbors(zoo, asked, view, comparison, noise, k, explain)
-    return Ranking(asked.name, asked.space.name, view.similarity, view.centre, neighbors, fuse, noise)
+    return Ranking(
+        asked.name,
+        asked.space.name,
+        view.similarity,
+        view.centre,
+        neighbors,
+        fuse,
+        noise,
+        comparison.left_out,
+        comparison.from_index,
+    )
 
 
 def explain_pair(
@@ -75,6 +87,8 @@ def explain_pair(
 def pair_scores(zoo: Zoo, space: str, view: View) -> Float64Array:
     """Scores between all embeddings of a space, in the registry's order, of shape (tasks, tasks).
 
+    An embedding that does not compare with the others has NaN.
+
     Raises
     ------
     UnknownName
@@ -82,10 +96,19 @@ def pair_scores(zoo: Zoo, space: str, view: View) -> Float64Array:
     """
     if view.plain:
         index = zoo.pair_index(space, view.similarity)
-        return centred(index.kernel) if view.centre else index.scores()
-    everything = pack(zoo.load_space(space), view.similarity, zoo.input_covariance_for(space, view.similarity))
-    inside = view.of(kernel(everything, everything))
-    return centred(inside.cross.sum(axis=0)) if view.centre else inside.scores()
+        known, scores = index.tasks, centred(index.kernel) if view.centre else index.scores()
+    else:
+        covariance = zoo.input_covariance_for(space, view.similarity)
+        everything = pack_comparable(zoo.load_space(space), view.similarity, covariance)
+        inside = view.of(kernel(everything, everything))
+        known, scores = everything.tasks, centred(inside.cross.sum(axis=0)) if view.centre else inside.scores()
+    tasks = [entry.task for entry in zoo.registry.in_space(space)]
+    if list(known) == tasks:
+        return scores
+    places = [tasks.index(task) for task in known]
+    found = np.full((len(tasks), len(tasks)), np.nan)
+    found[np.ix_(places, places)] = scores
+    return found
 
 
 def _neighbors(
@@ -97,9 +120,11 @@ def _neighbors(
     k: int | None,
     explain: bool,
 ) -> tuple[Neighbor, ...]:
-    entries = zoo.registry.in_space(query.space.name)
+    by_task = {entry.task: entry for entry in zoo.registry.in_space(query.space.name)}
+    entries = [by_task[task] for task in comparison.tasks]
     scores, coverage = comparison.scores, comparison.coverage
-    rows = [row for row in order(scores, [entry.task for entry in entries]) if row != query.row][:k]
+    itself = query.name if query.row is not None else None
+    rows = [row for row in order(scores, comparison.tasks) if comparison.tasks[row] != itself][:k]
     shares = None
     if comparison.pairs is not None and len(comparison.pairs) > 1:
         shares = percentiles(scores, comparison.pairs, ROUNDING)
@@ -129,8 +154,7 @@ def _noise(zoo: Zoo, query: Query, comparison: Comparison) -> NoiseLevel | None:
     """How tasks of different kinds score in the query's space, where all pairs were compared."""
     if comparison.pairs is None:
         return None
-    kinds = [zoo.registry.tasks[entry.task].kind for entry in zoo.registry.in_space(query.space.name)]
-    return noise_level(comparison.pairs, kinds)
+    return noise_level(comparison.pairs, [zoo.registry.tasks[task].kind for task in comparison.paired])
 
 
 def _explained(comparison: Comparison) -> tuple[Mapping[str, Sequence[float]], Float64Array | None]:
