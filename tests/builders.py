@@ -143,7 +143,8 @@ def zoo_of(root: Path, *embeddings: TaskEmbedding, index: bool = False, **tasks:
     if index:
         spaces = {}
         for name, space in registry.spaces.items():
-            mine = sorted((one for one in embeddings if one.space.name == name), key=lambda one: one.task)
+            read = [parse_embedding(one.to_bytes(), one.task) for one in embeddings if one.space.name == name]
+            mine = sorted(read, key=lambda one: one.task)
             digests = [entry.sha256 for entry in registry.in_space(name)]
             data = build_pair_index(name, "update", mine, digests).to_bytes()
             stored = place(root, f"zoo/{name}/index-update.safetensors", data)

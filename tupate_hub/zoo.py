@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tupate_hub.compare.ranking import Ranking
     from tupate_hub.compare.view import View
     from tupate_hub.embedding import TaskEmbedding
-    from tupate_hub.hub.cache import Snapshot
+    from tupate_hub.hub.remote import Remote
     from tupate_hub.storage.safetensors import TensorFile
 
 ENVIRONMENT = "TUPATE_HUB_REGISTRY"
@@ -30,12 +30,12 @@ ENVIRONMENT = "TUPATE_HUB_REGISTRY"
 class Zoo:
     """A folder with a `registry.json`, or one on the Hub. Every file is checked against it before it is used.
 
-    `root` is the folder; for a registry on the Hub, whose files `remote` fetches, that of its `registry.json`.
+    `root` is the folder; where the files are in no folder of the zoo, but on the Hub, `remote` reads them.
     """
 
     root: Path
     registry: Registry
-    remote: Snapshot | None = None
+    remote: Remote | None = None
 
     @staticmethod
     def open(location: str | Path | None = None) -> Zoo:

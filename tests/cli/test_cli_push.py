@@ -78,7 +78,7 @@ def test_what_the_hub_alone_has_is_named(hub: LoopbackHub, toy_zoo: Path, mine: 
     result = invoke("push", NAME, "--registry", mine, "--ours", "--dry-run")
     assert result.code == 0
     assert f"imdb in {LORA.name}: taken from this registry" in result.err
-    assert f"rte in {LORA.name}: only on the Hub, and kept" in result.err
+    assert f"only on the Hub, and kept: mnli in {LORA.name}, rte in {LORA.name}, snli in {LORA.name} and " in result.err
     kinds = {line.split("\t")[1]: line.split("\t")[0] for line in result.out.splitlines()}
     assert kinds[f"zoo/{LORA.name}/imdb.safetensors"] == "changed"
     assert kinds[f"zoo/{LORA.name}/boolq.safetensors"] == "added"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -15,16 +16,18 @@ from typing import Any
 import pytest
 import yaml
 from builders import LORA, PROMPT, TASKS, lora, prompt, zoo_of
-from damage import change, snapshot
+from damage import change, put, snapshot
 from loopback import LoopbackHub, User
 from loopback.store import Repository
 
+from tupate_hub.compare.pair_index import parse_pair_index
 from tupate_hub.errors import (
     BranchMoved,
     FormatError,
     NotAvailableOffline,
     RegistryError,
     TupateHubError,
+    UnknownName,
     WorkFailed,
 )
 from tupate_hub.hub.cache import cache_root
@@ -285,8 +288,41 @@ def test_a_part_of_what_the_hub_has_changes_nothing(hub: LoopbackHub, toy_zoo: P
     )
     hub.seen.clear()
     pushed = push(Zoo(toy_zoo, part), TARGET, dry_run=True)
-    assert names(pushed.changed) <= {FILENAME, README}  # the default space is ours
+    assert pushed.unchanged  # the default space too
     assert len(pushed.merged) == 2 * len(TASKS) - 2
+    assert writes(hub) == []
+
+
+def test_the_hub_s_default_space_stays_unless_another_is_wanted(hub: LoopbackHub, small: Zoo, tmp_path: Path) -> None:
+    push(small, TARGET)
+    mine = zoo_of(tmp_path / "mine", prompt("trec", 1), prompt("boolq", 2), prompt("squad", 3), prompt("rte", 4))
+    assert mine.registry.default_space == PROMPT.name
+    push(mine, TARGET)
+    assert whole().registry.default_space == LORA.name
+    push(mine, TARGET, default_space="prompt")
+    assert whole().registry.default_space == PROMPT.name
+    with pytest.raises(UnknownName, match="Unknown space 'nowhere'"):
+        push(mine, TARGET, default_space="nowhere")
+
+
+def test_a_push_fetches_only_what_the_merge_needs(hub: LoopbackHub, small: Zoo, tmp_path: Path, isolated: Path) -> None:
+    """One adapter of another space: no embedding of the Hub's is fetched, only the index that the card shows."""
+    push(small, TARGET)
+    shutil.rmtree(isolated / "cache")
+    hub.seen.clear()
+    push(zoo_of(tmp_path / "mine", prompt("trec", 1)), TARGET)
+    fetched = {one.path.rpartition("/")[2] for one in hub.seen if one.method == "GET" and "/resolve/" in one.path}
+    assert fetched <= {FILENAME, README, "index-update.safetensors"}
+    assert whole().verify() == []
+    assert len(whole().registry.entries) == 4
+
+
+def test_a_registry_whose_index_is_forged_is_not_pushed(hub: LoopbackHub, toy_zoo: Path) -> None:
+    file = f"zoo/{LORA.name}/index-update.safetensors"
+    right = parse_pair_index((toy_zoo / file).read_bytes(), file)
+    put(toy_zoo, file, replace(right, pairs=right.pairs.clip(max=0)).to_bytes())
+    with pytest.raises(FormatError, match=r"Nothing was pushed.* says that .* their embeddings score"):
+        push(Zoo.open(toy_zoo), TARGET)
     assert writes(hub) == []
 
 

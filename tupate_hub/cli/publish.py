@@ -130,6 +130,7 @@ def card_command(
 @output.registry_option
 @click.option("--private", is_flag=True, help="Make a new repository private.")
 @click.option("--revision", metavar="BRANCH", help="The branch, which is made from main if need be. [default: main]")
+@click.option("--default-space", metavar="SPACE", help="Make this the registry's default space. [default: the Hub's]")
 @click.option("--dry-run", is_flag=True, help="Say what would change, and send nothing.")
 @click.option("--ours", "take_ours", is_flag=True, help="Where the Hub has a task with different content, take ours.")
 @click.option("--theirs", "take_theirs", is_flag=True, help="Where it has one with different content, take the Hub's.")
@@ -139,6 +140,7 @@ def push_command(
     registry: str | None,
     private: bool,
     revision: str | None,
+    default_space: str | None,
     dry_run: bool,
     take_ours: bool,
     take_theirs: bool,
@@ -149,8 +151,9 @@ def push_command(
     The registry is checked, and sent with its dataset card and browsable table: what changed, in one commit, so that
     readers see the old registry or the new one.
 
-    Embeddings that only the Hub has stay: the two registries are merged, also when someone else pushes at the same
-    moment. A task that both have in one space with different content is refused, unless --ours or --theirs decides.
+    Embeddings that only the Hub has stay, and so does its default space: the two registries are merged, also when
+    someone else pushes at the same moment. A task that both have in one space with different content is refused,
+    unless --ours or --theirs decides.
     The registry that was pushed is not changed.
 
     \b
@@ -163,7 +166,9 @@ def push_command(
     target = _branch(repository, revision)
     prefer = _side(take_ours, take_theirs)
     zoo = output.opened(registry)
-    pushed = push(zoo, target, private=private, prefer=prefer, dry_run=dry_run, watch=_watched)
+    pushed = push(
+        zoo, target, private=private, prefer=prefer, default_space=default_space, dry_run=dry_run, watch=_watched
+    )
     if as_json:
         output.document(_pushed_document(pushed, dry_run))
         return
@@ -195,6 +200,11 @@ def _watched(label: str, items: list[Any]) -> Iterator[Any]:
         yield from bar
 
 
+def _first(names: Sequence[str], most: int = 3) -> str:
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
+
+
 def _pushed_document(pushed: Pushed, dry_run: bool) -> dict[str, Any]:
     def listed(changes: Sequence[Change]) -> list[dict[str, Any]]:
         return [{"file": change.file, "bytes": change.bytes} for change in changes]
@@ -218,8 +228,8 @@ def _say_pushed(pushed: Pushed, prefer: Side | None, dry_run: bool) -> None:
     would = "would be" if dry_run else "was"
     for name in pushed.resolved:
         output.note(f"{name}: taken from {'the Hub' if prefer == 'theirs' else 'this registry'}")
-    for name in pushed.merged:
-        output.note(f"{name}: only on the Hub, and kept")
+    if pushed.merged:
+        output.note(f"only on the Hub, and kept: {_first(pushed.merged)}")
     if pushed.created:
         output.note(f"the {pushed.created} {would} made")
     kinds = {"added": pushed.added, "changed": pushed.changed, "removed": pushed.removed}

@@ -71,7 +71,7 @@ class PairIndex:
         norms = np.abs(self.norms - other.norms) > TOLERANCE * other.norms
         if norms.any():
             at = int(norms.argmax())
-            return f"says that the norm of {self.tasks[at]} is {self.norms[at]:.4g}; it is {other.norms[at]:.4g}"
+            return f"says that the norm of {self.tasks[at]} is {self.norms[at]:.8g}; it is {other.norms[at]:.8g}"
         apart = np.abs(self.pairs - other.pairs)
         if apart.size and apart.max() > TOLERANCE:
             at = int(apart.argmax())

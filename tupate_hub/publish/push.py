@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tupate_hub.collect.merge import Merged, Side, merge, write_merged
+from tupate_hub.collect.merge import Merged, Side, merge
 from tupate_hub.errors import (
     BranchMoved,
     FormatError,
@@ -28,7 +27,9 @@ from tupate_hub.hub.upload import File, commit
 from tupate_hub.publish.bundle import README, publication
 from tupate_hub.publish.card import CARD
 from tupate_hub.publish.frontmatter import About, read_about
+from tupate_hub.publish.sides import united
 from tupate_hub.registry import FILENAME, Registry
+from tupate_hub.space import Space
 from tupate_hub.storage.atomic import told_in_one_sentence
 from tupate_hub.storage.registry_json import parse_registry
 from tupate_hub.zoo import Zoo
@@ -79,6 +80,7 @@ def push(
     *,
     private: bool = False,
     prefer: Side | None = None,
+    default_space: str | None = None,
     dry_run: bool = False,
     watch: Watch = lambda label, items: items,
 ) -> Pushed:
@@ -98,6 +100,8 @@ def push(
         Make a new repository private.
     prefer : {"ours", "theirs"}, optional
         Whose embedding is taken where `zoo` and the Hub have a task in a space with different content.
+    default_space : str, optional
+        The space that readers get who name none; by default the Hub's, or `zoo`'s where the Hub has none.
     dry_run : bool
         Only say what would be done.
     watch : Watch
@@ -109,6 +113,8 @@ def push(
         When a file of the zoo is damaged, or may not lie where it does.
     RegistryError
         When both have a task in a space with different content and `prefer` is not given.
+    UnknownName
+        When there is no `default_space`.
     TupateHubError, NotAvailableOffline
         When there is no token that may write, or no network.
     WorkFailed
@@ -121,16 +127,19 @@ def push(
     def once() -> Pushed:
         found = _look(target)
         _require_private(found, private)
-        with tempfile.TemporaryDirectory(prefix="tupate-hub-") as folder:
-            plan = _plan(zoo, found, target, prefer, Path(folder), watch)
-            return plan.pushed if dry_run else _send(plan, found, target, private, watch)
+        plan = _plan(zoo, found, target, prefer, default_space, watch)
+        return plan.pushed if dry_run else _send(plan, found, target, private, watch)
 
     with _told_of_the_network():
-        for pause in _PAUSES:
-            with contextlib.suppress(BranchMoved):
-                return once()
-            time.sleep(pause)  # the other one goes first
-        return once()
+        return _when_the_branch_stands_still(once)
+
+
+def _when_the_branch_stands_still(once: Callable[[], Pushed]) -> Pushed:
+    for pause in _PAUSES:
+        with contextlib.suppress(BranchMoved):
+            return once()
+        time.sleep(pause)  # the other one goes first
+    return once()
 
 
 @contextlib.contextmanager
@@ -210,12 +219,14 @@ class _Plan:
     pushed: Pushed
 
 
-def _plan(zoo: Zoo, found: _Found, target: Location, prefer: Side | None, folder: Path, watch: Watch) -> _Plan:
-    """What makes the Hub hold the zoo. `folder` takes files in passing, and has to stay until they are sent."""
+def _plan(
+    zoo: Zoo, found: _Found, target: Location, prefer: Side | None, default_space: str | None, watch: Watch
+) -> _Plan:
+    """What makes the Hub hold the zoo."""
     theirs = found.zoo.registry
-    merged = _merged(zoo.registry, theirs, target, prefer)
-    united = _united(zoo, found.zoo, merged, folder, watch)
-    made = publication(united, _about(zoo, found, target), _similarities(united.registry, theirs))
+    merged = _with_default(_merged(zoo.registry, theirs, target, prefer), theirs, default_space)
+    both = united(zoo, found.zoo, merged, target)
+    made = publication(both, _about(zoo, found, target), _similarities(both.registry, zoo.registry, theirs))
     files, there = made.files, found.files
     added = sorted(files.keys() - there.keys())
     changed = [file for file in sorted(files.keys() & there.keys()) if not files[file].is_that(*there[file])]
@@ -244,21 +255,24 @@ def _merged(ours: Registry, theirs: Registry, target: Location, prefer: Side | N
     return merged
 
 
-def _united(ours: Zoo, theirs: Zoo, merged: Merged, folder: Path, watch: Watch) -> Zoo:
-    """The zoo of a merged registry: one of the two where that has every file, else one in `folder`."""
-    wanted = set(merged.registry.files())
-    for zoo in (ours, theirs):
-        if wanted <= set(zoo.registry.files()):
-            return replace(zoo, registry=merged.registry)
-    if theirs.remote is not None:
-        origins = [one for one in merged.files.values() if one.side == "theirs"]
-        theirs.remote.prefetch((one.file, one.bytes, one.sha256) for one in origins)
-    return Zoo(folder, write_merged(merged, ours, theirs, folder, lambda names: watch("merge", names)))
+def _with_default(merged: Merged, theirs: Registry, wanted: str | None) -> Merged:
+    """With the Hub's default space unless another is wanted: a push changes nobody's answers by the way."""
+    registry = merged.registry
+    if wanted is not None:
+        default = registry.space(wanted).name
+    elif theirs.default_space in theirs.spaces:
+        space = theirs.spaces[theirs.default_space].space
+        default = next(name for name, entry in registry.spaces.items() if entry.space == space)
+    else:
+        return merged
+    return replace(merged, registry=replace(registry, default_space=default))
 
 
-def _similarities(registry: Registry, theirs: Registry) -> dict[str, set[str]]:
-    """Of which similarities the registry of the Hub had indexes, by our names of the spaces."""
-    had = {one.space: set(one.index) for one in theirs.spaces.values()}
+def _similarities(registry: Registry, ours: Registry, theirs: Registry) -> dict[str, set[str]]:
+    """Of which similarities either registry had indexes, by the merged names of the spaces."""
+    had: dict[Space, set[str]] = {}
+    for one in (*ours.spaces.values(), *theirs.spaces.values()):
+        had.setdefault(one.space, set()).update(one.index)
     return {name: had.get(one.space, set()) for name, one in registry.spaces.items()}
 
 
