@@ -1,0 +1,203 @@
+"""Measure the intrinsic subspace: rows of zoo/truth/subspace.csv, one a task and measurement.
+
+Each trial finds a subspace over some of the few-shot tasks (fewshot_tasks.json) and measures it; its rows are written
+and synced when it ends, and what is there already is not made again. The first two are the base model as it is and full
+prompt tuning, which later ones start from: --work keeps the tuned parameters. All tasks are tuned in one batch. --tokens
+keeps the tokenised examples; where that file is there already, no data folder is needed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tupate_hub.data.fewshot import FewShot, draw_all, read_fewshots
+from tupate_hub.evaluation.subspace_rows import Trial, read_subspace_rows
+from tupate_hub.runrecord import Regime
+from tupate_hub.storage.atomic import write_bytes
+
+if TYPE_CHECKING:
+    from tupate_hub.embedding import Block
+    from tupate_hub.subspace.maps import Maps
+    from tupate_hub.training.subspace.experiment import Bench
+    from tupate_hub.training.subspace.manytasks import ManyTasks
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+ROOT = Path(__file__).resolve().parents[2]
+TASKS = Path(__file__).with_name("fewshot_tasks.json")
+DIMS = (5, 50, 250, 10, 100)
+SPLITS = ("random", "cls", "non-cls")
+CONTROLS = ("random-mean", "pca", "linear", "random")
+FITTED_ON = (15, 30, 45)
+BASE = "sentence-transformers/all-MiniLM-L6-v2"
+MAX_LENGTH = 48
+
+
+def trials(seeds: int, method: str) -> Iterator[Trial]:
+    """All trials, the most important ones first."""
+    yield Trial("none")
+    yield Trial("full")
+    first = ("random", 0)
+    yield Trial("msf", *first, 5)
+    yield from (Trial(control, *first, 5) for control in CONTROLS)
+    yield from (Trial("msf", *first, dim) for dim in DIMS[1:3])
+    yield from (Trial("msf", split, 0, 5) for split in SPLITS[1:])
+    yield from (Trial("msf", "random", seed, 5) for seed in range(1, seeds))
+    yield from (Trial("msf", *first, 5, count) for count in FITTED_ON)
+    yield Trial("full", seed=1)
+    yield from (Trial(control, *first, dim) for dim in DIMS[1:3] for control in CONTROLS[:3])
+    yield from (Trial("msf", split, 0, 50) for split in SPLITS[1:])
+    yield from (Trial("msf", *first, 50, count) for count in FITTED_ON)
+    yield from (Trial("msf", *first, dim) for dim in DIMS[3:])
+    yield from (Trial("msf", split, 0, dim) for split in SPLITS[1:] for dim in DIMS[2:])
+    yield from (Trial(control, *first, dim) for dim in DIMS[3:] for control in CONTROLS[:3])
+    for seed in range(1, seeds):
+        yield from (Trial("msf", "random", seed, dim) for dim in DIMS[1:])
+        yield from (Trial(control, "random", seed, 5) for control in CONTROLS)
+        yield from (Trial("msf", split, seed, dim) for split in SPLITS[1:] for dim in DIMS)
+
+
+def plan(options: argparse.Namespace):  # noqa: ANN201
+    """How long each stage tunes; the rates were chosen on twelve tasks and the held-out examples of each."""
+    from tupate_hub.training.subspace.experiment import Plan
+
+    shared = {"batch_size": options.each, "max_length": MAX_LENGTH, "precision": "bfloat16"}
+    full_rate = 1e-2 if options.method == "prompt" else 1e-3
+    return Plan(
+        full=Regime(steps=options.full_steps, learning_rate=full_rate, evaluations=5, **shared),
+        fit=Regime(steps=options.fit_steps, learning_rate=1e-3, evaluations=4, **shared),
+        tune=Regime(steps=options.tune_steps, learning_rate=1e-1, evaluations=4, **shared),
+    )
+
+
+def tokens(options: argparse.Namespace, tasks: tuple[FewShot, ...]) -> ManyTasks:
+    """The tokenised tasks, from their file or made for it."""
+    from tupate_hub.training.model import load_tokenizer
+    from tupate_hub.training.subspace.manytasks import ManyTasks
+
+    if not options.tokens.exists():
+        drawn = [draw_all(options.data, tasks, number) for number in (0, 1)]
+        many = ManyTasks.of(load_tokenizer(options.base), *drawn, max_length=MAX_LENGTH)
+        write_bytes(options.tokens, many.to_bytes())
+    return ManyTasks.parse(options.tokens.read_bytes(), str(options.tokens))
+
+
+def make_bench(options: argparse.Namespace) -> Bench:
+    """The model on its device, the tasks, and the zoo's first parameters, which every task starts from."""
+    import torch
+
+    from tupate_hub.training.subspace.encoder import FrozenEncoder
+    from tupate_hub.training.subspace.experiment import Bench
+
+    device = torch.device(options.device)
+    tasks = read_fewshots(TASKS)
+    blocks, start = first_parameters(options)
+    families = {task.name: task.family for task in tasks}
+    many = tokens(options, tasks).to(device)
+    began = time.perf_counter()
+    return Bench(
+        encoder=FrozenEncoder(options.base, blocks, device, "bfloat16"),
+        many=many,
+        families=[families[name] for name in many.tasks],
+        start=start,
+        plan=plan(options),
+        table=options.out,
+        work=options.work,
+        method=options.method,
+        say=lambda line: print(f"  {time.perf_counter() - began:6.1f} s  {line}", file=sys.stderr, flush=True),
+    )
+
+
+def first_parameters(options: argparse.Namespace) -> tuple[tuple[Block, ...], Any]:
+    """The blocks of a method on the base model, and the parameters that its runs of the zoo start from, flattened.
+
+    They are kept as an embedding, so that a machine without the library that draws them can go on.
+    """
+    from tupate_hub.embedding import read_embedding
+
+    path = options.work / "start.safetensors"
+    if not path.exists():
+        from tupate_hub.training.subspace.start import start_of
+
+        write_bytes(path, start_of(options.base, options.method, BASE).to_bytes("float32"))
+    start = read_embedding(path)
+    return start.blocks, start.vector()
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="data folder (docs/data.md)")
+    parser.add_argument("--base", type=Path, help="folder of the base model [default: the zoo's]")
+    parser.add_argument("--tokens", type=Path, help="the tokenised tasks [default: tokens.safetensors in --work]")
+    parser.add_argument("--method", default="prompt", choices=["prompt", "lora"])
+    parser.add_argument("--out", type=Path, help="the table [default: zoo/truth/subspace.csv, of LoRA subspace-lora.csv]")
+    parser.add_argument("--work", type=Path, help="tuned parameters and subspaces [default: .runs/subspace-METHOD]")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--full-steps", type=int, default=200)
+    parser.add_argument("--fit-steps", type=int, default=150)
+    parser.add_argument("--tune-steps", type=int, default=100)
+    parser.add_argument("--each", type=int, default=4, help="examples of each task in a step")
+    parser.add_argument("--first", type=int, help="make the first so many trials only")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no trial later than this")
+    options = parser.parse_args()
+    name = "" if options.method == "prompt" else f"-{options.method}"
+    options.out = options.out or ROOT / "zoo" / "truth" / f"subspace{name}.csv"
+    options.work = options.work or ROOT / ".runs" / f"subspace-{options.method}"
+    options.tokens = options.tokens or options.work / "tokens.safetensors"
+    if options.base is None:
+        from tupate_hub.training.basemodel import find_base
+
+        options.base = find_base(None).folder
+    return options
+
+
+def keep(trial: Trial, maps: Maps, bench: Bench) -> None:
+    """Keep the maps of the first seed, of which the zoo's subspaces are made."""
+    import io
+
+    import numpy as np
+
+    arrays = {"encoder.weight": maps.encoder.weight, "encoder.bias": maps.encoder.bias}
+    for number, layer in enumerate(maps.decoder):
+        arrays |= {f"decoder.{number}.weight": layer.weight, f"decoder.{number}.bias": layer.bias}
+    stream = io.BytesIO()
+    np.savez(stream, **{name: array.astype(np.float16) for name, array in arrays.items()})
+    write_bytes(bench.work / f"{trial.maps}-{trial.split}-{trial.seed}-{trial.dim}-{trial.fitted_on}.npz", stream.getvalue())
+
+
+def main() -> int:
+    began = time.perf_counter()
+    options = parse()
+    import torch
+
+    torch.set_num_threads(options.threads)
+    torch.set_float32_matmul_precision("high")
+    bench = make_bench(options)
+    wanted = list(trials(options.seeds, options.method))[: options.first]
+    for number, asked in enumerate(wanted, 1):
+        if time.perf_counter() - began > options.seconds:
+            print(f"{len(wanted) - number + 1} trials are left", file=sys.stderr)
+            break
+        trial = asked if asked.maps in ("none", "full") else replace(asked, fitted_on=len(bench.split(asked)[0]))
+        if trial in {row.trial for row in read_subspace_rows(options.out)}:
+            continue
+        started = time.perf_counter()
+        maps = bench.run(trial)
+        if maps is not None and trial.maps == "msf" and trial.seed == 0 and not asked.fitted_on:
+            keep(trial, maps, bench)
+        print(f"[{number}/{len(wanted)}] {trial}: {time.perf_counter() - started:.1f} s", file=sys.stderr, flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
