@@ -41,7 +41,7 @@ BASE = "sentence-transformers/all-MiniLM-L6-v2"
 MAX_LENGTH = 48
 
 
-def trials(seeds: int, method: str) -> Iterator[Trial]:
+def trials(seeds: int) -> Iterator[Trial]:
     """All trials, the most important ones first."""
     yield Trial("none")
     yield Trial("full")
@@ -101,17 +101,20 @@ def make_bench(options: argparse.Namespace) -> Bench:
     tasks = read_fewshots(TASKS)
     blocks, start = first_parameters(options)
     families = {task.name: task.family for task in tasks}
-    many = tokens(options, tasks).to(device)
+    many = tokens(options, tasks)
+    if options.tasks:
+        many = many.select([many.tasks.index(name) for name in options.tasks])
     began = time.perf_counter()
     return Bench(
         encoder=FrozenEncoder(options.base, blocks, device, "bfloat16"),
-        many=many,
+        many=many.to(device),
         families=[families[name] for name in many.tasks],
         start=start,
         plan=plan(options),
         table=options.out,
         work=options.work,
         method=options.method,
+        most_seen=options.most_seen,
         say=lambda line: print(f"  {time.perf_counter() - began:6.1f} s  {line}", file=sys.stderr, flush=True),
     )
 
@@ -143,11 +146,14 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--full-steps", type=int, default=200)
+    parser.add_argument("--full-steps", type=int, default=150)
     parser.add_argument("--fit-steps", type=int, default=150)
-    parser.add_argument("--tune-steps", type=int, default=100)
+    parser.add_argument("--tune-steps", type=int, default=80)
     parser.add_argument("--each", type=int, default=4, help="examples of each task in a step")
+    parser.add_argument("--tasks", nargs="+", help="few-shot tasks [default: all]")
+    parser.add_argument("--most-seen", type=int, help="tune so many of the tasks that a subspace is found over only")
     parser.add_argument("--first", type=int, help="make the first so many trials only")
+    parser.add_argument("--share", default="0/1", metavar="K/N", help="make each Nth trial only, from the Kth on")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no trial later than this")
     options = parser.parse_args()
     name = "" if options.method == "prompt" else f"-{options.method}"
@@ -183,7 +189,8 @@ def main() -> int:
     torch.set_num_threads(options.threads)
     torch.set_float32_matmul_precision("high")
     bench = make_bench(options)
-    wanted = list(trials(options.seeds, options.method))[: options.first]
+    part, parts = map(int, options.share.split("/"))
+    wanted = list(trials(options.seeds))[: options.first][part::parts]
     for number, asked in enumerate(wanted, 1):
         if time.perf_counter() - began > options.seconds:
             print(f"{len(wanted) - number + 1} trials are left", file=sys.stderr)

@@ -82,7 +82,9 @@ class Subspace:
                 hint=f"`space={self.space.name!r}`",
             )
         if tuple(map(Form.of, embedding.blocks)) != self.forms:
-            raise SpaceMismatch(f"{embedding.task!r} has not the blocks and shapes of this subspace: {_told(self.forms)}.")
+            raise SpaceMismatch(
+                f"{embedding.task!r} has not the blocks and shapes of this subspace: {_told(self.forms)}."
+            )
         return embedding.vector()
 
     def encode(self, embeddings: Sequence[TaskEmbedding]) -> Float32Array:
@@ -188,8 +190,11 @@ def parse_subspace(data: bytes, where: str) -> Subspace:
 
 def _form(row: Mapping[str, Any]) -> Form:
     shapes = {part: tuple(map(_size, shape)) for part, shape in row["shapes"].items()}
-    ordered = next(parts for parts in FORMS.values() if set(parts) == set(shapes))
-    return Form(_text(row["name"]), {part: shapes[part] for part in ordered}, float(row["scale"]))
+    ordered = next((parts for parts in FORMS.values() if set(parts) == set(shapes)), None)
+    scale = float(row["scale"])
+    if ordered is None or not np.isfinite(scale):
+        raise ValueError("not a block")
+    return Form(_text(row["name"]), {part: shapes[part] for part in ordered}, scale)
 
 
 def _size(value: Any) -> int:

@@ -47,6 +47,10 @@ class FrozenEncoder:
         self.blocks = blocks
         self.device = device
         self.half = precision == "bfloat16"
+        if self.half:  # what autocast would do at every step, as these weights stand still
+            for module in self.model.modules():
+                if isinstance(module, torch.nn.Linear):
+                    module.to(torch.bfloat16)
         self.rows: tuple[Parts, torch.Tensor] | None = None
         for block in blocks:
             if block.form == "lowrank":

@@ -47,7 +47,8 @@ class Plan:
 class Bench:
     """What all trials have in common: the model, the tasks with their families, where tuning starts, where rows go.
 
-    `start` are the parameters that every task starts from, of shape (P,); `work` keeps the tuned ones.
+    `start` are the parameters that every task starts from, of shape (P,); `work` keeps the tuned ones. Of the tasks
+    that a subspace is found over, the first `most_seen` are tuned in it.
     """
 
     encoder: FrozenEncoder
@@ -58,6 +59,7 @@ class Bench:
     table: Path
     work: Path
     method: str
+    most_seen: int | None = None
     say: Say = field(default=lambda line: None)
 
     def run(self, trial: Trial) -> Maps | None:
@@ -150,8 +152,9 @@ class Bench:
         flat = torch.from_numpy(self.tuned()[everyone]).to(self.encoder.device)
         rows = self._rows(trial, "decoded", everyone, seen, self._scores(many, learned.decode(learned.encode(flat))))
         regime = replace(self.plan.tune, seed=trial.seed)
-        for measure, prefix, chosen in (("same", "", everyone), ("new", "new_", seen)):
-            some = many.select(range(len(chosen)))
+        some_seen = seen[: self.most_seen]
+        for measure, prefix, chosen in (("same", "", [*some_seen, *unseen]), ("new", "new_", some_seen)):
+            some = self.many.select(chosen)
             tuned = tune_rows(
                 self.encoder, some, first_codes(len(chosen), trial.dim, trial.seed), regime,
                 flat_of=learned.decode, prefix=prefix, say=self.say,

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tupate_hub.arrays import IndexArray
+from tupate_hub.arrays import Array, IndexArray
 from tupate_hub.data.dataset import Example, TaskData
 from tupate_hub.errors import FormatError
 from tupate_hub.storage.safetensors import TensorFile, parse_tensorfile
@@ -120,7 +120,7 @@ class ManyTasks:
             tensors |= {f"{name}.lengths": texts.lengths, f"{name}.task": texts.task}
         for name, part in self.parts.items():
             tensors |= {f"{name}.labels": part.labels, f"{name}.names": part.names}
-        small = {name: array.astype(np.int32) for name, array in tensors.items()}
+        small = {name: array.astype(_smallest(array)) for name, array in tensors.items()}
         return TensorFile(small, {"tasks": json.dumps(self.tasks)}).to_bytes()
 
     @staticmethod
@@ -153,8 +153,12 @@ class ManyTasks:
             raise FormatError(f"{where} holds no tokenised tasks.", hint="delete it: it is made again") from error
 
 
+def _smallest(array: Array) -> str:
+    return next(kind for kind in ("i1", "i2", "i4") if np.abs(array).max(initial=0) <= np.iinfo(kind).max)
+
+
 def _texts(file: TensorFile, name: str) -> Texts:
-    ids, types = (torch.from_numpy(np.array(file.tensors[f"{name}.{field}"])) for field in ("ids", "types"))
+    ids, types = (torch.from_numpy(file.tensors[f"{name}.{field}"].astype(np.int32)) for field in ("ids", "types"))
     lengths, task = (file.tensors[f"{name}.{field}"].astype(np.intp) for field in ("lengths", "task"))
     return Texts(ids, types, lengths, task)
 
