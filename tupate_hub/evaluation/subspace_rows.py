@@ -34,7 +34,8 @@ class SubspaceRow:
     """The score of one task in one trial.
 
     `measure` is `decoded` (encoded and decoded again, nothing tuned), `same` (tuned on the examples of the first draw),
-    `new` (on those of the second) or `none`. `seen` says whether the subspace was found over the task. `score` is the
+    `new` (on those of the second), `again` (as `same`, with another seed), `then-full` (full tuning from where `same`
+    has ended) or `none`. `seen` says whether the subspace was found over the task. `score` is the
     accuracy on the task's test examples, `held_out` that of the checkpoint that was chosen, as fractions; `steps` are
     those of tuning the task, `fit_steps` those of finding the subspace, and `seconds` those of the whole trial.
     """

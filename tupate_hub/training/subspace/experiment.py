@@ -31,6 +31,7 @@ from tupate_hub.training.subspace.tuning import Say, accuracies, tune_rows
 #: The share of the tasks that a split finds its subspace over.
 SEEN = 5 / 6
 _NO_MAPS = ("none", "full")
+_AGAIN = 1000
 
 
 @dataclass(frozen=True)
@@ -151,17 +152,35 @@ class Bench:
         many = self.many.select(everyone)
         flat = torch.from_numpy(self.tuned()[everyone]).to(self.encoder.device)
         rows = self._rows(trial, "decoded", everyone, seen, self._scores(many, learned.decode(learned.encode(flat))))
-        regime = replace(self.plan.tune, seed=trial.seed)
         some_seen = seen[: self.most_seen]
-        for measure, prefix, chosen in (("same", "", [*some_seen, *unseen]), ("new", "new_", some_seen)):
-            some = self.many.select(chosen)
-            tuned = tune_rows(
-                self.encoder, some, first_codes(len(chosen), trial.dim, trial.seed), regime,
-                flat_of=learned.decode, prefix=prefix, say=self.say,
-            )  # fmt: skip
-            scores = self._scores(some, learned.decode(tuned.rows))
-            rows += self._rows(trial, measure, chosen, seen, scores, tuned.held_out, regime.steps)
+        codes, tuned = self._in_subspace(trial, learned, "same", [*some_seen, *unseen], seen)
+        rows += tuned
+        rows += self._in_subspace(trial, learned, "new", some_seen, seen)[1]
+        if (trial.maps, trial.split) == ("msf", "random"):
+            rows += self._in_subspace(trial, learned, "again", unseen, seen)[1]
+            rows += self._then_full(trial, learned.decode(codes[len(some_seen) :]), unseen)
         return found, rows
+
+    def _in_subspace(
+        self, trial: Trial, learned: TorchMaps, measure: str, chosen: Sequence[int], seen: Sequence[int]
+    ) -> tuple[torch.Tensor, list[SubspaceRow]]:
+        """Intrinsic subspace tuning of some tasks: their coordinates, and the rows. `again` has another seed."""
+        seed = trial.seed + (_AGAIN if measure == "again" else 0)
+        regime = replace(self.plan.tune, seed=seed)
+        some = self.many.select(chosen)
+        tuned = tune_rows(
+            self.encoder, some, first_codes(len(chosen), trial.dim, seed), regime,
+            flat_of=learned.decode, prefix="new_" if measure == "new" else "", say=self.say,
+        )  # fmt: skip
+        scores = self._scores(some, learned.decode(tuned.rows))
+        return tuned.rows, self._rows(trial, measure, chosen, seen, scores, tuned.held_out, regime.steps)
+
+    def _then_full(self, trial: Trial, start: torch.Tensor, chosen: Sequence[int]) -> list[SubspaceRow]:
+        """The paper's stage two: full tuning that starts from what tuning in the subspace has found."""
+        some, regime = self.many.select(chosen), replace(self.plan.full, seed=trial.seed)
+        tuned = tune_rows(self.encoder, some, start, regime, say=self.say)
+        scores = self._scores(some, tuned.rows)
+        return self._rows(trial, "then-full", chosen, (), scores, tuned.held_out, regime.steps)
 
     def _scores(self, many: ManyTasks, flat: torch.Tensor | None) -> Float64Array:
         return accuracies(self.encoder, many, "validation", flat)
@@ -176,11 +195,10 @@ class Bench:
         held_out: Float64Array | None = None,
         steps: int = 0,
     ) -> list[SubspaceRow]:
-        fitted_on = len(seen) if trial.maps not in _NO_MAPS else 0
         fit_steps = self.plan.fit.steps if trial.maps in ("msf", "linear") else 0
         return [
             SubspaceRow(
-                trial.maps, trial.split, trial.seed, trial.dim, fitted_on, measure, self.many.tasks[number],
+                trial.maps, trial.split, trial.seed, trial.dim, trial.fitted_on, measure, self.many.tasks[number],
                 self.families[number], number in seen, float(scores[at]),
                 None if held_out is None else float(held_out[at]), steps, fit_steps, self.method,
                 self.encoder.device.type, torch.__version__, 0.0,
