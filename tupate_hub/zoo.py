@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tupate_hub.embedding import TaskEmbedding
     from tupate_hub.hub.cache import Snapshot
     from tupate_hub.storage.safetensors import TensorFile
+    from tupate_hub.subspace.subspace import Subspace
 
 ENVIRONMENT = "TUPATE_HUB_REGISTRY"
 
@@ -190,9 +191,38 @@ class Zoo:
             tasks = tuple(entry.task for entry in entries)
             if (stored.digests, stored.tasks, stored.space, stored.similarity) == (digests, tasks, space, similarity):
                 return stored
-        return build_pair_index(
-            space, similarity, self.load_space(space), digests, self.input_covariance_for(space, similarity)
-        )
+        embeddings = self.as_compared(space, similarity, self.load_space(space))
+        return build_pair_index(space, similarity, embeddings, digests, self.input_covariance_for(space, similarity))
+
+    def subspace(self, space: str | None = None, name: str | None = None) -> Subspace:
+        """An intrinsic subspace of a space, the one of most dimensions without a name; a number of them is enough.
+
+        Raises
+        ------
+        UnknownName
+            Listing those that the space has.
+        SpaceMismatch, FormatError
+            When its file is damaged or of another space.
+        """
+        from tupate_hub.subspace.subspace import parse_subspace
+
+        entry = self.registry.space(space)
+        place = entry.subspace(name)
+        found = parse_subspace(self.read_file(place["file"], place["bytes"], place["sha256"]), self.where(place["file"]))
+        if found.space != entry.space:
+            raise SpaceMismatch(
+                f"{self.where(place['file'])} is of {found.space}; the registry says {entry.space}.",
+                hint="tupate-hub verify",
+            )
+        return found
+
+    def as_compared(
+        self, space: str, similarity: str, embeddings: list[TaskEmbedding]
+    ) -> list[TaskEmbedding]:
+        """Embeddings as a similarity compares them: themselves, or their coordinates in the space's subspace."""
+        from tupate_hub.compare.similarity import get_similarity
+
+        return self.subspace(space).coordinates(embeddings) if get_similarity(similarity).needs_subspace else embeddings
 
     def input_covariance_for(self, space: str, similarity: str) -> InputCovariance | None:
         """What `input_covariance` returns, where the similarity asks for it, else None."""
@@ -245,6 +275,11 @@ class Zoo:
                 stored = parse_pair_index(self.read_file(place["file"], place["bytes"], place["sha256"]), place["file"])
                 if stored.digests != digests:
                     problems.append(f"{place['file']} was made from other embeddings than the registry lists.")
+            except TupateHubError as error:
+                problems.append(error.message)
+        for name in space.subspaces:
+            try:
+                self.subspace(space.name, name)
             except TupateHubError as error:
                 problems.append(error.message)
         try:

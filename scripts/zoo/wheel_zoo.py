@@ -59,4 +59,5 @@ def files(registry: dict[str, Any]) -> list[str]:
     for space in registry["spaces"].values():
         found += [place["file"] for place in space.get("index", {}).values()]
         found += [space["moments"]["file"]] if space.get("moments") else []
+        found += [place["file"] for place in space.get("subspaces", {}).values()]
     return found

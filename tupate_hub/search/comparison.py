@@ -73,7 +73,7 @@ def fuse(zoo: Zoo, query: Query, view: View, over: str) -> Comparison:
         comparison = _blockwise(zoo, query, view)
         rows = comparison.compared.by_layer() if comparison.compared is not None else comparison.scores[None, :]
     else:
-        names = available(bool(query.space.moments))
+        names = available(bool(query.space.moments), bool(query.space.subspaces))
         rows = np.stack([_blockwise(zoo, query, replace(view, similarity=name)).scores for name in names])
     tasks = [entry.task for entry in zoo.registry.in_space(query.space.name)]
     others = [row for row in range(len(tasks)) if row != query.row]
@@ -119,6 +119,6 @@ def _kernels(zoo: Zoo, query: Query, view: View, inside: bool) -> tuple[Kernel, 
     """The kernel between the query and the space and, if asked for, that of the space."""
     space = query.space.name
     covariance = zoo.input_covariance_for(space, view.similarity)
-    everything = pack(zoo.load_space(space), view.similarity, covariance)
+    everything = pack(zoo.as_compared(space, view.similarity, zoo.load_space(space)), view.similarity, covariance)
     alone = query.packed(zoo, view.similarity, covariance)
     return kernel(alone, everything), kernel(everything, everything) if inside else None

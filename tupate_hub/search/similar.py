@@ -83,7 +83,8 @@ def pair_scores(zoo: Zoo, space: str, view: View) -> Float64Array:
     if view.plain:
         index = zoo.pair_index(space, view.similarity)
         return centred(index.kernel) if view.centre else index.scores()
-    everything = pack(zoo.load_space(space), view.similarity, zoo.input_covariance_for(space, view.similarity))
+    compared = zoo.as_compared(space, view.similarity, zoo.load_space(space))
+    everything = pack(compared, view.similarity, zoo.input_covariance_for(space, view.similarity))
     inside = view.of(kernel(everything, everything))
     return centred(inside.cross.sum(axis=0)) if view.centre else inside.scores()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -90,6 +90,14 @@ class Subspace:
     def encode(self, embeddings: Sequence[TaskEmbedding]) -> Float32Array:
         """The coordinates of embeddings, of shape (n, dim); errors as in `flat`."""
         return self.maps.encode(np.stack([self.flat(embedding) for embedding in embeddings]))
+
+    def coordinates(self, embeddings: Sequence[TaskEmbedding]) -> list[TaskEmbedding]:
+        """Embeddings with their coordinates in place of their parameters, for a similarity to compare."""
+        codes = self.encode(embeddings) if embeddings else ()
+        return [
+            replace(embedding, blocks=(make_block("coordinates", {"vector": row}),))
+            for embedding, row in zip(embeddings, codes, strict=True)
+        ]
 
     def decode(self, codes: Array, task: str) -> TaskEmbedding:
         """The embedding at coordinates of shape (dim,).
