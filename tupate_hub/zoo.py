@@ -208,7 +208,9 @@ class Zoo:
 
         entry = self.registry.space(space)
         place = entry.subspace(name)
-        found = parse_subspace(self.read_file(place["file"], place["bytes"], place["sha256"]), self.where(place["file"]))
+        found = parse_subspace(
+            self.read_file(place["file"], place["bytes"], place["sha256"]), self.where(place["file"])
+        )
         if found.space != entry.space:
             raise SpaceMismatch(
                 f"{self.where(place['file'])} is of {found.space}; the registry says {entry.space}.",
@@ -216,9 +218,7 @@ class Zoo:
             )
         return found
 
-    def as_compared(
-        self, space: str, similarity: str, embeddings: list[TaskEmbedding]
-    ) -> list[TaskEmbedding]:
+    def as_compared(self, space: str, similarity: str, embeddings: list[TaskEmbedding]) -> list[TaskEmbedding]:
         """Embeddings as a similarity compares them: themselves, or their coordinates in the space's subspace."""
         from tupate_hub.compare.similarity import get_similarity
 

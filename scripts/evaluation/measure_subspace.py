@@ -2,7 +2,7 @@
 
 Each trial finds a subspace over some of the few-shot tasks (fewshot_tasks.json) and measures it; its rows are written
 and synced when it ends, and what is there already is not made again. The first two are the base model as it is and full
-prompt tuning, which later ones start from: --work keeps the tuned parameters. All tasks are tuned in one batch. --tokens
+tuning, whose parameters --work keeps: the other trials begin with them. All tasks are tuned in one batch. --tokens
 keeps the tokenised examples; where that file is there already, no data folder is needed.
 """
 
@@ -141,7 +141,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--base", type=Path, help="folder of the base model [default: the zoo's]")
     parser.add_argument("--tokens", type=Path, help="the tokenised tasks [default: tokens.safetensors in --work]")
     parser.add_argument("--method", default="prompt", choices=["prompt", "lora"])
-    parser.add_argument("--out", type=Path, help="the table [default: zoo/truth/subspace.csv, of LoRA subspace-lora.csv]")
+    parser.add_argument(
+        "--out", type=Path, help="the table [default: zoo/truth/subspace.csv, of LoRA subspace-lora.csv]"
+    )
     parser.add_argument("--work", type=Path, help="tuned parameters and subspaces [default: .runs/subspace-METHOD]")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--threads", type=int, default=1)
@@ -178,7 +180,9 @@ def keep(trial: Trial, maps: Maps, bench: Bench) -> None:
         arrays |= {f"decoder.{number}.weight": layer.weight, f"decoder.{number}.bias": layer.bias}
     stream = io.BytesIO()
     np.savez(stream, **{name: array.astype(np.float16) for name, array in arrays.items()})
-    write_bytes(bench.work / f"{trial.maps}-{trial.split}-{trial.seed}-{trial.dim}-{trial.fitted_on}.npz", stream.getvalue())
+    write_bytes(
+        bench.work / f"{trial.maps}-{trial.split}-{trial.seed}-{trial.dim}-{trial.fitted_on}.npz", stream.getvalue()
+    )
 
 
 def main() -> int:

@@ -18,8 +18,8 @@ class Trial:
     """One way to find a subspace.
 
     `maps` is `msf`, `linear` (MSF with a linear decoder), `pca`, `random` (through the common start) or `random-mean`
-    (through the mean of the tasks); `full` is tuning without a subspace and `none` the base model as it is. `split` says
-    which tasks it is found over, `fitted_on` how many of them there are.
+    (through the mean of the tasks); `full` is tuning without a subspace and `none` the base model as it is. `split`
+    says which tasks it is found over, `fitted_on` how many of them there are.
     """
 
     maps: str
@@ -95,13 +95,15 @@ def read_subspace_rows(path: Path) -> list[SubspaceRow]:
         try:
             return [_row(cells) for cells in reader]
         except (TypeError, ValueError) as error:
-            raise FormatError(f"{path} has a row that is cut or malformed: {error}.", hint="take the row out") from error
+            raise FormatError(
+                f"{path} has a row that is cut or malformed: {error}.", hint="take the row out"
+            ) from error
 
 
 def _row(cells: dict[str, str]) -> SubspaceRow:
     numbers = {name: kind(cells[name]) for name, kind in _NUMBERS.items()}
     held_out = float(cells["held_out"]) if cells["held_out"] else None
-    return SubspaceRow(**{**cells, **numbers, "seen": cells["seen"] == "1", "held_out": held_out})  # type: ignore[arg-type]
+    return SubspaceRow(**{**cells, **numbers, "seen": cells["seen"] == "1", "held_out": held_out})
 
 
 def append_subspace_rows(path: Path, rows: Iterable[SubspaceRow]) -> None:

@@ -160,7 +160,9 @@ def _space(check: _Check, name: str, fields: Any) -> SpaceEntry:
         check.that(_is_plain_name(called), where, f"the name of its subspace {called!r} must be plain")
         _placed(check, f"{where}, subspace {called!r}", place)
         for count in ("dim", "tasks"):
-            check.that(check.typed(place, f"{where}, subspace {called!r}", count, int) > 0, where, f"{count} must be above 0")
+            check.that(
+                check.typed(place, f"{where}, subspace {called!r}", count, int) > 0, where, f"{count} must be above 0"
+            )
     return SpaceEntry(
         name=name,
         base=check.typed(fields, where, "base", str),

@@ -1,7 +1,7 @@
 """Maps: between the parameters of tasks and their coordinates in a subspace, and those that need no model to be found.
 
-IPT (Qin et al. 2021, section 3.2): the encoder is one linear map; the decoder is linear, tanh, linear. Without the
-nonlinearity, and with the reconstruction loss alone, the best maps are the principal components (Baldi and Hornik 1989).
+IPT (Qin et al. 2021, section 3.2): the encoder is one linear map; the decoder is linear, tanh, linear. Without tanh,
+and with the reconstruction loss alone, the best maps are the principal components (Baldi and Hornik 1989).
 """
 
 from __future__ import annotations
@@ -88,7 +88,10 @@ def random_maps(origin: Array, spread: float, dim: int, seed: int = 0) -> Maps:
 
 
 def linear_maps(mean: Array, basis: Array, spread: Array) -> Maps:
-    """z = basis (x - mean) / spread and back, for an orthonormal `basis` of shape (D, P) and `spread` of shape (D,)."""
+    """The maps z = basis (x - mean) / spread, and back.
+
+    `basis` has orthonormal rows and shape (D, P), `mean` (P,), `spread` (D,).
+    """
     weight = basis / spread[:, None]
     decoder = Linear((basis * spread[:, None]).T.astype(np.float32), mean.astype(np.float32))
     return Maps(Linear(weight.astype(np.float32), (-weight @ mean).astype(np.float32)), (decoder,))

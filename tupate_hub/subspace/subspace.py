@@ -1,4 +1,4 @@
-"""Subspace: the coordinates that the tasks of a space share, as one safetensors file. `docs/subspace.md` describes it."""
+"""Subspace: the coordinates that the tasks of a space share, as one safetensors file. docs/subspace.md says more."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tupate_hub.embedding import FORMS, Block, TaskEmbedding, make_block
 from tupate_hub.errors import FormatError, SpaceMismatch
 from tupate_hub.space import Space
 from tupate_hub.storage.safetensors import TensorFile, parse_tensorfile
-from tupate_hub.subspace.maps import Linear, Maps
+from tupate_hub.subspace.maps import Linear, Maps, pca
 
 SCHEMA = "tupate-hub-subspace/1"
 LOSSES = ("reconstruction", "task")
@@ -109,7 +109,9 @@ class Subspace:
         """
         codes = np.asarray(codes, dtype=np.float32)
         if codes.shape != (self.dim,) or not np.isfinite(codes).all():
-            raise FormatError(f"The subspace has {self.dim} coordinates, each a finite number; {codes.size} were given.")
+            raise FormatError(
+                f"The subspace has {self.dim} coordinates, each a finite number; {codes.size} were given."
+            )
         kept = {name: self.facts[name] for name in ("base_sha256", "settings", "architecture") if name in self.facts}
         return TaskEmbedding(task, self.space, self.blocks(self.maps.decode(codes[None])[0]), kept)
 
@@ -134,7 +136,7 @@ class Subspace:
             When a number is too large for `dtype`.
         """
         layers = {"encoder": self.maps.encoder, **{f"decoder.{n}": layer for n, layer in enumerate(self.maps.decoder)}}
-        tensors = {}
+        tensors: dict[str, Array] = {}
         for name, layer in layers.items():
             with np.errstate(over="ignore"):  # what overflows becomes infinity and is refused below
                 tensors |= {f"{name}.weight": layer.weight.astype(dtype), f"{name}.bias": layer.bias.astype(np.float32)}
@@ -152,6 +154,51 @@ class Subspace:
                 **{name: json.dumps(value, sort_keys=True, ensure_ascii=False) for name, value in fields.items()},
             },
         ).to_bytes()
+
+
+def principal(embeddings: Sequence[TaskEmbedding], dim: int, facts: Mapping[str, Any], seed: int = 0) -> Subspace:
+    """The subspace that the reconstruction loss alone finds with a linear decoder: principal components.
+
+    Raises
+    ------
+    FormatError
+        When there are more dimensions than the tasks span, n - 1 about their mean.
+    SpaceMismatch
+        When the embeddings are of different spaces or shapes.
+    """
+    if not 1 <= dim < len(embeddings):
+        raise FormatError(
+            f"{len(embeddings)} tasks span at most {len(embeddings) - 1} dimensions, not {dim}.",
+            hint=f"`dim={max(1, len(embeddings) - 1)}`, or more tasks: `tasks='all'`",
+        )
+    return found(embeddings, pca(stacked(embeddings), dim, seed), LOSSES[:1], facts)
+
+
+def stacked(embeddings: Sequence[TaskEmbedding]) -> Float32Array:
+    """The parameters of embeddings of one space and form, of shape (n, P).
+
+    Raises
+    ------
+    SpaceMismatch
+        Naming the first that is not as the others are.
+    """
+    first = embeddings[0]
+    forms = [tuple(map(Form.of, embedding.blocks)) for embedding in embeddings]
+    for embedding, own in zip(embeddings, forms, strict=True):
+        if embedding.space != first.space or own != forms[0]:
+            raise SpaceMismatch(
+                f"{embedding.task!r} and {first.task!r} have different spaces or shapes, and so no common subspace."
+            )
+    return np.stack([embedding.vector() for embedding in embeddings])
+
+
+def found(embeddings: Sequence[TaskEmbedding], maps: Maps, losses: Sequence[str], facts: Mapping[str, Any]) -> Subspace:
+    """A subspace that was found over embeddings, with what they say of their base model and method."""
+    first = embeddings[0]
+    known = {name: first.facts[name] for name in ("base_sha256", "settings", "architecture") if name in first.facts}
+    forms = tuple(map(Form.of, first.blocks))
+    tasks = tuple(embedding.task for embedding in embeddings)
+    return Subspace(first.space, maps, forms, tasks, tuple(losses), {**known, **facts})
 
 
 def _told(forms: Sequence[Form]) -> str:

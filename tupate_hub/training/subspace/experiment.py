@@ -25,8 +25,9 @@ from tupate_hub.storage.atomic import write_bytes
 from tupate_hub.subspace.maps import Maps, pca, random_maps, with_tanh
 from tupate_hub.training.subspace.encoder import FrozenEncoder
 from tupate_hub.training.subspace.manytasks import ManyTasks
-from tupate_hub.training.subspace.msf import TorchMaps, fit
-from tupate_hub.training.subspace.tuning import Say, accuracies, tune_rows
+from tupate_hub.training.subspace.maps_in_torch import TorchMaps
+from tupate_hub.training.subspace.msf import fit
+from tupate_hub.training.subspace.tuning import Say, accuracies, first_codes, slower, tune_rows
 
 #: The share of the tasks that a split finds its subspace over.
 SEEN = 5 / 6
@@ -137,7 +138,9 @@ class Bench:
         straight = pca(flat, trial.dim, trial.seed)
         if trial.maps.startswith("random"):
             origin = self.start if trial.maps == "random" else flat.mean(axis=0)
-            return random_maps(origin, float(np.sqrt((straight.decoder[0].weight ** 2).sum(0)).mean()), trial.dim, trial.seed)
+            return random_maps(
+                origin, float(np.sqrt((straight.decoder[0].weight ** 2).sum(0)).mean()), trial.dim, trial.seed
+            )
         if trial.maps == "pca":
             return straight
         bent = with_tanh(straight, self.plan.hidden, trial.seed) if trial.maps == "msf" else straight
@@ -166,7 +169,7 @@ class Bench:
     ) -> tuple[torch.Tensor, list[SubspaceRow]]:
         """Intrinsic subspace tuning of some tasks: their coordinates, and the rows. `again` has another seed."""
         seed = trial.seed + (_AGAIN if measure == "again" else 0)
-        regime = replace(self.plan.tune, seed=seed)
+        regime = replace(self.plan.tune, seed=seed, learning_rate=self.plan.tune.learning_rate * slower(trial.dim))
         some = self.many.select(chosen)
         tuned = tune_rows(
             self.encoder, some, first_codes(len(chosen), trial.dim, seed), regime,
@@ -205,9 +208,3 @@ class Bench:
             )
             for at, number in enumerate(numbers)
         ]  # fmt: skip
-
-
-def first_codes(tasks: int, dim: int, seed: int) -> torch.Tensor:
-    """Where intrinsic tuning starts: N(0, 0.02), as IPT does, of shape (tasks, dim)."""
-    drawn = np.random.default_rng((seed, 2)).normal(0, 0.02, (tasks, dim))
-    return torch.from_numpy(drawn.astype(np.float32))

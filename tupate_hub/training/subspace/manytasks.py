@@ -28,7 +28,7 @@ _NONE = -1
 
 @dataclass(frozen=True)
 class Texts:
-    """Token ids of n texts, with `types` of the same shape (n, length); `lengths` and the `task` of each, of shape (n,).
+    """Token ids of n texts, `types` of the same shape (n, length), `lengths` and the number of each `task`, (n,).
 
     `ids` and `types` are on the device, what decides the order of the work is not.
     """
@@ -84,9 +84,7 @@ class ManyTasks:
 
     def to(self, device: torch.device) -> ManyTasks:
         """The same on a device."""
-        parts = {
-            name: Part(part.texts.to(device), part.labels, part.names) for name, part in self.parts.items()
-        }
+        parts = {name: Part(part.texts.to(device), part.labels, part.names) for name, part in self.parts.items()}
         return ManyTasks(self.tasks, self.names.to(device), parts)
 
     def select(self, numbers: Sequence[int]) -> ManyTasks:
@@ -114,7 +112,7 @@ class ManyTasks:
 
     def to_bytes(self) -> bytes:
         """A safetensors file of it, so that it is tokenised once."""
-        tensors = {}
+        tensors: dict[str, Array] = {}
         for name, texts in {"names": self.names, **{name: part.texts for name, part in self.parts.items()}}.items():
             tensors |= {f"{name}.ids": texts.ids.numpy(), f"{name}.types": texts.types.numpy()}
             tensors |= {f"{name}.lengths": texts.lengths, f"{name}.task": texts.task}
@@ -175,10 +173,10 @@ class _Build:
     def add(self, part: str, number: int, data: TaskData, examples: Sequence[Example]) -> None:
         """The examples of a part of a task."""
         if data.kind == "multiple_choice":
-            read = [_question(example) for example in examples]
+            read: Sequence[Example] = [_question(example) for example in examples]
             names = [self._names(number, example["choices"], self.max_length) for example in examples]
         elif data.kind == "classification":
-            read = list(examples)
+            read = examples
             names = [self._classes(number, data)] * len(examples)
         else:
             raise FormatError(f"{data.name} is {data.kind}: only classes and choices can be scored by their names.")

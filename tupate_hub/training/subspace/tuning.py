@@ -20,7 +20,6 @@ from tupate_hub.training.labels import SCALE
 from tupate_hub.training.subspace.encoder import FrozenEncoder
 from tupate_hub.training.subspace.manytasks import ManyTasks
 
-Tensor = torch.Tensor
 Say = Callable[[str], None]
 
 _NO_CLASS = -1e9
@@ -30,12 +29,14 @@ _NO_CLASS = -1e9
 class TunedRows:
     """The row of numbers of each task, of shape (tasks, k), of its best checkpoint, and that one's held-out score."""
 
-    rows: Tensor
+    rows: torch.Tensor
     held_out: Float64Array
     losses: tuple[float, ...]
 
 
-def task_losses(encoder: FrozenEncoder, many: ManyTasks, part: str, rows: IndexArray, flat: Tensor) -> Tensor:
+def task_losses(
+    encoder: FrozenEncoder, many: ManyTasks, part: str, rows: IndexArray, flat: torch.Tensor
+) -> torch.Tensor:
     """The mean cross-entropy of each task, of shape (tasks,), over examples of a part; 0 for a task that has none."""
     task = torch.from_numpy(many.parts[part].texts.task[rows]).to(encoder.device)
     labels = torch.from_numpy(many.parts[part].labels[rows]).to(encoder.device)
@@ -45,34 +46,43 @@ def task_losses(encoder: FrozenEncoder, many: ManyTasks, part: str, rows: IndexA
     return zeros.index_add(0, task, losses) / counts
 
 
-def accuracies(encoder: FrozenEncoder, many: ManyTasks, part: str, flat: Tensor | None) -> Float64Array:
+def accuracies(encoder: FrozenEncoder, many: ManyTasks, part: str, flat: torch.Tensor | None) -> Float64Array:
     """The share of right answers of each task, of shape (tasks,), over all examples of a part; see `vectors`."""
     chosen = many.parts[part]
-    with torch.inference_mode():
-        logits = _logits(encoder, many, part, np.arange(len(chosen.labels)), flat)
-        right = logits.argmax(dim=1).cpu().numpy() == chosen.labels
+    right = guesses(encoder, many, part, flat) == chosen.labels
     count = np.bincount(chosen.texts.task, minlength=len(many.tasks))
     return np.asarray(np.bincount(chosen.texts.task, weights=right, minlength=len(many.tasks)) / np.maximum(count, 1))
 
 
-def _logits(encoder: FrozenEncoder, many: ManyTasks, part: str, rows: IndexArray, flat: Tensor | None) -> Tensor:
+def guesses(encoder: FrozenEncoder, many: ManyTasks, part: str, flat: torch.Tensor | None) -> IndexArray:
+    """The class or choice of each example of a part, of shape (n,)."""
+    with torch.inference_mode():
+        logits = _logits(encoder, many, part, np.arange(len(many.parts[part].labels)), flat)
+    return np.asarray(logits.argmax(dim=1).cpu().numpy())
+
+
+def _logits(
+    encoder: FrozenEncoder, many: ManyTasks, part: str, rows: IndexArray, flat: torch.Tensor | None
+) -> torch.Tensor:
     """Of shape (rows, classes): s times the cosine of a text and each of its names (`labels`)."""
     own = many.parts[part].names[rows]
     filled = np.where(own < 0, own[:, :1], own)  # by a name of the same task, so that no gradient, even NaN, leaks
     used, places = np.unique(filled, return_inverse=True)
     texts = encoder.vectors(many.parts[part].texts, rows, flat)
     names = encoder.vectors(many.names, used, flat)
-    logits = SCALE * torch.einsum("bw,bcw->bc", texts, names[torch.from_numpy(places.reshape(own.shape)).to(names.device)])
+    logits = SCALE * torch.einsum(
+        "bw,bcw->bc", texts, names[torch.from_numpy(places.reshape(own.shape)).to(names.device)]
+    )
     return logits.masked_fill(torch.from_numpy(own < 0).to(encoder.device), _NO_CLASS)
 
 
 def tune_rows(
     encoder: FrozenEncoder,
     many: ManyTasks,
-    start: Tensor,
+    start: torch.Tensor,
     regime: Regime,
     *,
-    flat_of: Callable[[Tensor], Tensor] = lambda rows: rows,
+    flat_of: Callable[[torch.Tensor], torch.Tensor] = lambda rows: rows,
     prefix: str = "",
     batches: Iterable[IndexArray] | None = None,
     say: Say = lambda line: None,
@@ -120,14 +130,25 @@ def tune_rows(
     return TunedRows(best, held_out, tuple(losses))
 
 
-def clip_rows(rows: Tensor, most: float = 1.0) -> None:
+def first_codes(tasks: int, dim: int, seed: int) -> torch.Tensor:
+    """Where intrinsic tuning starts: N(0, 0.02), as IPT does, of shape (tasks, dim)."""
+    drawn = np.random.default_rng((seed, 2)).normal(0, 0.02, (tasks, dim))
+    return torch.from_numpy(drawn.astype(np.float32))
+
+
+def slower(dim: int) -> float:
+    """The learning rate of so many coordinates as a share of that of five: chosen at 5 and 250, on twelve tasks."""
+    return float((5 / dim) ** 0.2)
+
+
+def clip_rows(rows: torch.Tensor, most: float = 1.0) -> None:
     """Shorten the gradient of each row to `most`, as `clip_grad_norm_` does with all parameters of one task."""
     if rows.grad is not None:
         norms = rows.grad.norm(dim=1, keepdim=True)
         rows.grad.mul_((most / (norms + 1e-6)).clamp(max=1.0))
 
 
-def require_finite(rows: Tensor, many: ManyTasks, step: int) -> None:
+def require_finite(rows: torch.Tensor, many: ManyTasks, step: int) -> None:
     """Refuse numbers that have diverged, by the task's name."""
     good = torch.isfinite(rows).all(dim=1).cpu().numpy()
     if not good.all():
