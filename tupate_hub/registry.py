@@ -73,7 +73,7 @@ class SpaceEntry:
         known = ", ".join(self.subspaces)
         raise UnknownName(
             f"Space {self.name!r} has no intrinsic subspace{'' if name is None else f' {name!r}'}.",
-            hint=f"known: {known}" if known else f"find one: tupate-hub subspace fit --space {self.name}",
+            hint=f"known: {known}" if known else f"find one: tupate-hub subspace fit, with `space={self.name!r}`",
         )
 
     def is_called(self, name: str) -> bool:

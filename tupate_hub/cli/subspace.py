@@ -79,6 +79,7 @@ def pull_command(
     NAME is a subspace's name or number of dimensions (tupate-hub subspace list); the largest one without it.
     """
     from tupate_hub.hub.cache import cache_root
+    from tupate_hub.search.subspaces import space_with_subspace
     from tupate_hub.storage.atomic import write_bytes
 
     zoo = output.opened(registry)
@@ -115,8 +116,10 @@ def encode_command(
     """
     import numpy as np
 
+    from tupate_hub.search.subspaces import find_subspace
+
     zoo = output.opened(registry)
-    subspace, where = find_subspace_file(zoo, written, space)
+    subspace, where = find_subspace(zoo, written, space)
     embedding = embedding_asked(zoo, query, where, base)
     flat = subspace.flat(embedding)
     codes = subspace.maps.encode(flat[None])
@@ -140,7 +143,7 @@ def encode_command(
     )
 
 
-@subspace_command.command("decode")
+@subspace_command.command("decode", context_settings={"ignore_unknown_options": True})  # -0.5,1 is no option
 @click.argument("codes")
 @subspace_option
 @_SPACE
@@ -171,10 +174,11 @@ def decode_command(
     """
     from tupate_hub.collect.read_adapter import plain_name
     from tupate_hub.export import export
+    from tupate_hub.search.subspaces import find_subspace
     from tupate_hub.storage.atomic import write_folder
 
     zoo = output.opened(registry)
-    subspace, _ = find_subspace_file(zoo, written, space)
+    subspace, _ = find_subspace(zoo, written, space)
     embedding = subspace.decode(coordinates_of(codes), plain_name(task))
     files = export(embedding, form)
     write_folder(target, files, force=force)
@@ -185,26 +189,6 @@ def decode_command(
 
 
 # --- what is asked ---------------------------------------------------------------------------------------------
-
-
-def space_with_subspace(zoo: Zoo, space: str | None) -> str:
-    """The name of the space that is asked for, else of the default one or of the first that has a subspace."""
-    held = zoo.registry
-    if space is not None or not held.spaces or held.space().subspaces:
-        return held.space(space).name
-    return next((entry.name for entry in held.spaces.values() if entry.subspaces), held.space().name)
-
-
-def find_subspace_file(zoo: Zoo, written: str | None, space: str | None) -> tuple[Any, str | None]:
-    """A subspace, by its file or by its name in the registry, and the name of its space where the registry has it."""
-    from tupate_hub.subspace.subspace import read_subspace
-
-    if written is not None and (written.endswith(".safetensors") or Path(written).is_file()):
-        subspace = read_subspace(Path(written))
-        names = [entry.name for entry in zoo.registry.spaces.values() if entry.space == subspace.space]
-        return subspace, next(iter(names), None)
-    where = space_with_subspace(zoo, space)
-    return zoo.subspace(where, written), where
 
 
 def embedding_asked(zoo: Zoo, query: str, space: str | None, base: str | None) -> TaskEmbedding:

@@ -51,15 +51,15 @@ def tune_command(
     from dataclasses import replace
     from pathlib import Path
 
-    from tupate_hub.cli.subspace import find_subspace_file
     from tupate_hub.collect.add import add_embeddings, open_or_start
+    from tupate_hub.search.subspaces import find_subspace
     from tupate_hub.training.basemodel import find_base
     from tupate_hub.training.delivery import name_in, refuse_taken
     from tupate_hub.training.subspace.find import require_same_base
     from tupate_hub.training.subspace.intrinsic import TuneOptions, require_classes, tune_in_subspace
 
     zoo = output.opened(registry)
-    subspace, _ = find_subspace_file(zoo, written, space)
+    subspace, _ = find_subspace(zoo, written, space)
     base = find_base(options["base"] or subspace.space.base, zoo.registry.spaces.values())
     require_same_base(base, subspace)
     target = open_or_start(to)

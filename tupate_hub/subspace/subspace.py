@@ -99,7 +99,7 @@ class Subspace:
             for embedding, row in zip(embeddings, codes, strict=True)
         ]
 
-    def decode(self, codes: Array, task: str) -> TaskEmbedding:
+    def decode(self, codes: Array | Sequence[float], task: str) -> TaskEmbedding:
         """The embedding at coordinates of shape (dim,).
 
         Raises
@@ -107,13 +107,13 @@ class Subspace:
         FormatError
             When there are not so many of them, or they are not finite.
         """
-        codes = np.asarray(codes, dtype=np.float32)
-        if codes.shape != (self.dim,) or not np.isfinite(codes).all():
+        point = np.asarray(codes, dtype=np.float32)
+        if point.shape != (self.dim,) or not np.isfinite(point).all():
             raise FormatError(
-                f"The subspace has {self.dim} coordinates, each a finite number; {codes.size} were given."
+                f"The subspace has {self.dim} coordinates, each a finite number; {point.size} were given."
             )
         kept = {name: self.facts[name] for name in ("base_sha256", "settings", "architecture") if name in self.facts}
-        return TaskEmbedding(task, self.space, self.blocks(self.maps.decode(codes[None])[0]), kept)
+        return TaskEmbedding(task, self.space, self.blocks(self.maps.decode(point[None])[0]), kept)
 
     def blocks(self, flat: Array) -> tuple[Block, ...]:
         """The blocks that parameters of shape (P,) make up."""

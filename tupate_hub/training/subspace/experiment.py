@@ -109,7 +109,7 @@ class Bench:
         try:
             found: Float32Array = np.load(path, allow_pickle=False)
         except (OSError, ValueError) as error:
-            raise FormatError(f"{path} has no tuned parameters.", hint="make the trial `full` first") from error
+            raise FormatError(f"{path} has no tuned parameters.", hint="make the trial of full tuning first") from error
         return found
 
     # ---- the tasks -------------------------------------------------------------------------------------------------
