@@ -72,9 +72,7 @@ class References:
         return self.full["new" if row.measure == "new" else "same"][row.task]
 
 
-def chosen(
-    rows: Sequence[SubspaceRow], trial: Trial, measurement: str, family: str | None = None
-) -> list[SubspaceRow]:
+def chosen(rows: Sequence[SubspaceRow], trial: Trial, measurement: str, family: str | None = None) -> list[SubspaceRow]:
     """The rows of a measurement, of all seeds; without a number of tasks, over as many as the split has."""
     measure, seen = MEASUREMENTS[measurement]
     found = [
