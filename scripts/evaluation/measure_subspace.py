@@ -13,9 +13,9 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tupate_hub.data.fewshot import FewShot, draw_all, read_fewshots
 from tupate_hub.evaluation.subspace_rows import Trial, read_subspace_rows
@@ -23,7 +23,7 @@ from tupate_hub.runrecord import Regime
 from tupate_hub.storage.atomic import write_bytes
 
 if TYPE_CHECKING:
-    from tupate_hub.embedding import Block
+    from tupate_hub.embedding import TaskEmbedding
     from tupate_hub.subspace.maps import Maps
     from tupate_hub.training.subspace.experiment import Bench
     from tupate_hub.training.subspace.manytasks import ManyTasks
@@ -99,17 +99,17 @@ def make_bench(options: argparse.Namespace) -> Bench:
 
     device = torch.device(options.device)
     tasks = read_fewshots(TASKS)
-    blocks, start = first_parameters(options)
+    start = first_parameters(options)
     families = {task.name: task.family for task in tasks}
     many = tokens(options, tasks)
     if options.tasks:
         many = many.select([many.tasks.index(name) for name in options.tasks])
     began = time.perf_counter()
     return Bench(
-        encoder=FrozenEncoder(options.base, blocks, device, "bfloat16"),
+        encoder=FrozenEncoder(options.base, start.blocks, device, "bfloat16"),
         many=many.to(device),
         families=[families[name] for name in many.tasks],
-        start=start,
+        start=start.vector(),
         plan=plan(options),
         table=options.out,
         work=options.work,
@@ -119,11 +119,8 @@ def make_bench(options: argparse.Namespace) -> Bench:
     )
 
 
-def first_parameters(options: argparse.Namespace) -> tuple[tuple[Block, ...], Any]:
-    """The blocks of a method on the base model, and the parameters that its runs of the zoo start from, flattened.
-
-    They are kept as an embedding, so that a machine without the library that draws them can go on.
-    """
+def first_parameters(options: argparse.Namespace) -> TaskEmbedding:
+    """What the zoo's runs of a method start from; kept, so that a machine without what draws it can go on."""
     from tupate_hub.embedding import read_embedding
 
     path = options.work / "start.safetensors"
@@ -131,8 +128,7 @@ def first_parameters(options: argparse.Namespace) -> tuple[tuple[Block, ...], An
         from tupate_hub.training.subspace.start import start_of
 
         write_bytes(path, start_of(options.base, options.method, BASE).to_bytes("float32"))
-    start = read_embedding(path)
-    return start.blocks, start.vector()
+    return read_embedding(path)
 
 
 def parse() -> argparse.Namespace:
@@ -169,20 +165,29 @@ def parse() -> argparse.Namespace:
     return options
 
 
-def keep(trial: Trial, maps: Maps, bench: Bench) -> None:
-    """Keep the maps of the first seed, of which the zoo's subspaces are made."""
-    import io
+def keep(trial: Trial, maps: Maps, bench: Bench, start: TaskEmbedding) -> None:
+    """Keep the subspace of the random split and the first seed, as the zoo is to have it."""
+    from hashlib import sha256
 
-    import numpy as np
+    from tupate_hub.subspace.subspace import LOSSES, Form, Subspace
+    from tupate_hub.training.result import versions
 
-    arrays = {"encoder.weight": maps.encoder.weight, "encoder.bias": maps.encoder.bias}
-    for number, layer in enumerate(maps.decoder):
-        arrays |= {f"decoder.{number}.weight": layer.weight, f"decoder.{number}.bias": layer.bias}
-    stream = io.BytesIO()
-    np.savez(stream, **{name: array.astype(np.float16) for name, array in arrays.items()})
-    write_bytes(
-        bench.work / f"{trial.maps}-{trial.split}-{trial.seed}-{trial.dim}-{trial.fitted_on}.npz", stream.getvalue()
-    )
+    seen, unseen = bench.split(trial)
+    tuned = bench.tuned()
+    names = bench.many.tasks
+    facts = {
+        **start.facts,
+        "split": "",
+        "unseen": [names[number] for number in unseen],
+        "seed": trial.seed,
+        "sources": {names[number]: sha256(tuned[number].tobytes()).hexdigest() for number in seen},
+        "training": asdict(bench.plan.fit),
+        "software": versions(),
+        "by": "scripts/evaluation/measure_subspace.py",
+    }
+    forms = tuple(map(Form.of, start.blocks))
+    subspace = Subspace(start.space, maps, forms, tuple(names[number] for number in seen), LOSSES, facts)
+    write_bytes(bench.work / f"{subspace.name}.safetensors", subspace.to_bytes())
 
 
 def main() -> int:
@@ -204,8 +209,8 @@ def main() -> int:
             continue
         started = time.perf_counter()
         maps = bench.run(trial)
-        if maps is not None and trial.maps == "msf" and trial.seed == 0 and not asked.fitted_on:
-            keep(trial, maps, bench)
+        if maps is not None and (trial.maps, trial.split, trial.seed, asked.fitted_on) == ("msf", "random", 0, 0):
+            keep(trial, maps, bench, first_parameters(options))
         print(f"[{number}/{len(wanted)}] {trial}: {time.perf_counter() - started:.1f} s", file=sys.stderr, flush=True)
     return 0
 

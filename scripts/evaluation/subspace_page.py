@@ -153,14 +153,14 @@ def seeds_table(rows: Sequence[SubspaceRow], known: References) -> str:
     for dim in DIMS:
         both: dict[tuple[int, str], dict[str, float]] = {}
         for row in rows:
-            if (row.maps, row.split, row.dim) == ("msf", "random", dim) and row.measure in ("same", "again"):
-                if not row.seen:
-                    both.setdefault((row.seed * 1000 + row.fitted_on, row.task), {})[row.measure] = row.score
+            ours = (row.maps, row.split, row.dim, row.seen) == ("msf", "random", dim, False)
+            if ours and row.measure in ("same", "again"):
+                both.setdefault((row.seed * 1000 + row.fitted_on, row.task), {})[row.measure] = row.score
         pairs = {key: found for key, found in both.items() if len(found) == 2 and key[1] in again}
         if pairs:
-            ours = sum(abs(found["same"] - found["again"]) for found in pairs.values()) / len(pairs)
+            apart = sum(abs(found["same"] - found["again"]) for found in pairs.values()) / len(pairs)
             theirs = sum(abs(known.full["same"][task] - again[task]) for _, task in pairs) / len(pairs)
-            lines.append([str(dim), f"{100 * ours:.2f}", f"{100 * theirs:.2f}", str(len(pairs))])
+            lines.append([str(dim), f"{100 * apart:.2f}", f"{100 * theirs:.2f}", str(len(pairs))])
     return markdown_table(["D", "IST", "full prompts", "pairs"], lines)
 
 
@@ -180,11 +180,9 @@ def facts_table(rows: Sequence[SubspaceRow], known: References) -> str:
         ["mean accuracy of these, full prompt tuning", f"{100 * best:.1f}"],
     ]
     if first is not None and full is not None:
+        tuned = max(row.steps for row in rows if (row.maps, row.measure) == ("msf", "same"))
         lines += [
-            [
-                "steps: full, MSF, IST",
-                f"{full.steps}, {first.fit_steps}, {max(row.steps for row in rows if row.maps == 'msf' and row.measure == 'same')}",
-            ],
+            ["steps: full, MSF, IST", f"{full.steps}, {first.fit_steps}, {tuned}"],
             ["computed on", f"{first.device}, torch {first.torch}"],
             ["seconds of the trial D = 5, random, seed 0", f"{first.seconds:.0f}"],
         ]
@@ -213,7 +211,7 @@ def pictures(rows: Sequence[SubspaceRow], known: References) -> dict[str, str]:
     if over:
         found["subspace-tasks"] = picture(
             "More training tasks (D = 5)", "training tasks", [str(count) for _, count, _, _ in over],
-            [curve("new data", [seen for *_, seen, _ in over]), curve("unseen", [unseen for *_, unseen in over])], floor,
+            [curve("new data", [one[2] for one in over]), curve("unseen", [one[3] for one in over])], floor,
             measure="E_rel", level="no tuning",
         )  # fmt: skip
     return found

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     "--data", type=click.Path(path_type=Path), metavar="DIR", help="The tasks' data folder, for the task loss."
 )
 @click.option("--base", metavar="MODEL", help="The base model's folder, or its id on the Hub.")
-@click.option("--hidden", type=click.IntRange(1), default=256, show_default=True, help="Width of the decoder.")
+@click.option("--hidden", type=click.IntRange(1), default=128, show_default=True, help="Width of the decoder.")
 @click.option("--steps", type=click.IntRange(1), default=150, show_default=True, help="Optimizer steps.")
 @click.option("--lr", "learning_rate", type=click.FloatRange(0, min_open=True), default=1e-3, show_default=True,
               help="Learning rate of the decoder; the encoder's is a hundredth of it.")  # fmt: skip

@@ -58,7 +58,8 @@ class FewShot:
         scored = self._by_class(whole.validation, kept, "scored")
         train: list[Example] = []
         held_out: list[Example] = []
-        for label, pool in pools.items():
+        for label in kept.values():
+            pool = pools.get(label, [])
             size = min(shots, len(pool) // (2 * _DRAWS))
             if not size or label not in scored:
                 raise FormatError(f"{self.name} has too few examples of a class to draw from.")

@@ -37,12 +37,12 @@ _AGAIN = 1000
 
 @dataclass(frozen=True)
 class Plan:
-    """How long and how hard each stage tunes; `hidden` is the width of the decoder between its two layers."""
+    """How long and how hard each stage tunes; `hidden` is the least width of the decoder between its two layers."""
 
     full: Regime
     fit: Regime
     tune: Regime
-    hidden: int = 256
+    hidden: int = 128
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ class Bench:
             )
         if trial.maps == "pca":
             return straight
-        bent = with_tanh(straight, self.plan.hidden, trial.seed) if trial.maps == "msf" else straight
+        bent = with_tanh(straight, max(self.plan.hidden, trial.dim), trial.seed) if trial.maps == "msf" else straight
         regime = replace(self.plan.fit, seed=trial.seed)
         return fit(self.encoder, self.many.select(seen), torch.from_numpy(flat), bent, regime, say=self.say).maps
 

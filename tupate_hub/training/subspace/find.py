@@ -26,7 +26,7 @@ from tupate_hub.training.subspace.msf import ALPHA, fit
 from tupate_hub.training.subspace.tuning import Say
 
 #: What the rows of zoo/truth/subspace.csv were made with.
-HIDDEN = 256
+HIDDEN = 128
 STEPS = 150
 LEARNING_RATE = 1e-3
 EACH = 4
