@@ -6,8 +6,9 @@ import sys
 
 import numpy as np
 import pytest
-from builders import TASKS, lora, prompt
+from builders import TASKS, lora, prompt, zoo_of
 from damage import snapshot
+from loopback import User
 
 from tupate_hub.embedding import read_embedding
 from tupate_hub.space import Space
@@ -82,12 +83,24 @@ def test_pull_gives_the_checked_file(zoo, invoke, tmp_path):
     assert invoke("subspace", "pull", "--registry", zoo).code == 0
 
 
-def test_it_is_pushed_with_the_registry_and_found_there(zoo, hub, invoke):
-    hub.store.put("datasets", "acme/sub", snapshot(zoo))
+def test_it_is_pushed_with_the_registry_and_found_there(zoo, hub, invoke, monkeypatch):
+    hub.store.users["hf_secretsecretsecret"] = User("acme")
+    monkeypatch.setenv("HF_TOKEN", "hf_secretsecretsecret")
+    pushed = invoke("push", "acme/sub", "--registry", zoo)
+    assert pushed.code == 0, pushed.err
+    assert Zoo.open("acme/sub").verify() == []
     result = invoke("subspace", "encode", NAMES[1], "--registry", "acme/sub", "--json")
     here = invoke("subspace", "encode", NAMES[1], "--registry", zoo, "--json")
     assert result.code == 0, result.err
     assert result.json()["coordinates"] == here.json()["coordinates"]
+
+
+def test_merging_keeps_it(zoo, invoke, tmp_path):
+    zoo_of(tmp_path / "other", lora("other", 3))
+    result = invoke("merge", zoo, tmp_path / "other", "--to", tmp_path / "both")
+    assert result.code == 0, result.err
+    both = Zoo.open(tmp_path / "both")
+    assert both.verify() == [] and both.subspace("prompt").dim == 3
 
 
 def test_encode_gives_the_coordinates_of_a_task_of_its_alias_and_of_its_file(zoo, invoke, tmp_path):
