@@ -186,7 +186,8 @@ def keep(trial: Trial, maps: Maps, bench: Bench, start: TaskEmbedding) -> None:
         "by": "scripts/evaluation/measure_subspace.py",
     }
     forms = tuple(map(Form.of, start.blocks))
-    subspace = Subspace(start.space, maps, forms, tuple(names[number] for number in seen), LOSSES, facts)
+    tasks, codes = tuple(names[number] for number in seen), maps.encode(tuned[seen])
+    subspace = Subspace(start.space, maps, forms, tasks, codes, LOSSES, facts)
     write_bytes(bench.work / f"{subspace.name}.safetensors", subspace.to_bytes())
 
 

@@ -14,6 +14,8 @@ from pathlib import Path
 
 from curve_picture import Curve, picture
 
+from tupate_hub import Zoo
+from tupate_hub.data.fewshot import read_fewshots
 from tupate_hub.evaluation.subspace_rows import SubspaceRow, Trial, read_subspace_rows
 from tupate_hub.evaluation.subspace_summary import (
     MEASUREMENTS,
@@ -24,6 +26,7 @@ from tupate_hub.evaluation.subspace_summary import (
     paired,
     relative,
 )
+from tupate_hub.publish.pictures import Point, task_map
 from tupate_hub.publish.table import fill_tables, markdown_table
 from tupate_hub.storage.atomic import write_bytes
 
@@ -217,6 +220,28 @@ def pictures(rows: Sequence[SubspaceRow], known: References) -> dict[str, str]:
     return found
 
 
+def map_of_tasks() -> dict[str, str]:
+    """The training tasks of the smallest subspace of the bundled zoo, by the two directions that carry most."""
+    import numpy as np
+
+    zoo = Zoo.open(ROOT)
+    held = [space for space in zoo.registry.spaces.values() if space.subspaces and space.method == "prompt"]
+    if not held:
+        return {}
+    least = min(held[0].subspaces.values(), key=lambda place: place["dim"])
+    subspace = zoo.subspace(held[0].name, str(least["dim"]))
+    families = {task.name: task.family for task in read_fewshots(Path(__file__).with_name("fewshot_tasks.json"))}
+    codes = subspace.codes - subspace.codes.mean(axis=0)
+    _, lengths, axes = np.linalg.svd(codes, full_matrices=False)
+    axes *= np.sign(axes[np.arange(len(axes)), np.abs(axes).argmax(axis=1)])[:, None]
+    points = [
+        Point(task, round(float(x), 3), round(float(y), 3), families.get(task, ""))
+        for task, (x, y) in zip(subspace.tasks, codes @ axes[:2].T, strict=True)
+    ]
+    shares = (lengths**2 / (lengths**2).sum())[:2]
+    return {"subspace-map": task_map(f"Tasks in the subspace of {subspace.dim} dimensions", points, shares.tolist())}
+
+
 def curve(name: str, found: Sequence[Relative]) -> Curve:
     ratios = [one.ratio for one in found]
     return Curve(name, [one.mean for one in ratios], [one.low for one in ratios], [one.high for one in ratios])
@@ -238,7 +263,7 @@ def build() -> dict[Path, bytes]:
     if lora:
         tables["subspace lora"] = controls_table(lora, References.of(lora))
     page = fill_tables(PAGE.read_text(encoding="utf-8"), tables)
-    drawn = pictures(rows, known)
+    drawn = {**pictures(rows, known), **map_of_tasks()}
     return {PAGE: page.encode(), **{PAGE.with_name(f"{name}.svg"): text.encode() for name, text in drawn.items()}}
 
 

@@ -24,7 +24,8 @@ def subspace(embeddings):
     forms = tuple(Form.of(block) for block in embeddings[0].blocks)
     tasks = tuple(one.task for one in embeddings)
     facts = {"seed": 0, "sources": {"task0": "ab" * 32}, "settings": {"tokens": 4}}
-    return Subspace(embeddings[0].space, with_tanh(pca(x, 4), 8), forms, tasks, ("reconstruction",), facts)
+    maps = with_tanh(pca(x, 4), 8)
+    return Subspace(embeddings[0].space, maps, forms, tasks, maps.encode(x), ("reconstruction",), facts)
 
 
 def changed(subspace, tensors=None, **metadata):
@@ -43,6 +44,7 @@ def test_the_file_holds_it_all(subspace, embeddings, tmp_path):
     )  # fmt: skip
     assert again.facts == subspace.facts
     np.testing.assert_allclose(again.encode(embeddings), subspace.encode(embeddings), atol=1e-5)
+    np.testing.assert_array_equal(again.codes, subspace.codes)
 
 
 def test_half_precision_is_enough(subspace, embeddings):
@@ -95,6 +97,9 @@ def test_an_embedding_of_other_shapes_is_refused(subspace):
         ({}, {"tasks": "[1]"}),
         ({}, {"facts": "3"}),
         ({"encoder.bias": None}, {}),
+        ({"codes": None}, {}),
+        ({"codes": np.zeros((5, 4), np.float32)}, {}),
+        ({"codes": np.full((6, 4), np.inf, np.float32)}, {}),
         ({"extra": np.zeros(3, np.float32)}, {}),
         ({"encoder.bias": np.full(4, np.nan, np.float32)}, {}),
         ({"encoder.bias": np.zeros(5, np.float32)}, {}),

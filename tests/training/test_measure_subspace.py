@@ -12,6 +12,7 @@ from damage import snapshot
 from tupate_hub.data.fewshot import FewShot, draw_all, read_fewshots
 from tupate_hub.errors import FormatError
 from tupate_hub.evaluation.subspace_rows import Trial, read_subspace_rows
+from tupate_hub.registry import Registry
 from tupate_hub.subspace.subspace import read_subspace
 
 LISTED = [
@@ -124,6 +125,7 @@ def test_the_page_is_made_of_the_rows(run, load_script, monkeypatch, tmp_path):
     (tmp_path / "subspace.md").write_text(text, encoding="utf-8")
     monkeypatch.setattr(page, "TRUTH", tmp_path)
     monkeypatch.setattr(page, "PAGE", tmp_path / "subspace.md")
+    (tmp_path / "registry.json").write_text(Registry().to_json())
     monkeypatch.setattr(page, "ROOT", tmp_path)
     monkeypatch.setattr(sys, "argv", ["subspace_page"])
     assert page.main() == 0

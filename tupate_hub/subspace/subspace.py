@@ -46,7 +46,7 @@ class Form:
 class Subspace:
     """A few coordinates for the embeddings of a space, found over `tasks` (IPT, Qin et al. 2021).
 
-    `losses` are those that it was found by. `facts` are JSON values: base_sha256, split, seed, sources (task to sha256
+    `codes`, of shape (tasks, dim), are their coordinates. `losses` are those that it was found by. `facts` are JSON values: base_sha256, split, seed, sources (task to sha256
     of its embedding), training, settings, architecture.
     """
 
@@ -54,6 +54,7 @@ class Subspace:
     maps: Maps
     forms: tuple[Form, ...]
     tasks: tuple[str, ...]
+    codes: Float32Array
     losses: tuple[str, ...]
     facts: Mapping[str, Any] = field(default_factory=dict)
 
@@ -136,7 +137,7 @@ class Subspace:
             When a number is too large for `dtype`.
         """
         layers = {"encoder": self.maps.encoder, **{f"decoder.{n}": layer for n, layer in enumerate(self.maps.decoder)}}
-        tensors: dict[str, Array] = {}
+        tensors: dict[str, Array] = {"codes": self.codes.astype(np.float32)}
         for name, layer in layers.items():
             with np.errstate(over="ignore"):  # what overflows becomes infinity and is refused below
                 tensors |= {f"{name}.weight": layer.weight.astype(dtype), f"{name}.bias": layer.bias.astype(np.float32)}
@@ -198,7 +199,8 @@ def found(embeddings: Sequence[TaskEmbedding], maps: Maps, losses: Sequence[str]
     known = {name: first.facts[name] for name in ("base_sha256", "settings", "architecture") if name in first.facts}
     forms = tuple(map(Form.of, first.blocks))
     tasks = tuple(embedding.task for embedding in embeddings)
-    return Subspace(first.space, maps, forms, tasks, tuple(losses), {**known, **facts})
+    codes = maps.encode(stacked(embeddings))
+    return Subspace(first.space, maps, forms, tasks, codes, tuple(losses), {**known, **facts})
 
 
 def _told(forms: Sequence[Form]) -> str:
@@ -237,10 +239,14 @@ def parse_subspace(data: bytes, where: str) -> Subspace:
         space = Space(meta["base"], meta["method"])
     except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise FormatError(f"{where} has a header that does not describe a subspace.") from error
-    maps = _maps(file.tensors, where)
+    tensors = dict(file.tensors)
+    codes = tensors.pop("codes", np.zeros(0, dtype=np.float32))
+    maps = _maps(tensors, where)
+    if codes.shape != (len(tasks), maps.dim) or codes.dtype.kind != "f" or not np.isfinite(codes).all():
+        raise FormatError(f"{where} has not {maps.dim} finite coordinates for each of its {len(tasks)} tasks.")
     if not forms or sum(form.size for form in forms) != maps.parameters:
         raise FormatError(f"{where}: its maps are of {maps.parameters} parameters, its blocks have others.")
-    return Subspace(space, maps, forms, tasks, losses, facts)
+    return Subspace(space, maps, forms, tasks, codes.astype(np.float32), losses, facts)
 
 
 def _form(row: Mapping[str, Any]) -> Form:
