@@ -46,8 +46,8 @@ class Form:
 class Subspace:
     """A few coordinates for the embeddings of a space, found over `tasks` (IPT, Qin et al. 2021).
 
-    `codes`, of shape (tasks, dim), are their coordinates. `losses` are those that it was found by. `facts` are JSON values: base_sha256, split, seed, sources (task to sha256
-    of its embedding), training, settings, architecture.
+    `codes`, of shape (tasks, dim), are the coordinates of the tasks, `losses` those that it was found by. `facts` are
+    JSON values: base_sha256, split, seed, sources (task to sha256 of its embedding), training, settings, architecture.
     """
 
     space: Space
