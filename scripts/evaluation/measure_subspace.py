@@ -70,7 +70,7 @@ def plan(options: argparse.Namespace):  # noqa: ANN201
     from tupate_hub.training.subspace.experiment import Plan
 
     shared = {"batch_size": options.each, "max_length": MAX_LENGTH, "precision": "bfloat16"}
-    full_rate = 1e-2 if options.method == "prompt" else 1e-3
+    full_rate = 1e-2 if options.method == "prompt" else 4e-3
     return Plan(
         full=Regime(steps=options.full_steps, learning_rate=full_rate, evaluations=5, **shared),
         fit=Regime(steps=options.fit_steps, learning_rate=1e-3, evaluations=4, **shared),

@@ -27,7 +27,7 @@ from tupate_hub.training.subspace.maps_in_torch import TorchMaps
 from tupate_hub.training.subspace.tuning import Say, first_codes, guesses, slower, tune_rows
 
 LEARNING_RATE = 0.1
-FULL_RATE: Mapping[str, float] = {"prompt": 1e-2, "lora": 1e-3}
+FULL_RATE: Mapping[str, float] = {"prompt": 1e-2, "lora": 4e-3}
 
 
 @dataclass(frozen=True)
