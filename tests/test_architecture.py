@@ -18,7 +18,7 @@ PACKAGE = Path(tupate_hub.__file__).parent
 FLOORS = (
     {"errors", "arrays", "extras", "tasknames"},
     {"space", "embedding", "runrecord", "registry", "storage"},
-    {"compare", "readers", "export"},
+    {"compare", "readers", "export", "subspace"},
     {"hub"},
     {"zoo"},
     {"collect", "data", "search", "evaluation"},

@@ -42,6 +42,13 @@ def commands_in(text: str) -> list[list[str]]:
     return [shlex.split(one)[1:] for one in found]
 
 
+def all_parameters(verb: str) -> list[click.Parameter]:
+    """Those of a verb, and of the verbs under it."""
+    whole = command(verb)
+    under = whole.commands.values() if isinstance(whole, click.Group) else ()
+    return [parameter for one in (whole, *under) for parameter in one.params]
+
+
 # --- help ------------------------------------------------------------------------------------------------------
 
 
@@ -59,7 +66,7 @@ def test_every_verb_has_an_example_in_its_help(verb: str, invoke: Any) -> None:
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_option_has_a_help_text(verb: str) -> None:
-    for parameter in command(verb).params:
+    for parameter in all_parameters(verb):
         if isinstance(parameter, click.Option):
             assert parameter.help, parameter.name
 
@@ -70,7 +77,7 @@ def test_every_option_has_a_help_text(verb: str) -> None:
 @pytest.mark.parametrize("verb", VERBS)
 def test_the_page_documents_every_verb_and_option(verb: str) -> None:
     text = section(verb)
-    for parameter in command(verb).params:
+    for parameter in all_parameters(verb):
         if isinstance(parameter, click.Option):
             assert f"`{max(parameter.opts, key=len)}" in text, parameter.opts
 
@@ -117,6 +124,17 @@ def test_the_page_documents_every_json_field(
     assert found
     undocumented = {name for name in found if f"`{name}`" not in section(given[0])}
     assert not undocumented
+
+
+def test_the_page_documents_every_json_field_of_subspaces(toy_zoo: Path, tmp_path: Path, invoke: Any) -> None:
+    where = ("--registry", str(toy_zoo), "--json")
+    fit = ("fit", "--space", "prompt", "--dim", "2", "--loss", "reconstruction", "--to", str(toy_zoo))
+    decode = ("decode", "1,2", "--to", str(tmp_path / "decoded"))
+    for arguments in (fit, ("list",), ("encode", "imdb"), decode, ("pull", "--to", str(tmp_path / "x.safetensors"))):
+        result = invoke("subspace", *arguments, *where)
+        assert result.code == 0, result.err
+        undocumented = {name for name in fields(result.json()) if f"`{name}`" not in section("subspace")}
+        assert not undocumented, arguments
 
 
 # --- paths -----------------------------------------------------------------------------------------------------
@@ -168,7 +186,7 @@ def test_every_command_of_the_documents_exists(page: Path) -> None:
             assert arguments[0] in ("--help", "--version")
             continue
         known = {
-            name for parameter in command(arguments[0]).params for name in (*parameter.opts, *parameter.secondary_opts)
+            name for parameter in all_parameters(arguments[0]) for name in (*parameter.opts, *parameter.secondary_opts)
         }
         options = [one.partition("=")[0] for one in arguments[1:] if re.match(r"--?[a-z]", one)]
         assert set(options) <= {*known, "--help"}, arguments

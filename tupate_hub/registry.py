@@ -39,6 +39,7 @@ class SpaceEntry:
     `index` maps a similarity to its file, `moments` is the file of the base model's statistics; each of them an object
     of `file`, `bytes` and `sha256`. `gain` is what measured transfer says of the space (`evaluation.gain`): the weights
     of similarity and strength in a ranking by gain, and `forecasts`, one a regime; empty where nothing was measured.
+    `subspaces` maps the name of an intrinsic subspace to its file, with its `dim` and the number of its `tasks`.
     """
 
     name: str
@@ -49,11 +50,31 @@ class SpaceEntry:
     index: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     moments: Mapping[str, Any] = field(default_factory=dict)
     gain: Mapping[str, Any] = field(default_factory=dict)
+    subspaces: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def space(self) -> Space:
         """The space itself."""
         return Space(self.base, self.method)
+
+    def subspace(self, name: str | None = None) -> Mapping[str, Any]:
+        """Where a subspace is: the one of that name or number of dimensions, of most dimensions without a name.
+
+        Raises
+        ------
+        UnknownName
+            Listing those that there are.
+        """
+        if name is None and self.subspaces:
+            return max(self.subspaces.values(), key=lambda place: int(place["dim"]))
+        for called, place in self.subspaces.items():
+            if name in (called, str(place["dim"])):
+                return place
+        known = ", ".join(self.subspaces)
+        raise UnknownName(
+            f"Space {self.name!r} has no intrinsic subspace{'' if name is None else f' {name!r}'}.",
+            hint=f"known: {known}" if known else f"find one: tupate-hub subspace fit, with `space={self.name!r}`",
+        )
 
     def is_called(self, name: str) -> bool:
         """Whether a user may mean this space by a name: its own, or the end of it, such as `lora`."""
@@ -172,12 +193,12 @@ class Registry:
     def files(self) -> Iterator[tuple[str, int, str]]:
         """Every file that the registry names, once: its path, bytes and sha256.
 
-        Embeddings with their repeats come first, then the indexes and statistics of the spaces. A path that is named
-        with two contents comes with each of them.
+        Embeddings with their repeats come first, then the indexes, statistics and subspaces of the spaces. A path
+        that is named with two contents comes with each of them.
         """
         named = [(run.file, run.bytes, run.sha256) for entry in self.entries for run in entry.runs()]
         for space in self.spaces.values():
-            places = [*space.index.values(), *([space.moments] if space.moments else [])]
+            places = [*space.index.values(), *([space.moments] if space.moments else []), *space.subspaces.values()]
             named += [(place["file"], place["bytes"], place["sha256"]) for place in places]
         yield from dict.fromkeys(named)
 
@@ -230,9 +251,7 @@ def _did_you_mean(wanted: str, spelled: Mapping[str, str]) -> str:
 def _without_name(item: Task | SpaceEntry) -> dict[str, Any]:
     fields = asdict(item)
     del fields["name"]
-    if not fields.get("gain", True):
-        del fields["gain"]
-    return fields
+    return {field: value for field, value in fields.items() if value or field not in ("gain", "subspaces")}
 
 
 def _row(entry: Entry) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tupate_hub.errors import FormatError, RegistryError, SpaceMismatch, TupateHubError
-from tupate_hub.registry import FILENAME, Entry, Registry, SpaceEntry, Task
+from tupate_hub.registry import FILENAME, Entry, Registry, Task
 from tupate_hub.storage.registry_json import parse_registry
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tupate_hub.embedding import TaskEmbedding
     from tupate_hub.hub.remote import Remote
     from tupate_hub.storage.safetensors import TensorFile
+    from tupate_hub.subspace.subspace import Subspace
 
 ENVIRONMENT = "TUPATE_HUB_REGISTRY"
 
@@ -181,7 +182,7 @@ class Zoo:
     def pair_index(self, space: str, similarity: str) -> PairIndex:
         """The kernel of a space: the stored one where it fits the registry, else computed from the embeddings."""
         stored = self.stored_index(space, similarity)
-        return stored if stored is not None else self._computed_index(space, similarity)
+        return stored if stored is not None else self.computed_index(space, similarity)
 
     def stored_index(self, space: str, similarity: str) -> PairIndex | None:
         """The index that the registry names, where it is of the space's embeddings; what it says is not recomputed.
@@ -210,17 +211,50 @@ class Zoo:
         if not missing:
             return {}
         covariance = self.input_covariance_for(space, index.similarity)
-        known = [self.load(entry) for entry in entries if entry.task in index.tasks[:1]]
+        first = [self.load(entry) for entry in entries if entry.task in index.tasks[:1]]
+        known = self.as_compared(space, index.similarity, first)
         like = pack(known, index.similarity, covariance) if known else None
-        embeddings = [*known, *(self.load(entry) for entry in missing)]
+        embeddings = self.as_compared(space, index.similarity, [*first, *(self.load(entry) for entry in missing)])
         return dict(pack_comparable(embeddings, index.similarity, covariance, like).left_out)
 
-    def _computed_index(self, space: str, similarity: str) -> PairIndex:
+    def computed_index(self, space: str, similarity: str) -> PairIndex:
+        """The kernel of a space, computed from its embeddings."""
         from tupate_hub.compare.pair_index import build_pair_index
 
         digests = [entry.sha256 for entry in self.registry.in_space(space)]
         covariance = self.input_covariance_for(space, similarity)
-        return build_pair_index(space, similarity, self.load_space(space), digests, covariance)
+        embeddings = self.as_compared(space, similarity, self.load_space(space))
+        return build_pair_index(space, similarity, embeddings, digests, covariance)
+
+    def subspace(self, space: str | None = None, name: str | None = None) -> Subspace:
+        """An intrinsic subspace of a space, the one of most dimensions without a name; a number of them is enough.
+
+        Raises
+        ------
+        UnknownName
+            Listing those that the space has.
+        SpaceMismatch, FormatError
+            When its file is damaged or of another space.
+        """
+        from tupate_hub.subspace.subspace import parse_subspace
+
+        entry = self.registry.space(space)
+        place = entry.subspace(name)
+        found = parse_subspace(
+            self.read_file(place["file"], place["bytes"], place["sha256"]), self.where(place["file"])
+        )
+        if found.space != entry.space:
+            raise SpaceMismatch(
+                f"{self.where(place['file'])} is of {found.space}; the registry says {entry.space}.",
+                hint="tupate-hub verify",
+            )
+        return found
+
+    def as_compared(self, space: str, similarity: str, embeddings: list[TaskEmbedding]) -> list[TaskEmbedding]:
+        """Embeddings as a similarity compares them: themselves, or their coordinates in the space's subspace."""
+        from tupate_hub.compare.similarity import get_similarity
+
+        return self.subspace(space).coordinates(embeddings) if get_similarity(similarity).needs_subspace else embeddings
 
     def input_covariance_for(self, space: str, similarity: str) -> InputCovariance | None:
         """What `input_covariance` returns, where the similarity asks for it, else None."""
@@ -253,39 +287,9 @@ class Zoo:
         `each` may wrap the entries, for a progress bar. Returns a sentence for each that is wrong: an embedding that
         does not compare with the others of its space, an index that says something else than its embeddings.
         """
-        problems = []
-        for entry in each(iter(self.registry.entries)):
-            for run in entry.runs():
-                try:
-                    self.load(run)
-                except TupateHubError as error:
-                    problems.append(error.message)
-        for space in self.registry.spaces.values():
-            problems += self._verify_space(space, whole=not problems)
-        return problems
+        from tupate_hub.search.verify import verify
 
-    def _verify_space(self, space: SpaceEntry, whole: bool) -> list[str]:
-        """What is wrong with what belongs to a space together; comparing its embeddings takes `whole` files."""
-        from tupate_hub.compare.similarity import DEFAULT
-
-        problems = []
-        if whole and self.registry.in_space(space.name):
-            left_out = self.left_out(space.name, self._computed_index(space.name, DEFAULT))
-            problems += [f"{task} in {space.name} compares with no other: {why}." for task, why in left_out.items()]
-        for similarity, place in space.index.items():
-            try:
-                stored = self.stored_index(space.name, similarity)
-                if stored is None:
-                    problems.append(f"{place['file']} was made from other embeddings than the registry lists.")
-                elif whole and (said := stored.difference(self._computed_index(space.name, similarity))):
-                    problems.append(f"{place['file']} {said}.")
-            except TupateHubError as error:
-                problems.append(error.message)
-        try:
-            self.input_covariance(space.name)
-        except TupateHubError as error:
-            problems.append(error.message)
-        return problems
+        return verify(self, each)
 
     # --- questions ---------------------------------------------------------------------------------------------
 

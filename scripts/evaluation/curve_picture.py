@@ -25,8 +25,19 @@ class Curve:
     highs: Sequence[float]
 
 
-def picture(title: str, axis: str, places: Sequence[str], curves: Sequence[Curve], random: float) -> str:
-    """Curves over evenly spaced places, from 0 to 1, beside the level of a random order; whiskers are intervals."""
+def picture(
+    title: str,
+    axis: str,
+    places: Sequence[str],
+    curves: Sequence[Curve],
+    random: float,
+    measure: str = "rank-NDCG",
+    level: str = "random",
+) -> str:
+    """Curves over evenly spaced places, from 0 to 1, beside the level of a random order; whiskers are intervals.
+
+    `measure` and `level` name what is drawn, and the level, where it is something else.
+    """
     width, height = _LEFT + _WIDTH + 30, _TOP + _HEIGHT + 64
     parts = [
         f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {width} {height}' width='{width}' height='{height}' "
@@ -42,11 +53,11 @@ def picture(title: str, axis: str, places: Sequence[str], curves: Sequence[Curve
         f"<line x1='{_LEFT}' y1='{y:.1f}' x2='{_LEFT + _WIDTH}' y2='{y:.1f}' stroke='#555555' "
         "stroke-dasharray='1 4'/>\n"
     )
-    parts.append(_text(_LEFT + _WIDTH, y - 6, "random", 11, anchor="end"))
+    parts.append(_text(_LEFT + _WIDTH, y - 6, level, 11, anchor="end"))
     for at, place in enumerate(places):
         parts.append(_text(_x(at, len(places)), _TOP + _HEIGHT + 20, place, 11, anchor="middle"))
     parts.append(_text(_LEFT + _WIDTH / 2, _TOP + _HEIGHT + 44, axis, 12, anchor="middle"))
-    parts.append(_text(16, 66, "rank-NDCG", 11))
+    parts.append(_text(16, 66, measure, 11))
     for number, curve in enumerate(curves):
         parts += _curve(curve, number, len(curves), len(places))
     return "".join([*parts, "</svg>\n"])

@@ -28,6 +28,7 @@ from tupate_hub.registry import FILENAME, Entry, Registry, Repeat, SpaceEntry, T
 from tupate_hub.runrecord import RunRecord
 from tupate_hub.storage.atomic import write_bytes
 from tupate_hub.storage.safetensors import parse_tensorfile
+from tupate_hub.subspace.subspace import parse_subspace
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = Path(__file__).resolve().parent
@@ -145,7 +146,7 @@ def space_of(held: Sequence[Listed], index: Mapping[str, Any], moments: bytes | 
 def read_folder(root: Path, pattern: str) -> Iterator[tuple[TaskEmbedding, str, bytes]]:
     """The embeddings below zoo/ whose paths fit, each with its path from the root and its bytes."""
     for path in sorted((root / "zoo").glob(pattern)):
-        if path.name != MOMENTS and not path.match("index-*"):
+        if path.name != MOMENTS and not path.match("index-*") and not path.match("subspace-*"):
             data = path.read_bytes()
             yield parse_embedding(data, str(path)), path.relative_to(root).as_posix(), data
 
@@ -170,6 +171,14 @@ def read_zoo(root: Path) -> dict[str, list[Listed]]:
             hint=f"python scripts/zoo/train_zoo.py --method {space.rpartition('/')[2]} --tasks {task}",
         )
     return {space: sorted(held, key=lambda one: one.entry.task) for space, held in spaces.items()}
+
+
+def subspaces_of(root: Path, space: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The subspaces that lie beside a space's embeddings, by name, as the registry lists them."""
+    for path in sorted((root / "zoo" / space).glob("subspace-*.safetensors")):
+        data, file = path.read_bytes(), path.relative_to(root).as_posix()
+        subspace = parse_subspace(data, file)
+        yield subspace.name, {**placed(file, data), "dim": subspace.dim, "tasks": len(subspace.tasks)}
 
 
 def index_files(
@@ -216,7 +225,7 @@ def build(root: Path) -> dict[str, bytes]:
         indexes[space] = {name: parse_pair_index(data, file) for name, (file, data) in made.items()}
         row = space_of(held, {name: placed(file, data) for name, (file, data) in made.items()}, moments)
         measured = known.get(space, {"gain": {}, "strengths": {}})
-        row = replace(row, gain=measured["gain"])
+        row = replace(row, gain=measured["gain"], subspaces=dict(subspaces_of(root, space)))
         for one in held:
             entry = replace(one.entry, strength=measured["strengths"].get(one.entry.task, {}))
             registry = registry.with_entry(entry, task_of(one.record, names), row)

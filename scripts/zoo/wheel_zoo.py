@@ -1,4 +1,6 @@
-"""What a wheel holds of the zoo: the default space. All spaces together would double the size of an installation.
+"""What a wheel holds of the zoo: the default space, and the smallest subspace of each space.
+
+All spaces together would double the size of an installation.
 
 A build hook of hatchling, named in pyproject.toml. It runs where nothing but hatchling is installed.
 """
@@ -40,17 +42,27 @@ class WheelZoo(BuildHookInterface):  # type: ignore[misc]  # hatchling is not fo
 
 
 def default_space(registry: dict[str, Any]) -> dict[str, Any]:
-    """The registry with its default space alone, and one run of each task."""
+    """The registry with its default space alone, and one run of each task; of other spaces their smallest subspace."""
     name = registry["default_space"]
     inside = [one for one in registry["embeddings"] if one["space"] == name]
     embeddings = [{key: value for key, value in one.items() if key != "repeats"} for one in inside]
     tasks = {one["task"]: registry["tasks"][one["task"]] for one in embeddings}
-    return {**registry, "tasks": tasks, "spaces": {name: registry["spaces"][name]}, "embeddings": embeddings}
+    spaces = {called: smallest(space, whole=called == name) for called, space in registry["spaces"].items()}
+    kept = {called: space for called, space in spaces.items() if called == name or space.get("subspaces")}
+    return {**registry, "tasks": tasks, "spaces": kept, "embeddings": embeddings}
+
+
+def smallest(space: dict[str, Any], *, whole: bool) -> dict[str, Any]:
+    """A space with its smallest subspace; without what belongs to its embeddings unless it is kept whole."""
+    found = sorted(space.get("subspaces", {}).items(), key=lambda named: named[1]["bytes"])[:1]
+    fields = space if whole else {**space, "index": {}, "moments": {}, "gain": {}}
+    return {**fields, **({"subspaces": dict(found)} if found else {})}
 
 
 def truth(root: Path) -> list[str]:
     """Measured transfer and the predictions that need the tasks' data, for `tupate-hub evaluate`."""
-    return [path.relative_to(root).as_posix() for path in sorted((root / "zoo" / "truth").rglob("*.csv"))]
+    tables = sorted((root / "zoo" / "truth").rglob("*.csv"))
+    return [path.relative_to(root).as_posix() for path in tables if not path.match("subspace*")]
 
 
 def files(registry: dict[str, Any]) -> list[str]:
@@ -59,4 +71,5 @@ def files(registry: dict[str, Any]) -> list[str]:
     for space in registry["spaces"].values():
         found += [place["file"] for place in space.get("index", {}).values()]
         found += [space["moments"]["file"]] if space.get("moments") else []
+        found += [place["file"] for place in space.get("subspaces", {}).values()]
     return found

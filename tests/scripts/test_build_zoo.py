@@ -14,18 +14,19 @@ from builders import bottleneck, lora, prompt
 
 from tupate_hub.compare.input_covariance import InputCovariance
 from tupate_hub.compare.pair_index import parse_pair_index
-from tupate_hub.compare.similarity import SIMILARITIES
+from tupate_hub.compare.similarity import available
 from tupate_hub.embedding import parse_embedding
 from tupate_hub.errors import FormatError
 from tupate_hub.publish.card import BUNDLED, card_of
 from tupate_hub.runrecord import Regime
 from tupate_hub.storage.registry_json import parse_registry
 from tupate_hub.storage.safetensors import TensorFile, parse_tensorfile
+from tupate_hub.subspace.subspace import principal
 from tupate_hub.zoo import Zoo
 
 SCRIPTS = Path(__file__).parents[2] / "scripts" / "zoo"
 TASKS = ("sst2", "squad", "rte", "cola", "mrpc")
-INDEXED = {name for name, similarity in SIMILARITIES.items() if not similarity.needs_input_covariance}
+INDEXED = set(available(False))
 
 
 def facts(primary=0.9, baseline=0.5, count=400, sha256="a" * 64, **training):
@@ -195,6 +196,20 @@ def test_an_index_holds_the_tasks_of_its_space(script, root):
         assert (index.kernel.diagonal() > 0).all()
 
 
+def test_a_subspace_beside_the_embeddings_is_listed(script, root, run):
+    store(root, prompt("squad", 10, **facts()))
+    store(root, prompt("rte", 11, **facts()))
+    made = principal([prompt(name, seed) for seed, name in enumerate(("a", "b", "c"))], 2, {})
+    (root / "zoo/tiny-bert/prompt/subspace-2.safetensors").write_bytes(made.to_bytes())
+    registry = parse_registry(script.build(root)["registry.json"], "registry.json")
+    place = registry.space("tiny-bert/prompt").subspace("2")
+    assert (place["file"], place["dim"], place["tasks"]) == ("zoo/tiny-bert/prompt/subspace-2.safetensors", 2, 3)
+    assert not registry.space("tiny-bert/lora").subspaces
+    assert run()[0] == 0
+    assert run("--check") == (0, ["nothing to do"])
+    assert Zoo.open(root).subspace("prompt").tasks == ("a", "b", "c")
+
+
 def test_statistics_of_the_base_model_give_one_more_index(script, root, run):
     blocks = [f"layer.{n}.{place}" for n in range(2) for place in ("query", "value")]
     moments = InputCovariance(
@@ -204,7 +219,7 @@ def test_statistics_of_the_base_model_give_one_more_index(script, root, run):
     files = script.build(root)
     registry = parse_registry(files["registry.json"], "registry.json")
     lora_space, prompt_space = (registry.space(f"tiny-bert/{method}") for method in ("lora", "prompt"))
-    assert set(lora_space.index) == set(SIMILARITIES)
+    assert set(lora_space.index) == set(available(True))
     assert set(prompt_space.index) == INDEXED
     effect, update = (
         parse_pair_index(files[f"zoo/tiny-bert/lora/index-{name}.safetensors"], name).scores()

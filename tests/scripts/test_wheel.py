@@ -70,7 +70,10 @@ def test_the_wheel_holds_the_zoo_and_the_types(wheel: Path) -> None:
         registry = parse_registry(archive.read("tupate_hub/bundled/registry.json"), "the wheel's registry")
         entry_points = next(archive.read(name).decode() for name in names if name.endswith("entry_points.txt"))
     whole = parse_registry((ROOT / "registry.json").read_bytes(), "registry.json")
-    assert list(registry.spaces) == [whole.default_space] == [registry.default_space]
+    assert registry.default_space == whole.default_space
+    others = {name for name, space in whole.spaces.items() if space.subspaces} - {whole.default_space}
+    assert set(registry.spaces) == {whole.default_space, *others}
+    assert all(len(registry.spaces[name].subspaces) == 1 and not registry.spaces[name].index for name in others)
     assert [entry.task for entry in registry.entries] == [entry.task for entry in whole.in_space(whole.default_space)]
     assert not any(entry.repeats for entry in registry.entries)
     inside = {name.removeprefix("tupate_hub/bundled/") for name in names if "/bundled/" in name}

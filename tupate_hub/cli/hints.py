@@ -66,7 +66,8 @@ def for_verb(hint: str, verb: str) -> str:
 def options_of(verb: str) -> frozenset[str]:
     """The options of a verb, as they are typed."""
     command = command_of(verb)
-    parameters = command.params if command is not None else []
+    commands = [command, *getattr(command, "commands", {}).values()]
+    parameters = [parameter for one in commands if one is not None for parameter in one.params]
     return frozenset(name for parameter in parameters for name in (*parameter.opts, *parameter.secondary_opts))
 
 

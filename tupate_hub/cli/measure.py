@@ -199,7 +199,8 @@ def _predictions(zoo: Zoo, space: str, similarity: str) -> dict[str, Any]:
     """Scores of shape (tasks, tasks) by predictor: the similarity, or all of them, plain and centred."""
     if similarity != "all":
         return {similarity: pair_scores(zoo, space, View(similarity))}
-    names = available(bool(zoo.registry.space(space).moments))
+    held = zoo.registry.space(space)
+    names = available(bool(held.moments), bool(held.subspaces))
     return {
         f"{name}, centred" if centre else name: pair_scores(zoo, space, View(name, centre))
         for name in names

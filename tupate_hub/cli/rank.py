@@ -26,7 +26,10 @@ def view_options(function: F) -> F:
         click.option("--blocks", metavar="PART", help="Only blocks with this in their names: value, layer.5, ..."),
         click.option("--balance", is_flag=True, help="Normalise every block on its own."),
         click.option(
-            "--similarity", default="update", show_default=True, help="update, tupate (the paper's) or effect."
+            "--similarity",
+            default="update",
+            show_default=True,
+            help="update, tupate (the paper's), effect or intrinsic.",
         ),
         click.option("--space", help="The space to look in; see `tupate-hub spaces`."),
     ):

@@ -18,6 +18,7 @@ VERBS = {
     "train": ("tune", "Tune a task of your own and add its embedding to a registry."),
     "recommend": ("recommend", "Say which task to start from, for data of your own."),
     "transfer": ("transfer", "Measure what starting from a source adds on data of your own."),
+    "subspace": ("subspace", "Find and use the few numbers that describe a task (IPT)."),
     "pull": ("fetch", "Fetch a task's embedding, or weights ready to load."),
     "verify": ("fetch", "Check every file of a registry against its hash and its entry."),
     "init": ("publish", "Make an empty registry."),

@@ -19,6 +19,7 @@ from tupate_hub.errors import TargetExists, TupateHubError
 from tupate_hub.registry import FILENAME, Entry, Registry, SpaceEntry, Task, fold
 from tupate_hub.space import Space
 from tupate_hub.storage.atomic import alone
+from tupate_hub.subspace.subspace import Subspace
 from tupate_hub.tasknames import aliases, single
 from tupate_hub.zoo import Zoo
 
@@ -165,6 +166,28 @@ def keep_pair_index(zoo: Zoo, space: str, similarity: str = DEFAULT) -> Zoo:
         return _with_space(zoo, replace(entry, index={**entry.index, similarity: place}), shelf)
 
 
+def keep_subspace(zoo: Zoo, subspace: Subspace, *, force: bool = False) -> tuple[Zoo, str]:
+    """Keep an intrinsic subspace with its space in a zoo, which gets the space where it lacks it; its file comes too.
+
+    Raises
+    ------
+    TargetExists
+        When the space has a subspace of that name, without `force`.
+    """
+    with _held(zoo) as zoo:
+        entry = _space_entry(zoo.registry.spaces, subspace.space)
+        if subspace.name in entry.subspaces and not force:
+            raise TargetExists(
+                f"{entry.name!r} has a subspace {subspace.name!r} already.", hint="replace it with `force=True`"
+            )
+        shelf = Shelf(zoo.folder, zoo.registry)
+        place = shelf.put(f"zoo/{entry.name}/{subspace.name}.safetensors", subspace.to_bytes())
+        place |= {"dim": subspace.dim, "tasks": len(subspace.tasks)}
+        registry = zoo.registry if zoo.registry.spaces else replace(zoo.registry, default_space=entry.name)
+        entry = replace(entry, subspaces={**entry.subspaces, subspace.name: place})
+        return _with_space(replace(zoo, registry=registry), entry, shelf), place["file"]
+
+
 @contextmanager
 def _held(zoo: Zoo) -> Iterator[Zoo]:
     """The zoo as it is in its folder by now, which no other process adds to meanwhile."""
@@ -182,10 +205,15 @@ def _with_space(zoo: Zoo, entry: SpaceEntry, shelf: Shelf) -> Zoo:
 
 
 def _space(spaces: Mapping[str, SpaceEntry], space: Space) -> SpaceEntry:
+    """The space's entry without its indexes, which are of other embeddings from now on."""
+    return replace(_space_entry(spaces, space), index={})
+
+
+def _space_entry(spaces: Mapping[str, SpaceEntry], space: Space) -> SpaceEntry:
     """The space's entry; two bases whose last names agree get spaces of different names."""
     for entry in spaces.values():
         if entry.space == space:
-            return replace(entry, index={})
+            return entry
     name, base = space.name, space.base.replace("/", "--")
     while name in spaces:
         name, base = f"{base}/{space.method}", f"{base}-"

@@ -230,6 +230,7 @@ def _space(name: str, first: Registry, second: Registry, entries: Sequence[Entry
         settings=first_space.settings or second_space.settings,
         index=index,
         moments=moments,
+        subspaces={**second_space.subspaces, **first_space.subspaces},
     )
 
 
@@ -268,6 +269,7 @@ def _placed(registry: Registry, ours: Registry, theirs: Registry) -> tuple[Regis
             space,
             index={similarity: moved(place) for similarity, place in space.index.items()},
             moments=moved(space.moments) if space.moments else {},
+            subspaces={called: moved(place) for called, place in space.subspaces.items()},
         )
         for name, space in registry.spaces.items()
     }

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from tupate_hub.hub.download import DownloadedAdapter
 
 _MOST_BYTES = 200
-#: Files that stand beside the embeddings of a space: `moments.safetensors`, `index-<similarity>.safetensors`.
-_TAKEN = re.compile(r"moments|index-.*", re.IGNORECASE)
+#: Files that stand beside the embeddings of a space: `moments.safetensors`, `index-<similarity>.safetensors`,
+#: `subspace-<dim>.safetensors`.
+_TAKEN = re.compile(r"moments|index-.*|subspace-.*", re.IGNORECASE)
 
 
 def read_from(

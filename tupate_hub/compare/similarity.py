@@ -25,13 +25,15 @@ from tupate_hub.errors import SpaceMismatch, UnknownName
 class Similarity:
     """A named inner product: `features` maps a block to the factors whose update it compares.
 
-    `needs_input_covariance` says whether it asks for the covariance of the base model's inputs as well.
+    `needs_input_covariance` says whether it asks for the covariance of the base model's inputs as well, and
+    `needs_subspace` whether it compares coordinates in an intrinsic subspace, which stand in for the parameters.
     """
 
     name: str
     features: Callable[[Block, InputCovariance | None], Factors]
     summary: str
     needs_input_covariance: bool = False
+    needs_subspace: bool = False
 
 
 def _flattened(block: Block, covariance: InputCovariance | None) -> Factors:
@@ -84,6 +86,9 @@ SIMILARITIES: Mapping[str, Similarity] = {
         Similarity(
             "effect", _effect, "update, weighed by the base model's own activations", needs_input_covariance=True
         ),
+        Similarity(
+            "intrinsic", _flattened, "cosine of coordinates in the space's intrinsic subspace", needs_subspace=True
+        ),
     )
 }
 DEFAULT = "update"
@@ -102,10 +107,11 @@ def get_similarity(name: str) -> Similarity:
     return SIMILARITIES[name]
 
 
-def available(has_input_covariance: bool) -> tuple[str, ...]:
-    """The names of the similarities that a space allows, with or without the covariance of its base model's inputs."""
+def available(has_input_covariance: bool, has_subspace: bool = False) -> tuple[str, ...]:
+    """The names of the similarities that a space allows, by whether it has statistics of its base and a subspace."""
     return tuple(
         similarity.name
         for similarity in SIMILARITIES.values()
-        if has_input_covariance or not similarity.needs_input_covariance
+        if (has_input_covariance or not similarity.needs_input_covariance)
+        and (has_subspace or not similarity.needs_subspace)
     )

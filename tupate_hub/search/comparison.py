@@ -80,7 +80,7 @@ def fuse(zoo: Zoo, query: Query, view: View, over: str) -> Comparison:
         tasks, left_out = comparison.tasks, comparison.left_out
         rows = comparison.compared.by_layer() if comparison.compared is not None else comparison.scores[None, :]
     else:
-        names = available(bool(query.space.moments))
+        names = available(bool(query.space.moments), bool(query.space.subspaces))
         found = [_blockwise(zoo, query, replace(view, similarity=name)) for name in names]
         left_out = {task: why for one in found for task, why in one.left_out.items()}
         tasks = tuple(task for task in found[0].tasks if task not in left_out)
@@ -138,7 +138,7 @@ def _kernels(zoo: Zoo, query: Query, view: View, inside: bool) -> tuple[Kernel, 
     """The kernel between the query and what compares with it in the space, that, and its own kernel if asked for."""
     space = query.space.name
     covariance = zoo.input_covariance_for(space, view.similarity)
-    embeddings = zoo.load_space(space)
+    embeddings = zoo.as_compared(space, view.similarity, zoo.load_space(space))
     alone = query.packed(zoo, view.similarity, covariance)
     everything = pack_comparable(embeddings, view.similarity, covariance, like=alone)
     if not everything.tasks:  # says why, by the first

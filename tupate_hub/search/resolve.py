@@ -31,7 +31,7 @@ class Query:
     def packed(self, zoo: Zoo, similarity: str, covariance: InputCovariance | None) -> Pack:
         """The query's factors; its embedding is read from the zoo where it is a task of it. Errors as `pack`."""
         embedding = self.embedding or zoo.load(zoo.registry.entry(self.name, self.space.name))
-        return pack([embedding], similarity, covariance)
+        return pack(zoo.as_compared(self.space.name, similarity, [embedding]), similarity, covariance)
 
 
 def resolve(zoo: Zoo, query: str | Path | TaskEmbedding, space: str | None, base: str | None) -> Query:

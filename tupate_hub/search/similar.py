@@ -98,8 +98,9 @@ def pair_scores(zoo: Zoo, space: str, view: View) -> Float64Array:
         index = zoo.pair_index(space, view.similarity)
         known, scores = index.tasks, centred(index.kernel) if view.centre else index.scores()
     else:
+        compared = zoo.as_compared(space, view.similarity, zoo.load_space(space))
         covariance = zoo.input_covariance_for(space, view.similarity)
-        everything = pack_comparable(zoo.load_space(space), view.similarity, covariance)
+        everything = pack_comparable(compared, view.similarity, covariance)
         inside = view.of(kernel(everything, everything))
         known, scores = everything.tasks, centred(inside.cross.sum(axis=0)) if view.centre else inside.scores()
     tasks = [entry.task for entry in zoo.registry.in_space(space)]

@@ -155,6 +155,14 @@ def _space(check: _Check, name: str, fields: Any) -> SpaceEntry:
     moments = check.typed(fields, where, "moments", dict, {})
     if moments:
         _placed(check, f"{where}, moments", moments)
+    subspaces = check.typed(fields, where, "subspaces", dict, {})
+    for called, place in subspaces.items():
+        check.that(_is_plain_name(called), where, f"the name of its subspace {called!r} must be plain")
+        _placed(check, f"{where}, subspace {called!r}", place)
+        for count in ("dim", "tasks"):
+            check.that(
+                check.typed(place, f"{where}, subspace {called!r}", count, int) > 0, where, f"{count} must be above 0"
+            )
     return SpaceEntry(
         name=name,
         base=check.typed(fields, where, "base", str),
@@ -164,6 +172,7 @@ def _space(check: _Check, name: str, fields: Any) -> SpaceEntry:
         index=index,
         moments=moments,
         gain=check.typed(fields, where, "gain", dict, {}),
+        subspaces=subspaces,
     )
 
 

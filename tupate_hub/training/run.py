@@ -66,7 +66,7 @@ class Run:
     ) -> None:
         self.began = time.perf_counter()
         self.data, self.method, self.regime, self.setup = data, method, regime, setup
-        self.device = _device(setup.device)
+        self.device = device_of(setup.device)
         self.base_sha256 = base_sha256(base)
         self.tokenizer = load_tokenizer(base)
         self.train_features = encode(self.tokenizer, data.kind, data.train, regime.max_length)
@@ -303,7 +303,14 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
         group["lr"] = group["factor"] * rate
 
 
-def _device(name: str) -> torch.device:
+def device_of(name: str) -> torch.device:
+    """The device of that name.
+
+    Raises
+    ------
+    TupateHubError
+        When it is not there.
+    """
     if name == "cuda" and not torch.cuda.is_available():
         raise TupateHubError("There is no CUDA device here, or torch was built without CUDA.", hint="`device='cpu'`")
     if name == "mps" and not torch.backends.mps.is_available():

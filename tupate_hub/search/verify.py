@@ -1,0 +1,60 @@
+"""Verify: whether everything that a registry names is there, is what it should be, and follows from its embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from tupate_hub.compare.similarity import DEFAULT
+from tupate_hub.errors import TupateHubError
+from tupate_hub.registry import Entry, SpaceEntry
+
+if TYPE_CHECKING:
+    from tupate_hub.zoo import Zoo
+
+
+def verify(zoo: Zoo, each: Callable[[Iterator[Entry]], Iterator[Entry]]) -> list[str]:
+    """A sentence for each that is wrong; see `Zoo.verify`."""
+    problems: list[str] = []
+    for entry in each(iter(zoo.registry.entries)):
+        for run in entry.runs():
+            with _told(problems):
+                zoo.load(run)
+    whole = not problems
+    for space in zoo.registry.spaces.values():
+        if whole and zoo.registry.in_space(space.name):
+            with _told(problems):
+                problems += _without_company(zoo, space)
+        for similarity in space.index:
+            with _told(problems):
+                problems += _index(zoo, space, similarity, whole)
+        for name in space.subspaces:
+            with _told(problems):
+                zoo.subspace(space.name, name)
+        with _told(problems):
+            zoo.input_covariance(space.name)
+    return problems
+
+
+@contextmanager
+def _told(problems: list[str]) -> Iterator[None]:
+    try:
+        yield
+    except TupateHubError as error:
+        problems.append(error.message)
+
+
+def _without_company(zoo: Zoo, space: SpaceEntry) -> list[str]:
+    left_out = zoo.left_out(space.name, zoo.computed_index(space.name, DEFAULT))
+    return [f"{task} in {space.name} compares with no other: {why}." for task, why in left_out.items()]
+
+
+def _index(zoo: Zoo, space: SpaceEntry, similarity: str, whole: bool) -> list[str]:
+    """What is wrong with an index; it is computed again where all embeddings are `whole`."""
+    file = space.index[similarity]["file"]
+    stored = zoo.stored_index(space.name, similarity)
+    if stored is None:
+        return [f"{file} was made from other embeddings than the registry lists."]
+    said = stored.difference(zoo.computed_index(space.name, similarity)) if whole else ""
+    return [f"{file} {said}."] if said else []
