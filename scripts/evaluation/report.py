@@ -59,6 +59,8 @@ PAGE = ROOT / "docs" / "evaluation.md"
 TOLERANCE = 2e-3
 #: A source counts when it was measured on so many of the targets.
 FEWEST_SHARE = 0.7
+#: With fewer targets a regime is not judged yet.
+FEWEST_TARGETS = 4
 #: The ways of comparing weights that are defined for every pair, of which the default is one.
 CANDIDATES: Mapping[str, View] = {
     f"{name}{', centred' * centre}{', balanced' * balance}": View(name, centre=centre, balance=balance)
@@ -119,7 +121,7 @@ def own(zoo: Zoo) -> dict[str, Any]:
         if not path_of(name).is_file():
             continue
         table = usable(zoo, name)
-        if len(table.targets) < 2:
+        if len(table.targets) < FEWEST_TARGETS:
             continue
         evidence = Evidence(table, zoo, SPACE, ROOT / PREDICTIONS)
         found[name] = {
@@ -329,7 +331,7 @@ def gain(zoo: Zoo) -> dict[str, Any]:
     traits = traits_of(zoo)
     noise = noise_level(off_diagonal(scores), [zoo.registry.tasks[task].kind for task in tasks])
     tables = {regime: wide(zoo, regime) for regime in REGIMES if path_of(regime).is_file()}
-    tables = {regime: table for regime, table in tables.items() if len(table.targets) >= 4}
+    tables = {regime: table for regime, table in tables.items() if len(table.targets) >= FEWEST_TARGETS}
     affinities = {regime: align(table, tasks, scores) for regime, table in tables.items()}
     model = fit_gain(list(tables.values()), list(affinities.values()), traits)
     forecasts = [
