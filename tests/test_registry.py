@@ -615,6 +615,35 @@ def test_a_space_s_last_part_is_enough_where_one_space_alone_ends_so():
     registry = Registry(spaces={one.name: one for one in (entry, other, prefix)}, default_space="a/lora")
     assert registry.space("prefix") is prefix
     assert registry.space("b/lora") is other
-    for unknown in ("lora", "refix", "a"):
+    assert registry.space("a") is entry
+    for unknown in ("lora", "refix", "b"):
         with pytest.raises(UnknownName, match="Unknown space"):
             registry.space(unknown)
+
+
+def two_bases() -> Registry:
+    spaces = {name: SpaceEntry(name, f"acme/{name.partition('/')[0]}", name.rpartition("/")[2])
+              for name in ("tiny/lora", "tiny/prefix", "gpt2/lora")}  # fmt: skip
+    listed = (("mnli", "tiny/lora"), ("sst2", "tiny/lora"), ("sst2", "gpt2/lora"), ("rte", "gpt2/lora"),
+              ("cola", "gpt2/lora"), ("cola", "tiny/prefix"))  # fmt: skip
+    entries = tuple(Entry(task, space, f"{space}/{task}", 1, DIGEST) for task, space in listed)
+    return Registry({task: Task(task, task) for task, _ in listed}, spaces, entries, "tiny/lora")
+
+
+def test_a_base_model_is_enough_where_it_has_one_space() -> None:
+    assert two_bases().space("gpt2").name == "gpt2/lora"
+    for name in ("tiny", "lora"):
+        with pytest.raises(UnknownName, match=f"Unknown space '{name}'"):
+            two_bases().space(name)
+
+
+def test_a_task_is_found_in_the_default_space_or_where_it_alone_is() -> None:
+    registry = two_bases()
+    assert registry.find("sst2").space == "tiny/lora"
+    assert registry.find("RTE").space == "gpt2/lora"
+    assert registry.find("sst2", "gpt2").space == "gpt2/lora"
+    with pytest.raises(UnknownName, match="'cola' has no embedding in space 'tiny/lora'") as caught:
+        registry.find("cola")  # two have it
+    assert caught.value.hint == "it is elsewhere: `space='gpt2/lora'`, or `space='tiny/prefix'`"
+    with pytest.raises(UnknownName, match="'rte' has no embedding in space 'tiny/lora'"):
+        registry.find("rte", "tiny/lora")

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from builders import BASE, LORA, TASKS, dense, lora, place, prompt
+from builders import BASE, LORA, PROMPT, TASKS, dense, lora, place, prompt
 from damage import change, put
 
 from tupate_hub import Zoo
@@ -84,8 +84,10 @@ def test_embedding_of_another_space(toy_zoo: Path) -> None:
 def test_embedding_that_a_space_has_not(toy_zoo: Path) -> None:
     change(toy_zoo, lambda data: data["embeddings"].remove(data["embeddings"][0]))
     with pytest.raises(UnknownName, match="'imdb' has no embedding in space 'tiny-bert/lora'") as caught:
-        Zoo.open(toy_zoo).embedding("imdb")
+        Zoo.open(toy_zoo).embedding("imdb", "lora")
     assert caught.value.hint == "it is elsewhere: `space='tiny-bert/prompt'`"
+    assert Zoo.open(toy_zoo).embedding("imdb").space == PROMPT  # nowhere else
+    assert Zoo.open(toy_zoo).similar("imdb").space == PROMPT.name
 
 
 def test_a_missing_file(toy_zoo: Path) -> None:

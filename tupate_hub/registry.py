@@ -77,8 +77,8 @@ class SpaceEntry:
         )
 
     def is_called(self, name: str) -> bool:
-        """Whether a user may mean this space by a name: its own, or the end of it, such as `lora`."""
-        return name == self.name or self.name.endswith(f"/{name}")
+        """Whether a user may mean this space by a name: its own, or its beginning or end: `gpt2`, `lora`."""
+        return name == self.name or self.name.endswith(f"/{name}") or self.name.startswith(f"{name}/")
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,9 @@ class Registry:
         return self.tasks[spelled]
 
     def space(self, name: str | None = None) -> SpaceEntry:
-        """The space of that name, the default one without a name; `lora` is enough where one space alone ends so.
+        """The space of that name, the default one without a name.
+
+        The base model or the method alone is enough, `gpt2` or `lora`, where one space alone has it.
 
         Raises
         ------
@@ -189,6 +191,19 @@ class Registry:
         has = [entry.space for entry in self.entries if entry.task == task]
         hint = "it is elsewhere: " + ", or ".join(f"`space={name!r}`" for name in has) if has else "tupate-hub list"
         raise UnknownName(f"Task {task!r} has no embedding in space {space!r}.", hint=hint)
+
+    def find(self, task: str, space: str | None = None) -> Entry:
+        """The embedding of a task, by name or alias: in a space, else in the default space, else where it alone is.
+
+        Raises
+        ------
+        UnknownName
+            For an unknown task or space, or a task that is not in the space; listing the spaces that have it.
+        """
+        name = self.task(task).name
+        has = [entry.space for entry in self.entries if entry.task == name]
+        elsewhere = space is None and self.default_space not in has and len(has) == 1
+        return self.entry(name, has[0] if elsewhere else self.space(space).name)
 
     def files(self) -> Iterator[tuple[str, int, str]]:
         """Every file that the registry names, once: its path, bytes and sha256.

@@ -125,7 +125,7 @@ class Zoo:
         return str(self.root / file) if self.remote is None else self.remote.where(file)
 
     def embedding(self, task: str, space: str | None = None) -> TaskEmbedding:
-        """The embedding of a task, by name or alias, in a space.
+        """The embedding of a task, by name or alias, in a space; without one as `Registry.find`.
 
         Raises
         ------
@@ -134,13 +134,11 @@ class Zoo:
         FormatError
             For a file that is damaged or belongs to another entry.
         """
-        where = self.registry.space(space)
-        return self.load(self.registry.entry(self.registry.task(task).name, where.name))
+        return self.load(self.registry.find(task, space))
 
     def outline(self, task: str, space: str | None = None) -> TaskEmbedding:
         """As `embedding`; of a zoo on the Hub the file's header alone is fetched, and the numbers may be zeros."""
-        where = self.registry.space(space)
-        entry = self.registry.entry(self.registry.task(task).name, where.name)
+        entry = self.registry.find(task, space)
         if self.remote is None:
             return self.load(entry)
         from tupate_hub.storage.safetensors import parse_tensorfile

@@ -65,7 +65,7 @@ def show_command(task: str, space: str | None, registry: str | None, as_json: bo
     zoo = output.opened(registry)
     embedding = zoo.outline(task, space)
     known = zoo.registry.tasks[embedding.task]
-    entry = zoo.registry.entry(embedding.task, zoo.registry.space(space).name)
+    entry = zoo.registry.find(task, space)
     blocks = [
         {
             "name": block.name,

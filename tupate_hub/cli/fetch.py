@@ -104,7 +104,7 @@ def _asked(zoo: Zoo, task: str, space: str | None) -> tuple[TaskEmbedding, str]:
             raise
         embedding = read_from(task)
         return embedding, embedding.space.name
-    return zoo.embedding(task, space), zoo.registry.space(space).name
+    return zoo.embedding(task, space), zoo.registry.find(task, space).space
 
 
 def _require_only(folder: Path, files: Iterable[str]) -> None:

@@ -60,8 +60,7 @@ def resolve(zoo: Zoo, query: str | Path | TaskEmbedding, space: str | None, base
             if not looks_like_path and not _exists(query):
                 raise
         else:
-            where = zoo.registry.space(space)
-            zoo.registry.entry(name, where.name)
+            where = zoo.registry.space(zoo.registry.find(name, space).space)
             row = [entry.task for entry in zoo.registry.in_space(where.name)].index(name)
             return Query(name, where, row, None)
     embedding = read_query(query, base, check=False)  # comparing it does
