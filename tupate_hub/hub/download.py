@@ -24,10 +24,12 @@ from tupate_hub.hub.location import Location, endpoint
 from tupate_hub.hub.repository import look_up
 from tupate_hub.hub.session import hub_api
 from tupate_hub.space import normalise_base, require_base
+from tupate_hub.storage.strangers_json import parse_json
 
 _CONFIG = "adapter_config.json"
 _FACTS = "facts.json"
 _MOST_CONFIG = 4_000_000
+_MOST_ITEMS = 200_000
 #: The fields of configurations that name the base model: those of PEFT, AdapterHub and MLX.
 _BASES = ("base_model_name_or_path", "model_name", "model")
 
@@ -143,10 +145,10 @@ def _weights_of(at: Location, config: Path, files: Files, tagged: str | None, ba
     from tupate_hub.readers.layouts import LAYOUTS
 
     try:
-        fields = json.loads(config.read_bytes().decode("utf-8-sig"))
+        fields = parse_json(config.read_bytes().decode("utf-8-sig"), _MOST_ITEMS)
         layout = next((one for one in LAYOUTS if one.config is not None and one.config(fields)), None)
         named = next((fields[name] for name in _BASES if normalise_base(fields.get(name))), tagged)
-    except (ValueError, RecursionError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError) as error:
         raise FormatError(f"{_CONFIG} of {at} is not a JSON object.") from error
     if layout is None:
         raise FormatError(f"{_CONFIG} of {at} is not that of a known library.")
