@@ -169,7 +169,7 @@ def _fetch(at: Location, name: str, files: Files, most: int) -> Path:
     require_modest(f"{at}/{name}", size, most)
     url = hf_hub_url(at.id, name, repo_type=at.kind, revision=at.revision, endpoint=endpoint())
     for _ in range(2):  # the first may be what someone else's download left there
-        with hub_api(at, name) as api:
+        with hub_api(at, name, most_bytes=size) as api:
             if not isinstance(try_to_load_from_cache(at.id, name, revision=at.revision, repo_type=at.kind), str):
                 found = api.get_hf_file_metadata(url=url).size
                 if found != size:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,8 @@ from tupate_hub.errors import (
 if TYPE_CHECKING:
     from tupate_hub.hub.location import Location
 
+CUT_OFF = "its answer was cut off"
+_CUT_OFF = ("ChunkedEncodingError", "ContentDecodingError", "RemoteProtocolError", "DecodingError")
 _OF_THE_NETWORK = ("requests", "urllib3", "httpx", "httpx2", "httpcore")
 
 
@@ -42,13 +44,20 @@ def translated(error: Exception, location: Location, file: str, endpoint: str, o
             return cause
         if getattr(getattr(cause, "response", None), "status_code", 0) >= 400:
             return _answered(location, file, cause.response)  # type: ignore[attr-defined]
+    if why := _instead(causes):
+        return WorkFailed(f"{endpoint} did not answer for {location}: {why}.", hint="retry in a minute")
     if any(_is_of_the_network(cause) for cause in causes):
         return unreachable(location, file, endpoint, offline)
     if isinstance(error, OSError) and not isinstance(error, ValueError):
         return _not_kept(error, f"{file} of {location}" if file else str(location))
     if isinstance(error, ValueError) and (refusal := _refused(str(error))):
         return refusal
-    if isinstance(error, (LookupError, TypeError, AttributeError, ValueError)):
+    return _of_the_library(error, location, endpoint)
+
+
+def _of_the_library(error: Exception, location: Location, endpoint: str) -> WorkFailed | None:
+    """What it means where the library stumbled over an answer."""
+    if isinstance(error, (LookupError, TypeError, AttributeError, ValueError, RecursionError)):
         return no_hub(location, endpoint)
     if isinstance(error, RuntimeError):  # those of xet are no others
         return WorkFailed(
@@ -56,6 +65,16 @@ def translated(error: Exception, location: Location, file: str, endpoint: str, o
             hint="retry, or without xet: export HF_HUB_DISABLE_XET=1",
         )
     return None
+
+
+def _instead(causes: Iterable[BaseException]) -> str:
+    """What the Hub did instead of answering, "" where that is not known."""
+    for cause in causes:
+        if isinstance(cause, Unanswered):
+            return cause.why
+        if type(cause).__name__ in _CUT_OFF:
+            return CUT_OFF
+    return ""
 
 
 def _not_kept(error: OSError, what: str) -> WorkFailed:
