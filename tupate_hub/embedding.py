@@ -70,7 +70,7 @@ def make_block(name: str, parts: Mapping[str, Array], scale: float = 1.0, where:
         raise FormatError(
             f"{where or 'A file'}: the parts {sorted(parts)[:8]} of {name!r} do not make up a known block."
         )
-    with np.errstate(over="ignore"):  # what overflows becomes infinity and is refused below
+    with np.errstate(over="ignore", invalid="ignore"):  # infinity and NaN are refused below
         ordered = {part: np.asarray(parts[part], dtype=np.float32) for part in FORMS[form]}
     if not _fits(form, ordered):
         shapes = ", ".join(f"{part} {array.shape}" for part, array in ordered.items())

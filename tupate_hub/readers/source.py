@@ -159,9 +159,8 @@ def floats(source: Source, key: str, array: Array) -> Float32Array:
     """
     if array.dtype.kind != "f":
         raise source.refuse(f"holds {key!r} as {array.dtype}; only floating-point weights are read.")
-    if array.dtype.itemsize <= 4:
-        return np.asarray(array, dtype=np.float32)
-    with np.errstate(over="ignore"):  # what overflows becomes infinity, which make_block refuses by name
+    # What overflows becomes infinity, and a signalling NaN a quiet one: make_block refuses both by name.
+    with np.errstate(over="ignore", invalid="ignore"):
         return np.asarray(array, dtype=np.float32)
 
 
