@@ -27,6 +27,7 @@ from tupate_hub.errors import (
     TupateHubError,
     WorkFailed,
 )
+from tupate_hub.hub import rate_limit
 from tupate_hub.hub.cache import cache_root
 from tupate_hub.hub.location import DATASET, Location
 from tupate_hub.publish.browse import FILE
@@ -725,7 +726,15 @@ def test_a_hub_that_asks_for_a_pause_gets_it(where: str, hub: LoopbackHub, small
     ],
 )
 def test_what_keeps_failing_leaves_the_hub_as_it_was(
-    where: str, status: int, headers: dict[str, str], message: str, hint: str, hub: LoopbackHub, small: Zoo, other: Zoo
+    where: str,
+    status: int,
+    headers: dict[str, str],
+    message: str,
+    hint: str,
+    hub: LoopbackHub,
+    small: Zoo,
+    other: Zoo,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if where != WRITING[0]:
         push(other, TARGET)
@@ -738,6 +747,7 @@ def test_what_keeps_failing_leaves_the_hub_as_it_was(
     assert hint in caught.value.hint
     assert caught.value.exit_code == 1
     hub.faults.clear()
+    monkeypatch.setattr(rate_limit, "RATE_LIMIT", rate_limit.RateLimit())
     assert before is None or files(hub) == before
     push(small, TARGET)
     assert {"imdb", "rte", "sst2"} <= {entry.task for entry in whole().registry.entries}

@@ -53,12 +53,30 @@ def get(location: Location, file: str, most: int) -> Answer:
         When the Hub fails, or asks to be left alone.
     """
     response = _ask("GET", location, _address(location, file), file, {"Range": f"bytes=0-{most}"}, most + 1)
-    if response.status_code == 416:  # the range of an empty file
-        return Answer(b"", _commit(location, response), 0)
+    if response.status_code == 416:
+        if response.headers.get("Content-Range") != "bytes */0":  # an empty file has no range
+            raise http_error(location, file, response, "authorization" in response.request.headers)
+        return Answer(b"", _commit(location, response), 0, _digest(location, response))
     whole = re.fullmatch(r"bytes \d+-\d+/(\d+)", response.headers.get("Content-Range") or "")
     data = bytes(response.content)
     size = int(whole[1]) if whole else len(data)
     return Answer(data[: most + 1], _commit(location, response), size, _digest(location, response))
+
+
+def get_whole(location: Location, file: str, most: int) -> Answer:
+    """A file of at most `most` bytes, as the Hub has it where it says how; of a larger one `get` tells the size.
+
+    Raises
+    ------
+    WorkFailed
+        When it arrived damaged.
+    TupateHubError
+        As `get`.
+    """
+    answer = get(location, file, most)
+    if answer.size <= most and (answer.damaged or len(answer.data) != answer.size):
+        raise WorkFailed(f"{file} of {location} arrived damaged: not kept.", hint="retry")
+    return answer
 
 
 def commit_of(location: Location, file: str) -> str:
