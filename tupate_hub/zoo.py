@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tupate_hub.compare.view import View
     from tupate_hub.embedding import TaskEmbedding
     from tupate_hub.hub.cache import Snapshot
+    from tupate_hub.hub.outages import Outages
     from tupate_hub.storage.safetensors import TensorFile
 
 ENVIRONMENT = "TUPATE_HUB_REGISTRY"
@@ -223,35 +224,37 @@ class Zoo:
         """Check every file against its hash and every header against its entry; a sentence for each that is wrong.
 
         `each` may wrap the entries, for a progress bar.
+
+        Raises
+        ------
+        WorkFailed, NotAvailableOffline
+            When the Hub, the network or the disk failed, so that not everything was checked: after a few files, if all
+            of them fail.
         """
-        problems = []
+        from tupate_hub.hub.outages import Outages
+
+        problems: list[str] = []
+        outages = Outages()
         for entry in each(iter(self.registry.entries)):
             for run in entry.runs():
-                try:
+                with outages.beside(problems):
                     self.load(run)
-                except TupateHubError as error:
-                    problems.append(error.message)
         for space in self.registry.spaces.values():
-            problems += self._verify_indexes(space)
+            self._verify_indexes(space, problems, outages)
+        outages.require_none(problems)
         return problems
 
-    def _verify_indexes(self, space: SpaceEntry) -> list[str]:
+    def _verify_indexes(self, space: SpaceEntry, problems: list[str], outages: Outages) -> None:
         from tupate_hub.compare.pair_index import parse_pair_index
 
-        problems = []
         digests = tuple(entry.sha256 for entry in self.registry.in_space(space.name))
         for place in space.index.values():
-            try:
+            with outages.beside(problems):
                 stored = parse_pair_index(self.read_file(place["file"], place["bytes"], place["sha256"]), place["file"])
                 if stored.digests != digests:
                     problems.append(f"{place['file']} was made from other embeddings than the registry lists.")
-            except TupateHubError as error:
-                problems.append(error.message)
-        try:
+        with outages.beside(problems):
             self.input_covariance(space.name)
-        except TupateHubError as error:
-            problems.append(error.message)
-        return problems
 
     # --- questions ---------------------------------------------------------------------------------------------
 

@@ -343,6 +343,75 @@ def test_what_keeps_failing_ends_soon(
     assert len(hub.requests()) == count
 
 
+@pytest.mark.parametrize(
+    ("kind", "options", "words", "code", "files"),
+    [
+        ("status", {"status": 503}, "failed with status 503", 1, 3),
+        ("status", {"status": 503, "headers": {"Retry-After": "600"}}, "asks to be left alone", 1, 1),
+        ("status", {"status": 429, "headers": {"Retry-After": "600"}}, "asks for fewer requests", 1, 1),
+        ("cut", {}, "its answer was cut off", 1, 3),
+        ("close", {}, "cannot be reached", 3, 1),
+    ],
+)
+def test_verify_does_not_take_an_outage_for_damage(
+    kind: str,
+    options: dict[str, Any],
+    words: str,
+    code: int,
+    files: int,
+    hub: LoopbackHub,
+    published: str,
+    invoke: Any,
+    pauses: list[float],
+) -> None:
+    assert invoke("pull", "imdb", "--registry", NAME).code == 0
+    hub.fault(kind, "GET /.*safetensors", **options)
+    for form in ((), ("--json",)):
+        hub.seen.clear()
+        result = invoke("verify", "--registry", NAME, *form)
+        assert (result.code, result.out) == (code, "")
+        assert "Not everything could be checked, and 0 problems had been found until then: " in result.err
+        if not form:
+            assert words in result.err
+            assert len({one.path.rpartition("/")[2] for one in hub.seen if "safetensors" in one.path}) <= files
+    hub.faults.clear()
+
+
+def test_verify_goes_on_behind_a_file_that_cannot_be_had(
+    hub: LoopbackHub, published: str, invoke: Any, pauses: list[float]
+) -> None:
+    repository = hub.store.repository("datasets", NAME)
+    name = FIRST.replace("imdb", "sst2")
+    hub.store.replace_blob(repository, name, repository.commit("main").files[name].data[:-1] + b"!")
+    hub.fault("status", f"GET {REGISTRY}/.*imdb.safetensors", status=500)
+    result = invoke("verify", "--registry", NAME)
+    assert (result.code, result.out) == (1, "")
+    assert "and 1 problem had been found until then: The Hub failed with status 500" in result.err
+    hub.faults.clear()
+    result = invoke("verify", "--registry", NAME)
+    assert result.code == 2
+    assert "sst2.safetensors does not have the announced content" in result.out
+
+
+def test_verify_does_not_take_a_full_disk_for_damage(
+    hub: LoopbackHub, published: str, invoke: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tupate_hub.hub import cache
+
+    assert invoke("list", "--registry", NAME).code == 0
+
+    def full(*_: Any, **__: Any) -> None:
+        raise WorkFailed("The disk is full.", hint="free some space")
+
+    monkeypatch.setattr(cache, "write_bytes", full)
+    hub.seen.clear()
+    result = invoke("verify", "--registry", NAME)
+    assert (result.code, result.out) == (1, "")
+    assert "0 problems had been found until then: The disk is full." in result.err
+    assert "TUPATE_HUB_CACHE" in result.err
+    assert len(hub.requests()) == 3
+
+
 def test_a_hub_that_fails_leaves_the_cache_to_answer(hub: LoopbackHub, published: str, invoke: Any) -> None:
     first = invoke("list", "--registry", NAME)
     make_stale()

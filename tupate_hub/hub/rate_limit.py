@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from tupate_hub.errors import RateLimited, WorkFailed
 
 #: In seconds: who asks to be left alone for longer is asked again all the same.
-LONGEST = 900.0
+LONGEST = 3600.0
 
 
 @dataclass(frozen=True)
