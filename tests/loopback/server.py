@@ -44,6 +44,8 @@ class LoopbackHub:
         self.seen: list[Seen] = []
         self.redirects = True
         self.verifies = False
+        #: Where the storage says that files are uploaded and verified, by action, in place of its own addresses.
+        self.addresses: dict[str, str] = {}
         self.largest = 5_000_000_000
         self.xet = False
         self.page = 100
@@ -428,9 +430,10 @@ class _Handler(BaseHTTPRequestHandler):
         objects = []
         for one in json.loads(self.body)["objects"]:
             href = f"{self.hub.endpoint}/uploads/{one['oid']}"
-            actions = {"upload": {"href": href, "header": {}}}
-            if self.hub.verifies:
-                actions["verify"] = {"href": f"{href}/verify", "header": {}}
+            others = {action: address.format(oid=one["oid"]) for action, address in self.hub.addresses.items()}
+            actions = {"upload": {"href": others.get("upload", href), "header": {}}}
+            if self.hub.verifies or "verify" in others:
+                actions["verify"] = {"href": others.get("verify", f"{href}/verify"), "header": {}}
             if one["size"] > self.hub.largest:
                 objects.append({**one, "error": {"code": 422, "message": "the file is too large"}})
             else:
