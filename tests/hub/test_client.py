@@ -286,6 +286,23 @@ def test_a_short_name_may_have_been_a_path(online: None, nowhere: str, invoke: A
         assert "no/where does not exist on this disk." in result.err
 
 
+def test_a_repository_that_was_plainly_meant_is_not_called_a_path(
+    hub: LoopbackHub, published: str, invoke: Any, adapter: dict[str, bytes]
+) -> None:
+    hub.store.put("models", "acme/card", {"README.md": b"# x"})
+    for arguments in (
+        ("list", "--registry", f"{NAME}@v9"),
+        ("inspect", "acme/card"),
+        ("similar", "acme/card"),
+        ("inspect", "acme/none@main"),
+        ("list", "--registry", "acme/none@main"),
+    ):
+        result = invoke(*arguments)
+        assert result.code == 2
+        assert "on this disk" not in result.err, result.err
+    assert "acme/none does not exist on this disk. The Hub does not have" in invoke("inspect", "acme/none").err
+
+
 def test_a_slow_hub_is_given_up(hub: LoopbackHub, published: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tupate_hub.hub.session._SECONDS", 0.2)
     monkeypatch.setattr("tupate_hub.hub.session._QUICK", 0.1)
@@ -323,7 +340,8 @@ def test_what_fails_once_is_tried_again(
         ({"status": 503}, ("failed with status 503", "in a minute"), 3),
         ({"status": 429, "headers": {"Retry-After": "300"}}, ("fewer requests", "in 300 s", "hf auth login"), 1),
         ({"status": 429}, ("fewer requests", "in a minute"), 3),
-        ({"status": 418}, ("failed with status 418", "in a minute"), 1),
+        ({"status": 418}, ("refused hf://", "with status 418", "look at "), 1),
+        ({"status": 451, "headers": {"X-Error-Message": "By law"}}, ("with status 451: By law.",), 1),
     ],
 )
 def test_what_keeps_failing_ends_soon(

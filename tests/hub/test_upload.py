@@ -200,3 +200,20 @@ def test_a_token_is_for_the_hub_alone_whatever_address_the_storage_gives(hub: Lo
     verified = [one for one in hub.seen if one.path.endswith("/verify")]
     assert {(one.status, one.host, one.token) for one in verified} == {(200, "localhost", "")}
     assert len(verified) == 3
+
+
+def test_whether_a_commit_was_made_may_not_be_known(hub: LoopbackHub, repository: str) -> None:
+    hub.fault("lost", "/commit/")
+    hub.fault("close", "/revision/")
+    with pytest.raises(WorkFailed, match="Whether hf://datasets/acme/zoo@main was changed is not known: ") as caught:
+        commit(PLACE, repository, files(CONTENT), [], "first")
+    assert caught.value.hint == "push again: what is there is not sent twice"
+    hub.faults.clear()
+    assert held(hub) == CONTENT
+
+
+def test_another_commit_is_not_taken_for_ours(hub: LoopbackHub, repository: str) -> None:
+    """Theirs has all but one of the files, and the same title."""
+    hub.store.put("datasets", PLACE.id, {name: data for name, data in CONTENT.items() if name != min(CONTENT)})
+    with pytest.raises(BranchMoved):
+        commit(PLACE, repository, files(CONTENT), [], "first")

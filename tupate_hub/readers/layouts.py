@@ -240,7 +240,7 @@ def find_adapters(folder: Path) -> list[Path]:
 
 
 def _content(folder: Path) -> tuple[list[str], list[str]]:
-    """The files of a folder and its folders, neither those that are hidden nor links to others; none if not readable."""
+    """A folder's files, and its folders but for hidden ones and links; nothing where it cannot be read."""
     try:
         entries = list(os.scandir(folder))
         names = [one.name for one in entries if not one.is_dir()]
