@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -21,7 +20,7 @@ from tupate_hub.errors import (
     TupateHubError,
 )
 from tupate_hub.hub import client
-from tupate_hub.hub.cache import keep_snapshot, open_snapshot
+from tupate_hub.hub.cache import cache_root, keep_snapshot, open_snapshot
 from tupate_hub.hub.location import Location, endpoint, offline
 from tupate_hub.hub.repository import create_branch, create_repository, look_up, signed_in
 from tupate_hub.hub.upload import File, commit
@@ -29,7 +28,7 @@ from tupate_hub.publish.bundle import README, publication
 from tupate_hub.publish.card import CARD
 from tupate_hub.publish.frontmatter import About, read_about
 from tupate_hub.registry import FILENAME, Registry
-from tupate_hub.storage.atomic import told_in_one_sentence
+from tupate_hub.storage.atomic import passing_folder, told_in_one_sentence
 from tupate_hub.storage.registry_json import parse_registry
 from tupate_hub.zoo import Zoo
 
@@ -121,8 +120,8 @@ def push(
     def once() -> Pushed:
         found = _look(target)
         _require_private(found, private)
-        with tempfile.TemporaryDirectory(prefix="tupate-hub-") as folder:
-            plan = _plan(zoo, found, target, prefer, Path(folder), watch)
+        with passing_folder(cache_root() / "work") as folder:
+            plan = _plan(zoo, found, target, prefer, folder, watch)
             return plan.pushed if dry_run else _send(plan, found, target, private, watch)
 
     with _told_of_the_network():
