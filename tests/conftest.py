@@ -127,6 +127,9 @@ def hub(online: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
     """An empty Hub on this machine, which the real client takes for the Hub."""
     from huggingface_hub import constants, file_download
 
+    from tupate_hub.hub import rate_limit
+
+    monkeypatch.setattr(rate_limit, "RATE_LIMIT", rate_limit.RateLimit())
     with LoopbackHub() as running:
         monkeypatch.setenv("HF_ENDPOINT", running.endpoint)
         monkeypatch.setattr(constants, "ENDPOINT", running.endpoint)

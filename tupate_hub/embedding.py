@@ -19,6 +19,7 @@ from tupate_hub.arrays import Array, Float32Array
 from tupate_hub.errors import FormatError
 from tupate_hub.space import Space
 from tupate_hub.storage.safetensors import TensorFile, parse_tensorfile
+from tupate_hub.storage.strangers_json import parse_json
 
 SCHEMA = "tupate-hub-embedding/1"
 
@@ -32,6 +33,7 @@ FORMS: Mapping[str, tuple[str, ...]] = {
     "rows": ("rows",),
     "vector": ("vector",),
 }
+_MOST_FACTS = 100_000
 _FIELDS = frozenset({"schema", "task", "base", "method", "scales"})
 _FORM_OF = {parts: form for form, parts in FORMS.items()}
 
@@ -68,7 +70,7 @@ def make_block(name: str, parts: Mapping[str, Array], scale: float = 1.0, where:
         raise FormatError(
             f"{where or 'A file'}: the parts {sorted(parts)[:8]} of {name!r} do not make up a known block."
         )
-    with np.errstate(over="ignore"):  # what overflows becomes infinity and is refused below
+    with np.errstate(over="ignore", invalid="ignore"):  # infinity and NaN are refused below
         ordered = {part: np.asarray(parts[part], dtype=np.float32) for part in FORMS[form]}
     if not _fits(form, ordered):
         shapes = ", ".join(f"{part} {array.shape}" for part, array in ordered.items())
@@ -218,15 +220,19 @@ def embedding_of(file: TensorFile, where: str) -> TaskEmbedding:
         raise FormatError(f"{where} is not a {SCHEMA} file.", hint="other formats are read by: tupate-hub inspect PATH")
     try:
         task, base, method = meta.pop("task"), meta.pop("base"), meta.pop("method")
-        scales = json.loads(meta.pop("scales"))
-        facts = {key: json.loads(value) for key, value in meta.items()}
+        scales = parse_json(meta.pop("scales"), _MOST_FACTS)
+        facts = {key: parse_json(value, _MOST_FACTS) for key, value in meta.items()}
         _json([task, base, method, facts]).encode()  # a lone surrogate can be neither shown nor written
     except KeyError as error:
         raise FormatError(f"{where} has a header without {error}.") from error
-    except (ValueError, RecursionError) as error:
-        raise FormatError(f"{where} has a header whose facts are not JSON.") from error
+    except ValueError as error:
+        raise FormatError(f"{where} has a header whose facts are not JSON, or have too much in them.") from error
     parts: dict[str, dict[str, Array]] = {}
     for name, array in file.tensors.items():
+        if array.dtype.kind != "f":
+            raise FormatError(
+                f"{where} holds {name!r} as {array.dtype}; the numbers of an embedding are floating-point."
+            )
         block, _, part = name.rpartition(".")
         parts.setdefault(block, {})[part] = array
     blocks = [make_block(name, part, _scale(scales, name, where), where) for name, part in parts.items()]

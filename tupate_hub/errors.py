@@ -76,9 +76,11 @@ class BranchMoved(WorkFailed):
 class Unanswered(Exception):
     """A request to the Hub that was given up; `hub` makes one of the others of it.
 
-    `response` is the Hub's last, None where it could not be reached.
+    `response` is the Hub's last, None where it could not be reached; `why` is what the Hub did instead of answering, ""
+    where nothing is known of it.
     """
 
-    def __init__(self, response: object = None) -> None:
+    def __init__(self, response: object = None, why: str = "") -> None:
         super().__init__("a request to the Hub was given up")
         self.response = response
+        self.why = why

@@ -284,6 +284,12 @@ class Zoo:
 
         `each` may wrap the entries, for a progress bar. Returns a sentence for each that is wrong: an embedding that
         does not compare with the others of its space, an index that says something else than its embeddings.
+
+        Raises
+        ------
+        WorkFailed, NotAvailableOffline
+            When the Hub, the network or the disk failed, so that not everything was checked: after a few files, if all
+            of them fail.
         """
         from tupate_hub.search.verify import verify
 

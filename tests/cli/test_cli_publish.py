@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import pytest
 from builders import LORA, PROMPT, TASKS
+from damage import change
 
 from tupate_hub import zoo as zoo_module
 from tupate_hub.publish.browse import FILE
@@ -215,3 +216,15 @@ def test_a_picture_s_place_that_is_taken_by_a_folder_is_one_sentence(toy_zoo: Pa
     assert result.code in (1, 2)
     assert "heatmap.svg" in result.err
     assert "Traceback" not in result.err
+
+
+def test_more_embeddings_than_the_memory_holds_the_pairs_of(
+    toy_zoo: Path, invoke: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """50,000 would ask for 20 GB."""
+    monkeypatch.setattr("tupate_hub.compare.kernel.MOST_BYTES", 100)
+    change(toy_zoo, lambda data: data["spaces"]["tiny-bert/lora"].update(index={}))
+    result = invoke("card", "--registry", toy_zoo)
+    assert (result.code, result.out) == (1, "")
+    assert "To compare 6 embeddings with 6 takes" in result.err
+    assert "make registries of fewer embeddings" in result.err

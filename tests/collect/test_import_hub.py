@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from orchards import adapterhub_files, fetched, hub_cache, peft_files, plant, wr
 from tupate_hub import Zoo
 from tupate_hub.collect.add import open_or_start
 from tupate_hub.collect.import_hub import import_adapters
+from tupate_hub.errors import WorkFailed
 from tupate_hub.hub import rate_limit
 from tupate_hub.hub.cache import cache_root
 
@@ -323,7 +325,7 @@ def test_where_the_hub_asks_for_fewer_requests_all_wait(
     clock, lock, waiting = SimpleNamespace(now=0.0), threading.Lock(), set()
 
     class Crowd(rate_limit.RateLimit):
-        def wait(self, over: threading.Event) -> None:
+        def wait(self, over: threading.Event, most: float = 0.0) -> None:
             with lock:
                 if clock.now < self._until:
                     waiting.add(threading.get_ident())
@@ -348,19 +350,70 @@ def test_every_answer_asks_for_fewer_requests_for_a_while(hub: LoopbackHub, mine
     assert len(tasks(mine)) == 5
 
 
-def test_the_waiting_ends(hub: LoopbackHub, mine: Path, invoke: Any) -> None:
-    orchard(hub, 20)
+def test_who_is_asked_to_wait_for_too_long_stops_the_others_too(
+    hub: LoopbackHub, mine: Path, invoke: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orchard(hub, 40)
     hub.fault("status", "task17-lora/resolve", status=429, headers={"Retry-After": "3600"})
-    began = time.monotonic()
-    result = invoke(*PEFT, "--registry", mine)
-    assert time.monotonic() - began < 30
+    result = invoke(*PEFT, "--registry", mine, "--jobs", "4")
     assert result.code == 1
-    assert "The Hub asks for fewer requests." in result.err
-    assert "retry in 3600 s" in result.err
-    assert len(tasks(mine)) == 17
+    assert re.search(r"The Hub asks (for fewer requests|to be left alone)\.", result.err)
+    assert re.search(r"retry in 3[56]\d\d s", result.err)
+    asked = hub.requests()
+    refused = next(number for number, one in enumerate(asked) if "task17-lora/resolve" in one)
+    assert len(asked) - refused <= 8  # those that were under way
+    hub.faults.clear()
+    monkeypatch.setattr(rate_limit, "RATE_LIMIT", rate_limit.RateLimit())
+    assert invoke(*PEFT, "--registry", mine).code == 0
+    assert len(tasks(mine)) == 40
+
+
+@pytest.mark.parametrize("status", [500, 503])
+def test_a_hub_that_fails_ends_the_import_and_refuses_nothing(
+    status: int, hub: LoopbackHub, mine: Path, invoke: Any, pauses: list[float]
+) -> None:
+    orchard(hub, 40)
+    hub.fault("status", "task([5-9]|[1-3][0-9])-lora/(resolve|revision)", status=status)
+    result = invoke(*PEFT, "--registry", mine, "--jobs", "1", "--json")
+    assert result.code == 1
+    told = result.json()
+    assert (len(told["added"]), told["refused"], len(told["failed"])) == (5, [], 3)
+    assert f"failed with status {status}" in told["stopped"]
+    assert "task7-lora" in told["stopped"]
     hub.faults.clear()
     assert invoke(*PEFT, "--registry", mine).code == 0
-    assert len(tasks(mine)) == 20
+    assert len(tasks(mine)) == 40
+
+
+def test_a_few_that_cannot_be_had_do_not_end_it(hub: LoopbackHub, mine: Path, invoke: Any, pauses: list[float]) -> None:
+    orchard(hub, 8)
+    hub.fault("status", "task[236]-lora/resolve", status=500)
+    result = invoke(*PEFT, "--registry", mine)
+    assert result.code == 1
+    assert len(tasks(mine)) == 5
+    assert "8 listed: 5 added" in result.err
+    assert "0 refused" in result.err
+    assert "3 could not be fetched, o2/task2-lora first, and are worth another try: The Hub failed" in result.err
+    hub.faults.clear()
+    assert invoke(*PEFT, "--registry", mine).code == 0
+    assert len(tasks(mine)) == 8
+
+
+def test_a_full_disk_ends_the_import(
+    hub: LoopbackHub, mine: Path, invoke: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orchard(hub, 20)
+    from tupate_hub.hub import cache
+
+    def full(*_: Any, **__: Any) -> None:
+        raise WorkFailed("The disk is full.", hint="free some space")
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(cache, "write_bytes", full)
+        told = invoke(*PEFT, "--registry", mine, "--json").json()
+    assert (told["refused"], len(told["failed"])) == ([], 3)
+    assert "The disk is full" in told["stopped"]
+    assert invoke(*PEFT, "--registry", mine).code == 0
 
 
 def test_the_network_goes_away_and_comes_back(hub: LoopbackHub, mine: Path, invoke: Any) -> None:
@@ -608,8 +661,10 @@ def test_the_page_documents_every_json_field(hub: LoopbackHub, mine: Path, invok
     section = page.partition("## `import`")[2].partition("\n## ")[0]
     orchard(hub, 2)
     plant(hub, "a/none", {"README.md": peft_files(1)["README.md"]})
+    hub.fault("status", "task1-lora/resolve", status=500)
     found = invoke(*PEFT, "--registry", mine, "--json").json()
-    names = {*found, *(name for row in (*found["added"], *found["refused"]) for name in row)}
+    assert all(found[name] for name in ("added", "refused", "failed"))
+    names = {*found, *(name for row in (*found["added"], *found["refused"], *found["failed"]) for name in row)}
     assert {name for name in names if f"`{name}`" not in section} == set()
 
 

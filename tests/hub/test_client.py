@@ -286,6 +286,23 @@ def test_a_short_name_may_have_been_a_path(online: None, nowhere: str, invoke: A
         assert "no/where does not exist on this disk." in result.err
 
 
+def test_a_repository_that_was_plainly_meant_is_not_called_a_path(
+    hub: LoopbackHub, published: str, invoke: Any, adapter: dict[str, bytes]
+) -> None:
+    hub.store.put("models", "acme/card", {"README.md": b"# x"})
+    for arguments in (
+        ("list", "--registry", f"{NAME}@v9"),
+        ("inspect", "acme/card"),
+        ("similar", "acme/card"),
+        ("inspect", "acme/none@main"),
+        ("list", "--registry", "acme/none@main"),
+    ):
+        result = invoke(*arguments)
+        assert result.code == 2
+        assert "on this disk" not in result.err, result.err
+    assert "acme/none does not exist on this disk. The Hub does not have" in invoke("inspect", "acme/none").err
+
+
 def test_a_slow_hub_is_given_up(hub: LoopbackHub, published: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tupate_hub.hub.session._SECONDS", 0.2)
     monkeypatch.setattr("tupate_hub.hub.session._QUICK", 0.1)
@@ -323,7 +340,8 @@ def test_what_fails_once_is_tried_again(
         ({"status": 503}, ("failed with status 503", "in a minute"), 3),
         ({"status": 429, "headers": {"Retry-After": "300"}}, ("fewer requests", "in 300 s", "hf auth login"), 1),
         ({"status": 429}, ("fewer requests", "in a minute"), 3),
-        ({"status": 418}, ("failed with status 418", "in a minute"), 1),
+        ({"status": 418}, ("refused hf://", "with status 418", "look at "), 1),
+        ({"status": 451, "headers": {"X-Error-Message": "By law"}}, ("with status 451: By law.",), 1),
     ],
 )
 def test_what_keeps_failing_ends_soon(
@@ -341,6 +359,75 @@ def test_what_keeps_failing_ends_soon(
     assert (result.code, result.out) == (1, "")
     assert all(word in result.err for word in words)
     assert len(hub.requests()) == count
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "words", "code", "files"),
+    [
+        ("status", {"status": 503}, "failed with status 503", 1, 3),
+        ("status", {"status": 503, "headers": {"Retry-After": "600"}}, "asks to be left alone", 1, 1),
+        ("status", {"status": 429, "headers": {"Retry-After": "600"}}, "asks for fewer requests", 1, 1),
+        ("cut", {}, "its answer was cut off", 1, 3),
+        ("close", {}, "cannot be reached", 3, 1),
+    ],
+)
+def test_verify_does_not_take_an_outage_for_damage(
+    kind: str,
+    options: dict[str, Any],
+    words: str,
+    code: int,
+    files: int,
+    hub: LoopbackHub,
+    published: str,
+    invoke: Any,
+    pauses: list[float],
+) -> None:
+    assert invoke("pull", "imdb", "--registry", NAME).code == 0
+    hub.fault(kind, "GET /.*safetensors", **options)
+    for form in ((), ("--json",)):
+        hub.seen.clear()
+        result = invoke("verify", "--registry", NAME, *form)
+        assert (result.code, result.out) == (code, "")
+        assert "Not everything could be checked, and 0 problems had been found until then: " in result.err
+        if not form:
+            assert words in result.err
+            assert len({one.path.rpartition("/")[2] for one in hub.seen if "safetensors" in one.path}) <= files
+    hub.faults.clear()
+
+
+def test_verify_goes_on_behind_a_file_that_cannot_be_had(
+    hub: LoopbackHub, published: str, invoke: Any, pauses: list[float]
+) -> None:
+    repository = hub.store.repository("datasets", NAME)
+    name = FIRST.replace("imdb", "sst2")
+    hub.store.replace_blob(repository, name, repository.commit("main").files[name].data[:-1] + b"!")
+    hub.fault("status", f"GET {REGISTRY}/.*imdb.safetensors", status=500)
+    result = invoke("verify", "--registry", NAME)
+    assert (result.code, result.out) == (1, "")
+    assert "and 1 problem had been found until then: The Hub failed with status 500" in result.err
+    hub.faults.clear()
+    result = invoke("verify", "--registry", NAME)
+    assert result.code == 2
+    assert "sst2.safetensors does not have the announced content" in result.out
+
+
+def test_verify_does_not_take_a_full_disk_for_damage(
+    hub: LoopbackHub, published: str, invoke: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tupate_hub.hub import cache
+
+    assert invoke("list", "--registry", NAME).code == 0
+
+    def full(*_: Any, **__: Any) -> None:
+        raise WorkFailed("The disk is full.", hint="free some space")
+
+    monkeypatch.setattr(cache, "write_bytes", full)
+    hub.seen.clear()
+    result = invoke("verify", "--registry", NAME)
+    assert (result.code, result.out) == (1, "")
+    assert "0 problems had been found until then: The disk is full." in result.err
+    assert "TUPATE_HUB_CACHE" in result.err
+    assert len(hub.requests()) == 3
 
 
 def test_a_hub_that_fails_leaves_the_cache_to_answer(hub: LoopbackHub, published: str, invoke: Any) -> None:

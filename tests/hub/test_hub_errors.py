@@ -36,7 +36,8 @@ class Answer:
         (401, "", TupateHubError, "does not know your token"),
         (403, "", TupateHubError, "does not allow reading"),
         (429, "", WorkFailed, "fewer requests"),
-        (412, "", WorkFailed, "status 412"),
+        (412, "", WorkFailed, "refused hf://datasets/acme/zoo@next with status 412"),
+        (404, "", FormatError, "has nothing for registry.json of hf://datasets/acme/zoo@next"),
         (503, "", WorkFailed, "status 503"),
     ],
 )
@@ -82,3 +83,18 @@ def test_no_network(offline: bool) -> None:
     assert error.exit_code == 3
     assert ("HF_HUB_OFFLINE" if offline else "https://hub.example") in error.message
     assert error.message.startswith("registry.json of hf://datasets/acme/zoo@next is not in the cache")
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 413, 451, 500])
+@pytest.mark.parametrize("writing", [True, False])
+def test_the_hubs_own_reason_is_shown(writing: bool, status: int) -> None:
+    answer = Answer(status, {"X-Error-Message": "Too \x1b[31mlarge\n\n- for you (hf_secretsecret)."})
+    error = http_error(PLACE, "", answer, True, writing)
+    assert ": Too  [31mlarge - for you (hf_...)." in error.message.replace("Too [", "Too  [")
+    assert error.hint
+    assert error.exit_code == (2 if status in (403, 404) else 1)
+    assert "retry" not in error.hint or status == 500
+
+
+def test_a_long_reason_is_cut() -> None:
+    assert len(http_error(PLACE, "", Answer(500, {"X-Error-Message": "x" * 10_000}), True).message) < 400

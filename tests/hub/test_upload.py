@@ -10,7 +10,7 @@ import pytest
 from loopback import LoopbackHub, User
 from loopback.store import Blob, git_name
 
-from tupate_hub.errors import BranchMoved, NoRepository, NoRevision, WorkFailed
+from tupate_hub.errors import BranchMoved, NoRepository, NoRevision, NotAvailableOffline, WorkFailed
 from tupate_hub.hub.location import DATASET, Location
 from tupate_hub.hub.repository import create_branch, create_repository
 from tupate_hub.hub.upload import File, commit
@@ -178,3 +178,42 @@ def test_bytes_that_are_no_text_in_a_regular_file(hub: LoopbackHub, repository: 
     content: dict[str, Any] = {"raw": bytes(range(256))}
     commit(PLACE, repository, files(content), [], "raw")
     assert held(hub) == content
+
+
+ADDRESSES = ["file:///etc/passwd", "gopher://x/y", "http://[::bad/", "x", "", "//x", "http://127.0.0.1:99999999/x"]
+
+
+@pytest.mark.parametrize("action", ["upload", "verify"])
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_an_address_of_the_storage_that_is_none(address: str, action: str, hub: LoopbackHub, repository: str) -> None:
+    hub.addresses[action] = address
+    with pytest.raises((WorkFailed, NotAvailableOffline)) as caught:
+        commit(PLACE, repository, files(CONTENT), [], "first")
+    assert caught.value.hint
+    assert held(hub) == {}
+
+
+def test_a_token_is_for_the_hub_alone_whatever_address_the_storage_gives(hub: LoopbackHub, repository: str) -> None:
+    """The library sends it to whatever verifies an upload."""
+    hub.addresses["verify"] = f"http://localhost:{hub.port}/uploads/{{oid}}/verify"
+    commit(PLACE, repository, files(CONTENT), [], "first")
+    verified = [one for one in hub.seen if one.path.endswith("/verify")]
+    assert {(one.status, one.host, one.token) for one in verified} == {(200, "localhost", "")}
+    assert len(verified) == 3
+
+
+def test_whether_a_commit_was_made_may_not_be_known(hub: LoopbackHub, repository: str) -> None:
+    hub.fault("lost", "/commit/")
+    hub.fault("close", "/revision/")
+    with pytest.raises(WorkFailed, match="Whether hf://datasets/acme/zoo@main was changed is not known: ") as caught:
+        commit(PLACE, repository, files(CONTENT), [], "first")
+    assert caught.value.hint == "push again: what is there is not sent twice"
+    hub.faults.clear()
+    assert held(hub) == CONTENT
+
+
+def test_another_commit_is_not_taken_for_ours(hub: LoopbackHub, repository: str) -> None:
+    """Theirs has all but one of the files, and the same title."""
+    hub.store.put("datasets", PLACE.id, {name: data for name, data in CONTENT.items() if name != min(CONTENT)})
+    with pytest.raises(BranchMoved):
+        commit(PLACE, repository, files(CONTENT), [], "first")

@@ -7,7 +7,7 @@ import threading
 from dataclasses import dataclass, field
 
 #: What a fault may be; the answer that it gives is in `server`.
-KINDS = frozenset({"status", "cut", "wrong", "slow", "meet", "close"})
+KINDS = frozenset({"status", "cut", "wrong", "slow", "meet", "close", "endless", "bomb", "drip", "deaf", "lost"})
 
 
 @dataclass
@@ -16,8 +16,14 @@ class Fault:
 
     `kind`: `status` answers with `status`; `cut` ends the body early; `wrong` sends other bytes of the same length;
     `slow` waits `seconds` first, or until the faults are cleared, and then answers; `meet` answers two requests at a
-    time, which wait for each other; `close` ends the connection without an answer. `where` is searched for in
-    `METHOD /path`; `times` is how often, None for ever.
+    time, which wait for each other; `close` ends the connection without an answer.
+
+    `endless` sends a body that has no end, `bomb` one that is compressed and has none either (`headers` may name another
+    compression), `drip` a byte of its headers every `seconds` when `status` is 0, else of its body, all of them until
+    the client hangs up or the faults are cleared; `sent` counts their bytes. `deaf` takes no byte of the request's body.
+    `lost` does what was asked, and ends the connection without an answer.
+
+    `where` is searched for in `METHOD /path`; `times` is how often, None for ever.
     """
 
     kind: str
@@ -26,6 +32,7 @@ class Fault:
     status: int = 500
     seconds: float = 0.0
     headers: dict[str, str] = field(default_factory=dict)
+    sent: int = 0
     over: threading.Event = field(default_factory=threading.Event)
     pair: threading.Barrier = field(default_factory=lambda: threading.Barrier(2, timeout=100))
 
@@ -42,9 +49,10 @@ class Faults:
         self._on: list[Fault] = []
         self._lock = threading.Lock()
 
-    def add(self, fault: Fault) -> None:
+    def add(self, fault: Fault) -> Fault:
         with self._lock:
             self._on.append(fault)
+        return fault
 
     def clear(self) -> None:
         with self._lock:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 import threading
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import repeat
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
@@ -42,9 +44,12 @@ class LoopbackHub:
         self.seen: list[Seen] = []
         self.redirects = True
         self.verifies = False
+        #: Where the storage says that files are uploaded and verified, by action, in place of its own addresses.
+        self.addresses: dict[str, str] = {}
         self.largest = 5_000_000_000
         self.xet = False
         self.page = 100
+        self.circles = False
         self._server = _Server(("127.0.0.1", 0), _Handler)
         self._server.hub = self
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
@@ -62,9 +67,9 @@ class LoopbackHub:
         """Where files of LFS lie: another host's name, as on the real Hub, so that a token must not travel."""
         return f"http://localhost:{self.port}/storage"
 
-    def fault(self, kind: str, where: str = "", **options: Any) -> None:
+    def fault(self, kind: str, where: str = "", **options: Any) -> Fault:
         """Switch a fault on."""
-        self.faults.add(Fault(kind, where, **options))
+        return self.faults.add(Fault(kind, where, **options))
 
     def requests(self) -> list[str]:
         """What was asked, as `METHOD /path`, redirections to the storage left out."""
@@ -116,8 +121,10 @@ class _Handler(BaseHTTPRequestHandler):
         self._status = 0
         parts = urlsplit(self.path)
         self.query = parse_qs(parts.query)
-        self.body = self._read_body()
         self.fault = self.hub.faults.take(f"{self.command} {unquote(parts.path)}")
+        if self.fault and self.fault.kind == "deaf":
+            self.fault.over.wait(self.fault.seconds)
+        self.body = self._read_body()
         try:
             if self.fault and self._fails(self.fault):
                 return
@@ -147,8 +154,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _fails(self, fault: Fault) -> bool:
         if fault.kind == "status":
             self._json({"error": "a fault"}, fault.status, fault.headers)
-        elif fault.kind == "close":
+        elif fault.kind in ("close", "deaf"):
             self.close_connection = True
+        elif fault.kind in ("endless", "bomb", "drip"):
+            self._pour(fault)
         elif fault.kind == "slow":
             fault.over.wait(fault.seconds)
             return False
@@ -160,6 +169,34 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             return False
         return True
+
+    def _pour(self, fault: Fault) -> None:
+        """An answer without end, until the client hangs up or the fault is over."""
+        self._note(200, 0)
+        self.close_connection = True
+        if fault.kind == "drip" and not fault.status:
+            pieces = iter(b"HTTP/1.1 200 OK\r\nX-Drip: " + b"x" * 60_000)
+        else:
+            self.send_response(200)
+            self.send_header("X-Repo-Commit", "a" * 40)
+            if fault.kind == "bomb":
+                self.send_header("Content-Encoding", fault.headers.get("Content-Encoding", "gzip"))
+            if fault.kind == "drip":
+                self.send_header("Content-Length", "1000000")
+            self.end_headers()
+            pieces = repeat(ord("x"))
+        bomb = zlib.compressobj(9, zlib.DEFLATED, 31)
+        while not fault.over.is_set():
+            if fault.kind == "drip":
+                piece = bytes([next(pieces)])
+                fault.over.wait(fault.seconds)
+            elif fault.kind == "bomb":
+                piece = bomb.compress(bytes(1_000_000)) + bomb.flush(zlib.Z_SYNC_FLUSH)
+            else:
+                piece = b"x" * 64_000
+            self.wfile.write(piece)
+            self.wfile.flush()
+            fault.sent += 1_000_000 if fault.kind == "bomb" else len(piece)
 
     @property
     def hub(self) -> LoopbackHub:
@@ -212,6 +249,10 @@ class _Handler(BaseHTTPRequestHandler):
         if self.fault and self.fault.kind == "wrong" and data:
             data = bytes(byte ^ 0x55 for byte in data)
         cut = bool(self.fault and self.fault.kind == "cut")
+        if self.fault and self.fault.kind == "lost":
+            self._note(status, 0)
+            self.close_connection = True
+            return
         body = b"" if self.command == "HEAD" else data[: len(data) // 2] if cut else data
         self._note(status, len(body))  # before the answer is out: who has it may look at once
         self.send_response(status)
@@ -288,6 +329,8 @@ class _Handler(BaseHTTPRequestHandler):
         if first + limit < len(found):
             rest = "&".join(f"{name}={quote(v)}" for name, vs in self.query.items() for v in vs if name != "cursor")
             headers["Link"] = f'<{self.hub.endpoint}/api/{kind}?{rest}&cursor={first + limit}>; rel="next"'
+        if self.hub.circles:
+            headers["Link"] = f'<{self.hub.endpoint}{self.path}>; rel="next"'
         self._json(rows, 200, headers)
 
     @route("GET", _REPO + "(?:/revision/(?P<revision>[^/]+))?")
@@ -387,9 +430,10 @@ class _Handler(BaseHTTPRequestHandler):
         objects = []
         for one in json.loads(self.body)["objects"]:
             href = f"{self.hub.endpoint}/uploads/{one['oid']}"
-            actions = {"upload": {"href": href, "header": {}}}
-            if self.hub.verifies:
-                actions["verify"] = {"href": f"{href}/verify", "header": {}}
+            others = {action: address.format(oid=one["oid"]) for action, address in self.hub.addresses.items()}
+            actions = {"upload": {"href": others.get("upload", href), "header": {}}}
+            if self.hub.verifies or "verify" in others:
+                actions["verify"] = {"href": others.get("verify", f"{href}/verify"), "header": {}}
             if one["size"] > self.hub.largest:
                 objects.append({**one, "error": {"code": 422, "message": "the file is too large"}})
             else:

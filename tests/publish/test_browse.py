@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,10 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 from builders import LORA, PROMPT, TASKS
+from loopback import LoopbackHub
 
 from tupate_hub.publish.browse import COORDINATES, FILE, NEIGHBORS, browse_table, nearest, number
 from tupate_hub.publish.card import About, card_of
-from tupate_hub.registry import Entry, Registry
+from tupate_hub.registry import Entry, Registry, Task
 from tupate_hub.zoo import Zoo
 
 COLUMNS = {
@@ -184,6 +188,47 @@ def test_the_datasets_library_loads_the_folder_of_the_card(at: str, zoo: Zoo, tm
     rows = list(loaded["train"])
     assert rows == [json.loads(line) for line in (folder / FILE).read_text(encoding="utf-8").splitlines()]
     assert set(loaded["train"].column_names) == set(COLUMNS)
+
+
+def test_the_datasets_library_takes_one_folder_for_another_but_not_one_file(
+    zoo: Zoo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It keeps what it loaded by the folder's name alone: hence the form that docs/cli.md advises."""
+    datasets = pytest.importorskip("datasets", reason="the datasets library is not installed")
+    cache = str(tmp_path / "cache")
+    found = []
+    for name in ("first", "second"):
+        folder = tmp_path / name
+        changed = replace(zoo, registry=replace(zoo.registry, tasks=_titled(zoo, name)))
+        for file, data in card_of(changed, About()).items():
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            (folder / file).write_bytes(data)
+        monkeypatch.chdir(folder)
+        rows = datasets.load_dataset("json", data_files=FILE, split="train", cache_dir=cache)
+        assert list(rows) == [json.loads(line) for line in (folder / FILE).read_text(encoding="utf-8").splitlines()]
+        found.append({row["title"] for row in rows})
+        datasets.load_dataset("./zoo", cache_dir=cache)
+    assert found == [{"first"}, {"second"}]
+    if {row["title"] for row in datasets.load_dataset("./zoo", cache_dir=cache)["train"]} == {"second"}:
+        pytest.fail("datasets tells folders apart by now: docs/cli.md may say so")
+
+
+def _titled(zoo: Zoo, title: str) -> dict[str, Task]:
+    return {name: replace(task, title=title) for name, task in zoo.registry.tasks.items()}
+
+
+def test_the_datasets_library_loads_the_table_from_the_hub(hub: LoopbackHub, zoo: Zoo, tmp_path: Path) -> None:
+    pytest.importorskip("datasets", reason="the datasets library is not installed")
+    files = card_of(zoo, About(), "README.md")
+    hub.store.put("datasets", "acme/zoo", files)
+    program = "import datasets, json; print(json.dumps(list(datasets.load_dataset('acme/zoo', split='train'))))"
+    environment = {**os.environ, "HF_ENDPOINT": hub.endpoint, "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path / "home")}
+    environment |= {"HF_DATASETS_OFFLINE": "0", "HF_HUB_DISABLE_TELEMETRY": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False, timeout=250
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == [json.loads(line) for line in files[FILE].decode().splitlines()]
 
 
 def test_a_single_embedding_has_no_neighbours(zoo: Zoo) -> None:

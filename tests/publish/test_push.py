@@ -30,6 +30,7 @@ from tupate_hub.errors import (
     UnknownName,
     WorkFailed,
 )
+from tupate_hub.hub import rate_limit
 from tupate_hub.hub.cache import cache_root
 from tupate_hub.hub.location import DATASET, Location
 from tupate_hub.publish.browse import FILE
@@ -757,11 +758,19 @@ def test_a_hub_that_asks_for_a_pause_gets_it(where: str, hub: LoopbackHub, small
     [
         (429, {"Retry-After": "600"}, "asks for fewer requests", "retry in 600 s"),
         (503, {}, "failed with status 503", "retry in a minute"),
-        (400, {}, "failed with status 400", "retry in a minute"),
+        (400, {"X-Error-Message": "No."}, "with status 400: No", "look at "),
     ],
 )
 def test_what_keeps_failing_leaves_the_hub_as_it_was(
-    where: str, status: int, headers: dict[str, str], message: str, hint: str, hub: LoopbackHub, small: Zoo, other: Zoo
+    where: str,
+    status: int,
+    headers: dict[str, str],
+    message: str,
+    hint: str,
+    hub: LoopbackHub,
+    small: Zoo,
+    other: Zoo,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if where != WRITING[0]:
         push(other, TARGET)
@@ -774,6 +783,7 @@ def test_what_keeps_failing_leaves_the_hub_as_it_was(
     assert hint in caught.value.hint
     assert caught.value.exit_code == 1
     hub.faults.clear()
+    monkeypatch.setattr(rate_limit, "RATE_LIMIT", rate_limit.RateLimit())
     assert before is None or files(hub) == before
     push(small, TARGET)
     assert {"imdb", "rte", "sst2"} <= {entry.task for entry in whole().registry.entries}
@@ -792,6 +802,23 @@ def test_a_commit_that_came_through_though_its_answer_did_not(hub: LoopbackHub, 
     push(small, TARGET)
     assert len(there(hub).commits) == 2
     assert whole().registry.entries == small.registry.entries
+
+
+@pytest.mark.parametrize("kind", ["lost", "cut"])
+def test_a_commit_whose_answer_was_lost_is_found_done(kind: str, hub: LoopbackHub, small: Zoo) -> None:
+    """The request is sent again then, and the Hub says that the branch has moved."""
+    hub.fault(kind, "/commit/", times=1)
+    pushed = push(small, TARGET)
+    assert len(there(hub).commits) == 2
+    assert FILENAME in {change.file for change in pushed.added}
+    assert pushed.location.revision == there(hub).branches["main"]
+    assert sum("/commit/" in one for one in hub.requests()) == 2
+
+
+def test_a_commit_whose_answers_are_all_lost_is_found_done(hub: LoopbackHub, small: Zoo, pauses: list[float]) -> None:
+    hub.fault("lost", "/commit/")
+    pushed = push(small, TARGET)
+    assert (len(there(hub).commits), pushed.unchanged) == (2, False)
 
 
 def test_a_commit_that_meets_another_one_is_tried_again(hub: LoopbackHub, small: Zoo) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
+from tupate_hub.embedding import make_block
 from tupate_hub.errors import FormatError
 from tupate_hub.readers import detect, read_adapter
 from tupate_hub.readers.formats.numpyfile import parse_array, parse_numpy_file
@@ -234,3 +236,18 @@ def test_heads_are_told_by_their_first_part() -> None:
     heads = ["base_model.model.classifier.weight", "score.weight", "bert.pre_classifier.bias", "heads.sst2.1.weight"]
     assert all(is_head(key) for key in (*heads, "base_model.model.qa_outputs.weight", "lm_head.weight"))
     assert not any(is_head(key) for key in ("encoder.layer.0.classifier.weight", "headset.weight", "scores"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "bits"), [("<f2", b"\x01\x7d"), ("<f4", b"\x01\0\xa0\x7f"), ("<f8", b"\x01\0\0\0\0\0\xf4\x7f")]
+)
+def test_a_signalling_nan_is_refused_without_a_warning(kind: str, bits: bytes, tmp_path: Path) -> None:
+    """Found by the fuzzer, case 341917 of seed 13: numpy warns of it when it makes float32 of it."""
+    array = np.frombuffer(bits * 16, kind)
+    np.save(tmp_path / "x.npy", array)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(FormatError, match="NaN or infinity"):
+            read_adapter(tmp_path / "x.npy", base="x")
+        with pytest.raises(FormatError, match="NaN or infinity"):
+            make_block("x", {"vector": array})

@@ -347,3 +347,17 @@ def test_a_prefix_that_does_not_divide(case: str, tmp_path: Path) -> None:
 
 def test_errors_are_the_projects_own() -> None:
     assert issubclass(FormatError, TupateHubError)
+
+
+def test_find_adapters_in_a_folder_a_thousand_deep(tmp_path: Path) -> None:
+    here = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(1200):
+        os.mkdir("d", dir_fd=here)
+        below = os.open("d", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(os.open("task_prompt", os.O_WRONLY | os.O_CREAT, dir_fd=here))
+    os.close(here)
+    (found,) = find_adapters(tmp_path)
+    assert found == tmp_path.joinpath(*["d"] * 1200, "task_prompt")
+    subprocess.run(["rm", "-rf", str(tmp_path / "d")], check=True)

@@ -19,7 +19,14 @@ import pytest
 
 from tupate_hub.errors import TargetExists, TupateHubError, WorkFailed
 from tupate_hub.storage import atomic as atomicfile
-from tupate_hub.storage.atomic import alone, settle, told_in_one_sentence, write_bytes, write_folder
+from tupate_hub.storage.atomic import (
+    alone,
+    passing_folder,
+    settle,
+    told_in_one_sentence,
+    write_bytes,
+    write_folder,
+)
 
 FILES = {"a.bin": b"one", "b.bin": b"two"}
 
@@ -187,6 +194,93 @@ def test_force_replaces_the_whole_folder(tmp_path: Path) -> None:
     write_folder(tmp_path / "target", {"old.bin": b"old", "a.bin": b"old"})
     write_folder(tmp_path / "target", FILES, force=True)
     assert tree(tmp_path) == {"target": None, "target/a.bin": b"one", "target/b.bin": b"two"}
+
+
+def test_many_replace_one_folder_at_once(tmp_path: Path) -> None:
+    """As 32 pulls of one task into the default folder do."""
+    target = tmp_path / "target"
+
+    def write(number: int) -> None:
+        write_folder(target, {f"{name}.bin": bytes([number]) for name in "abc"}, force=True, durable=False)
+
+    for _ in range(8):
+        with ThreadPoolExecutor(32) as pool:
+            list(pool.map(write, range(32)))
+        assert len({data for data in tree(target).values()}) == 1
+        assert {path.name for path in tmp_path.iterdir()} == {"target"}
+
+
+def test_of_many_that_make_one_folder_at_once_one_does(tmp_path: Path) -> None:
+    def write(number: int) -> str:
+        try:
+            write_folder(tmp_path / "target", {"x": bytes([number])}, durable=False)
+        except TargetExists as error:
+            return error.message
+        return ""
+
+    with ThreadPoolExecutor(32) as pool:
+        told = list(pool.map(write, range(32)))
+    assert told.count("") == 1
+    assert set(told) == {"", f"{tmp_path / 'target'} exists already."}
+    assert {path.name for path in tmp_path.iterdir()} == {"target"}
+
+
+# --- leftovers -------------------------------------------------------------------------------------------------
+
+
+def age(path: Path, days: float) -> None:
+    os.utime(path, (time.time() - days * 86_400,) * 2)
+
+
+def leave(folder: Path, days: float) -> list[Path]:
+    """What processes leave that are killed: a file and a folder half made, and a folder that was replaced."""
+    left = [folder / ".x.bin.abcd1234.part", folder / ".y.0123_xyz.part", folder / ".there.abcdefgh.old"]
+    left[0].write_bytes(b"half")
+    for path in left[1:]:
+        path.mkdir(parents=True)
+        (path / "a.bin").write_bytes(b"half")
+    for path in left:
+        age(path, days)
+    return left
+
+
+@pytest.mark.parametrize("how", ["file", "folder", "work"])
+def test_what_was_left_more_than_a_day_ago_goes(how: str, tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    kept = {tmp_path / name for name in (".hidden", "x.part", ".x.part", ".x.abcd1234.part.bak", ".git")}
+    for path in kept:
+        path.write_bytes(b"")
+        age(path, 400)
+    left = leave(tmp_path, 1.1)
+    if how == "file":
+        write_bytes(tmp_path / "new", b"")
+    elif how == "folder":
+        write_folder(tmp_path / "new", FILES)
+    else:
+        with passing_folder(tmp_path) as folder:
+            (folder / "x").write_bytes(b"")
+    assert not any(path.exists() for path in left)
+    assert kept <= set(tmp_path.iterdir())
+
+
+def test_what_was_left_a_moment_ago_may_be_someones_work(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    left = leave(tmp_path, 0.9)
+    write_bytes(tmp_path / "new", b"")
+    assert all(path.exists() for path in left)
+
+
+def test_a_folder_whose_process_ended_between_two_renames_comes_back(tmp_path: Path) -> None:
+    leave(tmp_path, 1.1)
+    write_bytes(tmp_path / "new", b"")
+    assert tree(tmp_path / "there") == {"a.bin": b"half"}
+
+
+def test_a_passing_folder_passes(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), passing_folder(tmp_path / "work") as folder:
+        (folder / "x").write_bytes(b"")
+        raise KeyboardInterrupt
+    assert tree(tmp_path) == {"work": None}
 
 
 def test_force_makes_what_is_not_there(tmp_path: Path) -> None:

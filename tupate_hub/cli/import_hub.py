@@ -76,7 +76,7 @@ def import_command(
     if result.stopped is not None:
         raise result.stopped
     _pack(result.zoo, model)
-    context.exit(0 if result.added or result.kept else 1)
+    context.exit(0 if (result.added or result.kept) and not result.failed else 1)
 
 
 def _pack(zoo: Zoo, base: str) -> None:
@@ -95,14 +95,16 @@ def _summary(result: ImportResult, as_json: bool) -> None:
         added = [
             {"task": entry.task, "space": entry.space, "repository": entry.source["repo"]} for entry in result.added
         ]
-        refused = [
-            {"repository": rejection.repository, "reason": rejection.reason, "hint": for_verb(rejection.hint, "import")}
-            for rejection in result.rejected
-        ]
-        stopped = result.stopped.message if result.stopped else None
-        output.document(
-            {"listed": result.listed, "added": added, "kept": result.kept, "refused": refused, "stopped": stopped}
+        refused, failed = (
+            [
+                {"repository": one.repository, "reason": one.reason, "hint": for_verb(one.hint, "import")}
+                for one in repositories
+            ]
+            for repositories in (result.rejected, result.failed)
         )
+        counts = {"listed": result.listed, "added": added, "kept": result.kept}
+        stopped = result.stopped.message if result.stopped else None
+        output.document({**counts, "refused": refused, "failed": failed, "stopped": stopped})
         return
     kinds = Counter(rejection.kind for rejection in result.rejected)
     first = {rejection.kind: rejection.repository for rejection in reversed(result.rejected)}
@@ -112,5 +114,11 @@ def _summary(result: ImportResult, as_json: bool) -> None:
         f"{len(result.added)} added to {result.zoo.root}, {result.kept} there already, {len(result.rejected)} refused"
     )
     output.note(f"{result.listed} listed: {done}")
+    if result.failed:
+        first_failure = result.failed[0]
+        output.note(
+            f"{len(result.failed)} could not be fetched, {first_failure.repository} first, and are worth another try: "
+            f"{first_failure.reason}"
+        )
     for space, count in sorted(Counter(entry.space for entry in result.added).items()):
         output.note(f"  {count} in {space}: tupate-hub list --space {space} --registry {result.zoo.root}")

@@ -23,10 +23,11 @@ from tupate_hub.collect.add import add_embeddings
 from tupate_hub.collect.read_adapter import plain_name, read_downloaded
 from tupate_hub.compare.similarity import DEFAULT, get_similarity
 from tupate_hub.embedding import Block, TaskEmbedding
-from tupate_hub.errors import FormatError, NotAvailableOffline, RateLimited, SpaceMismatch, TupateHubError
+from tupate_hub.errors import FormatError, NotAvailableOffline, SpaceMismatch, TupateHubError
 from tupate_hub.hub.download import DownloadedAdapter, download_adapter, held_folder
 from tupate_hub.hub.list_adapters import ListedRepository, list_adapters
 from tupate_hub.hub.location import endpoint
+from tupate_hub.hub.outages import OUTAGE, Outages
 from tupate_hub.hub.rate_limit import waiting_allowed
 from tupate_hub.registry import Entry, fold
 from tupate_hub.search.comparison import MOST_PAIRED
@@ -65,7 +66,8 @@ class ImportResult:
     """What an import did.
 
     `listed` is the number of repositories, `kept` of those that the registry had already at the listed commit; `added`
-    are its new or renewed entries, and `stopped` is what ended the work before its time.
+    are its new or renewed entries, `failed` names what could not be had because the Hub or the disk failed, and
+    `stopped` is what ended the work before its time.
     """
 
     zoo: Zoo
@@ -73,6 +75,7 @@ class ImportResult:
     added: tuple[Entry, ...]
     kept: int
     rejected: tuple[RejectedRepository, ...]
+    failed: tuple[RejectedRepository, ...] = ()
     stopped: TupateHubError | None = None
 
 
@@ -111,8 +114,9 @@ def import_adapters(
     ------
     FormatError
         When nothing is listed, or a file of the registry is damaged.
-    NotAvailableOffline, RateLimited
-        When not even the list can be had; later this ends the work and is in `stopped`.
+    NotAvailableOffline, WorkFailed
+        When not even the list can be had; later this is in `failed`, and in `stopped` where it ended the work: at once
+        without a network, after three in a row where the Hub or the disk fails.
     TupateHubError
         When the registry cannot be written to, and as `list_adapters`.
     """
@@ -131,7 +135,8 @@ def import_adapters(
                 zoo, _ = add_embeddings(zoo, batch, force=True)  # the names are free, or the repository's own
     before = {(entry.task, entry.space): entry for entry in reading.zoo.registry.entries}
     added = tuple(entry for entry in zoo.registry.entries if before.get((entry.task, entry.space)) != entry)
-    return ImportResult(zoo, len(listed), added, len(listed) - len(wanted), tuple(reading.rejected), reading.stopped)
+    kept, rejected, failed = len(listed) - len(wanted), tuple(reading.rejected), tuple(reading.failed)
+    return ImportResult(zoo, len(listed), added, kept, rejected, failed, reading.stopped)
 
 
 def unpacked(zoo: Zoo, base: str) -> list[str]:
@@ -151,6 +156,8 @@ class _Reading:
 
     def __init__(self, zoo: Zoo, base: str) -> None:
         self.rejected: list[RejectedRepository] = []
+        self.failed: list[RejectedRepository] = []
+        self._outages = Outages()
         self.stopped: TupateHubError | None = None
         self.zoo = zoo
         self._base = base
@@ -165,12 +172,16 @@ class _Reading:
         for listed, future in downloads:
             try:
                 embedding = self._read(listed, future)
-            except (NotAvailableOffline, RateLimited) as error:
-                self.stopped = error
-                return
+            except OUTAGE as error:
+                self.failed.append(_rejected(listed, error))
+                if self._outages.note(error):
+                    self.stopped = error
+                    return
             except TupateHubError as error:
+                self._outages.over()
                 self.rejected.append(_rejected(listed, error))
             else:
+                self._outages.over()
                 yield Path(listed.id), embedding
 
     def _read(self, listed: ListedRepository, future: Future[DownloadedAdapter]) -> TaskEmbedding:

@@ -16,8 +16,11 @@ from tupate_hub.compare.input_covariance import InputCovariance
 from tupate_hub.compare.lowrank import Factors, Stack, stack, stacked_inner, stacked_squares
 from tupate_hub.compare.similarity import DEFAULT, Similarity, get_similarity
 from tupate_hub.embedding import TaskEmbedding, shared_names
-from tupate_hub.errors import FormatError, SpaceMismatch, UnknownName
+from tupate_hub.errors import FormatError, SpaceMismatch, UnknownName, WorkFailed
 from tupate_hub.space import Space
+
+#: Of memory, for the inner products of all pairs: some 4,000 LoRAs of 60 blocks, 30,000 vectors.
+MOST_BYTES = 8_000_000_000
 
 
 @dataclass(frozen=True)
@@ -209,9 +212,18 @@ def kernel(x: Pack, y: Pack) -> Kernel:
     ------
     SpaceMismatch
         For packs of two spaces, or blocks of different shapes.
+    WorkFailed
+        When there are so many that the inner products would fill the memory.
     """
     _one_space([side.space for side in (x, y) if side.space is not None])
     names = tuple(dict.fromkeys((*x.blocks, *y.blocks)))
+    size = 8 * len(names) * len(x.tasks) * len(y.tasks)
+    if size > MOST_BYTES:
+        raise WorkFailed(
+            f"To compare {len(x.tasks)} embeddings with {len(y.tasks)} takes {size / 1e9:.0f} GB of memory; at most "
+            f"{MOST_BYTES / 1e9:.0f} are used.",
+            hint="make registries of fewer embeddings",
+        )
     cross = np.zeros((len(names), len(x.tasks), len(y.tasks)))
     x_squares, y_squares = (np.zeros((len(names), len(side.tasks))) for side in (x, y))
     for row, name in enumerate(names):

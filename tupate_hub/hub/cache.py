@@ -9,6 +9,7 @@ from; `hub/<kind>s--<owner>--<name>/refs/<revision>` the commit that a branch st
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import time
@@ -22,6 +23,7 @@ from tupate_hub.errors import FormatError, NotAvailableOffline, TupateHubError, 
 from tupate_hub.hub.location import COMMIT, Location
 from tupate_hub.registry import FILENAME
 from tupate_hub.storage.atomic import write_bytes
+from tupate_hub.storage.registry_json import parse_registry
 
 if TYPE_CHECKING:
     from tupate_hub.hub.client import Answer
@@ -31,6 +33,7 @@ FRESH_SECONDS = 300.0
 MOST_REGISTRY = 64_000_000
 MOST_FILE = 1_000_000_000
 _HEADER = 64_000
+_DIGEST = f"{FILENAME}.sha256"
 _AT_ONCE = 8
 
 
@@ -120,24 +123,35 @@ def open_snapshot(location: Location) -> tuple[Snapshot, bytes]:
     TupateHubError
         As `client.get`.
     """
-    commit, note = cached_commit(location, lambda at: (folder(at) / FILENAME).exists(), FILENAME)
-    if commit is None:
+    commit, note = cached_commit(location, lambda at: _kept_registry(at) is not None, FILENAME)
+    text = _kept_registry(location.at(commit)) if commit is not None else None
+    if commit is None or text is None:
         from tupate_hub.hub import client
 
-        answer = client.get(location, FILENAME, MOST_REGISTRY)
+        answer = client.get_whole(location, FILENAME, MOST_REGISTRY)
         require_modest(f"{location}/{FILENAME}", answer.size, MOST_REGISTRY)
-        if answer.damaged or len(answer.data) != answer.size:
-            raise WorkFailed(f"{FILENAME} of {location} arrived damaged: not kept.", hint="retry")
-        commit = answer.commit
-        keep_snapshot(location, commit, answer.data)
+        commit, text = answer.commit, answer.data
+        parse_registry(text, f"{location.at(commit)}/{FILENAME}")  # what is none is not kept
+        keep_snapshot(location, commit, text)
     at = location.at(commit)
-    return Snapshot(at, folder(at), note), (folder(at) / FILENAME).read_bytes()
+    return Snapshot(at, folder(at), note), text
 
 
 def keep_snapshot(location: Location, commit: str, text: bytes) -> None:
     """Keep in the cache that a revision stands for a commit now, and the `registry.json` of that."""
-    keep(folder(location.at(commit)) / FILENAME, text)
+    place = folder(location.at(commit))
+    keep(place / FILENAME, text)
+    keep(place / _DIGEST, hashlib.sha256(text).hexdigest().encode())
     record(location, commit)
+
+
+def _kept_registry(at: Location) -> bytes | None:
+    """The `registry.json` that is cached of a commit; None where there is none, or not as it came."""
+    try:
+        text, digest = (folder(at) / FILENAME).read_bytes(), (folder(at) / _DIGEST).read_bytes()
+    except OSError:
+        return None
+    return text if hashlib.sha256(text).hexdigest().encode() == digest else None
 
 
 # --- commits ---------------------------------------------------------------------------------------------------
@@ -180,9 +194,10 @@ def _recorded(location: Location) -> tuple[str | None, float]:
 
 
 def record(location: Location, commit: str) -> None:
-    """Keep that a branch stands for a commit now."""
+    """Keep that a branch stands for a commit now, where the cache can be written to: else it is asked for again."""
     if not location.pinned:
-        keep(_reference(location), commit.encode())
+        with contextlib.suppress(WorkFailed):
+            keep(_reference(location), commit.encode())
 
 
 def _ago(seconds: float) -> str:
@@ -229,7 +244,8 @@ def _cached(path: Path, size: int, sha256: str) -> bytes | None:
         return None
     if len(data) == size and hashlib.sha256(data).hexdigest() == sha256:
         return data
-    path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # a cache that is only read
+        path.unlink()
     return None
 
 

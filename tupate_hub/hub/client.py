@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from tupate_hub.errors import Unanswered, WorkFailed
 from tupate_hub.hub.digest import has_digest
-from tupate_hub.hub.errors import http_error, unreachable
+from tupate_hub.hub.errors import http_error, translated
 from tupate_hub.hub.location import COMMIT, Location, endpoint, offline
 from tupate_hub.hub.session import limited
 
@@ -52,18 +52,36 @@ def get(location: Location, file: str, most: int) -> Answer:
     WorkFailed
         When the Hub fails, or asks to be left alone.
     """
-    response = _ask("GET", location, _address(location, file), file, {"Range": f"bytes=0-{most}"})
-    if response.status_code == 416:  # the range of an empty file
-        return Answer(b"", _commit(location, response), 0)
+    response = _ask("GET", location, _address(location, file), file, {"Range": f"bytes=0-{most}"}, most + 1)
+    if response.status_code == 416:
+        if response.headers.get("Content-Range") != "bytes */0":  # an empty file has no range
+            raise http_error(location, file, response, "authorization" in response.request.headers)
+        return Answer(b"", _commit(location, response), 0, _digest(location, response))
     whole = re.fullmatch(r"bytes \d+-\d+/(\d+)", response.headers.get("Content-Range") or "")
     data = bytes(response.content)
     size = int(whole[1]) if whole else len(data)
     return Answer(data[: most + 1], _commit(location, response), size, _digest(location, response))
 
 
+def get_whole(location: Location, file: str, most: int) -> Answer:
+    """A file of at most `most` bytes, as the Hub has it where it says how; of a larger one `get` tells the size.
+
+    Raises
+    ------
+    WorkFailed
+        When it arrived damaged.
+    TupateHubError
+        As `get`.
+    """
+    answer = get(location, file, most)
+    if answer.size <= most and (answer.damaged or len(answer.data) != answer.size):
+        raise WorkFailed(f"{file} of {location} arrived damaged: not kept.", hint="retry")
+    return answer
+
+
 def commit_of(location: Location, file: str) -> str:
     """The commit that a revision stands for now, asked by the head of a file; errors as `get`."""
-    return _commit(location, _ask("HEAD", location, _address(location, file), file, {}))
+    return _commit(location, _ask("HEAD", location, _address(location, file), file, {}, 0))
 
 
 # --- requests --------------------------------------------------------------------------------------------------
@@ -73,7 +91,7 @@ def _address(location: Location, file: str) -> str:
     return f"{location.page}/resolve/{quote(location.revision or 'main', safe='')}/{quote(file)}"
 
 
-def _ask(method: str, location: Location, url: str, file: str, headers: Mapping[str, str]) -> Any:
+def _ask(method: str, location: Location, url: str, file: str, headers: Mapping[str, str], most: int) -> Any:
     """An answer below 400, or 416, by the library's own session: its proxies, certificates and token."""
     from huggingface_hub.utils import build_hf_headers, get_session
 
@@ -82,12 +100,15 @@ def _ask(method: str, location: Location, url: str, file: str, headers: Mapping[
     sent = {**build_hf_headers(library_name="tupate-hub", library_version=__version__), **headers}
     sent["Accept-Encoding"] = "identity"
     try:
-        with limited():
+        with limited(most):
             response: Any = get_session().request(method, url, headers=sent)
-    except Unanswered as error:
-        response = error.response
+    except Exception as error:
+        response = getattr(error, "response", None) if isinstance(error, Unanswered) else None
         if response is None:
-            raise unreachable(location, file, endpoint(), offline()) from error
+            meaning = translated(error, location, file, endpoint(), offline())
+            if meaning is None:
+                raise
+            raise meaning from error
     if response.status_code >= 400 and response.status_code != 416:
         raise http_error(location, file, response, "authorization" in sent)
     return response

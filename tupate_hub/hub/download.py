@@ -3,8 +3,7 @@
 What we know of each commit lies in our cache: `facts.json` holds what the card's tags say, the names, sizes and digests
 of the files, and, once they are here, the folder that has them. The library's `hf_hub_download` keeps damaged bytes of
 the right length, and returns them again and again (`tests/hub/test_library.py`): what it brings is compared with the
-Hub's digest, and thrown away where that differs. Files of the cache may be cut when the power fails: their sizes are
-looked at each time.
+Hub's digest, and thrown away where that differs. So is what is in the cache, each time: other programs write there.
 """
 
 from __future__ import annotations
@@ -24,12 +23,17 @@ from tupate_hub.hub.location import Location, endpoint
 from tupate_hub.hub.repository import look_up
 from tupate_hub.hub.session import hub_api
 from tupate_hub.space import normalise_base, require_base
+from tupate_hub.storage.strangers_json import parse_json
 
 _CONFIG = "adapter_config.json"
 _FACTS = "facts.json"
 _MOST_CONFIG = 4_000_000
+_MOST_ITEMS = 200_000
 #: The fields of configurations that name the base model: those of PEFT, AdapterHub and MLX.
 _BASES = ("base_model_name_or_path", "model_name", "model")
+
+#: What the card's tags say.
+_TOLD = ("task", "base", "dataset", "licence")
 
 Files = Mapping[str, tuple[int, str]]
 
@@ -73,16 +77,16 @@ def download_adapter(location: Location, base: str | None = None) -> DownloadedA
     commit, _ = cached_commit(location, lambda at: held_folder(at) is not None, _CONFIG)
     at = location.at(commit) if commit else _survey(location)
     held = held_folder(at)
-    if held is None:
+    if held is None or not _is_right(at, held):
         facts = _facts(at)
-        files = {name: (size, digest) for name, (size, digest) in facts["files"].items()}
+        files = facts["files"]
         config = _fetch(at, _require_config(at, files), files, _MOST_CONFIG)
-        weights = _weights_of(at, config, files, facts["base"], base)
+        weights = _weights_of(at, config, files, facts.get("base"), base)
         held = _fetch(at, weights, files, MOST_FILE).parent
         _keep_facts(at, {**facts, "folder": str(held), "held": [_CONFIG, weights]})
     record(location, str(at.revision))
     facts = _facts(at)
-    return DownloadedAdapter(at, held, *(facts[name] for name in ("task", "base", "dataset", "licence")))
+    return DownloadedAdapter(at, held, *(facts.get(name) for name in _TOLD))
 
 
 # --- what is known of a commit ---------------------------------------------------------------------------------
@@ -90,7 +94,7 @@ def download_adapter(location: Location, base: str | None = None) -> DownloadedA
 
 def _survey(location: Location) -> Location:
     """The repository at a commit whose facts are kept."""
-    if location.pinned and "files" in _facts(location):
+    if location.pinned and _facts(location):
         return location
     there = look_up(location)
     at = location.at(there.commit)
@@ -100,12 +104,15 @@ def _survey(location: Location) -> Location:
 
 
 def _facts(at: Location) -> dict[str, Any]:
-    """What is known of a commit; nothing where the cache lacks it or has a part of it only."""
+    """What is known of a commit; nothing where the cache lacks it, or has anything else."""
     try:
         found = json.loads((folder(at) / _FACTS).read_bytes())
-    except (OSError, ValueError):
+        texts = [*(found.get(name) for name in _TOLD), found.get("folder", ""), *found.get("held", ())]
+        files = {name: (size, digest) for name, (size, digest) in found["files"].items()}
+    except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError):
         return {}
-    return found if isinstance(found, dict) else {}
+    typed = all(type(size) is int and isinstance(digest, str) for size, digest in files.values())
+    return {**found, "files": files} if typed and all(isinstance(text, str | None) for text in texts) else {}
 
 
 def _keep_facts(at: Location, facts: Mapping[str, Any]) -> None:
@@ -115,16 +122,23 @@ def _keep_facts(at: Location, facts: Mapping[str, Any]) -> None:
 def held_folder(at: Location) -> Path | None:
     """The folder that has a commit's adapter; None where a file of it is missing or has another size."""
     facts = _facts(at)
-    place = Path(facts.get("folder", ""))
     names = facts.get("held", ())
-    return place if names and all(_size(place / name) == facts["files"][name][0] for name in names) else None
+    place = Path(facts.get("folder") or "")
+    return place if names and all(_size(place / name) == facts["files"].get(name, (-1,))[0] for name in names) else None
 
 
 def _size(path: Path) -> int | None:
     try:
         return path.stat().st_size
-    except OSError:
+    except (OSError, ValueError):
         return None
+
+
+def _is_right(at: Location, place: Path) -> bool:
+    """Whether the files of a commit's adapter in a folder have the digests that the Hub gave."""
+    facts = _facts(at)
+    digests = {name: facts["files"][name][1] for name in facts["held"]}
+    return all(not digest or file_has_digest(place / name, digest) for name, digest in digests.items())
 
 
 # --- files -----------------------------------------------------------------------------------------------------
@@ -143,10 +157,10 @@ def _weights_of(at: Location, config: Path, files: Files, tagged: str | None, ba
     from tupate_hub.readers.layouts import LAYOUTS
 
     try:
-        fields = json.loads(config.read_bytes().decode("utf-8-sig"))
+        fields = parse_json(config.read_bytes().decode("utf-8-sig"), _MOST_ITEMS)
         layout = next((one for one in LAYOUTS if one.config is not None and one.config(fields)), None)
         named = next((fields[name] for name in _BASES if normalise_base(fields.get(name))), tagged)
-    except (ValueError, RecursionError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError) as error:
         raise FormatError(f"{_CONFIG} of {at} is not a JSON object.") from error
     if layout is None:
         raise FormatError(f"{_CONFIG} of {at} is not that of a known library.")
@@ -167,7 +181,7 @@ def _fetch(at: Location, name: str, files: Files, most: int) -> Path:
     require_modest(f"{at}/{name}", size, most)
     url = hf_hub_url(at.id, name, repo_type=at.kind, revision=at.revision, endpoint=endpoint())
     for _ in range(2):  # the first may be what someone else's download left there
-        with hub_api(at, name) as api:
+        with hub_api(at, name, most_bytes=size) as api:
             if not isinstance(try_to_load_from_cache(at.id, name, revision=at.revision, repo_type=at.kind), str):
                 found = api.get_hf_file_metadata(url=url).size
                 if found != size:

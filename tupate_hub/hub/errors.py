@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,10 @@ from tupate_hub.errors import (
 if TYPE_CHECKING:
     from tupate_hub.hub.location import Location
 
+CUT_OFF = "its answer was cut off"
+_CUT_OFF = ("ChunkedEncodingError", "ContentDecodingError", "RemoteProtocolError", "DecodingError")
+#: Whoever repeats a token must not have it shown.
+_TOKEN = re.compile(r"hf_\w+")
 _OF_THE_NETWORK = ("requests", "urllib3", "httpx", "httpx2", "httpcore")
 
 
@@ -42,13 +46,20 @@ def translated(error: Exception, location: Location, file: str, endpoint: str, o
             return cause
         if getattr(getattr(cause, "response", None), "status_code", 0) >= 400:
             return _answered(location, file, cause.response)  # type: ignore[attr-defined]
+    if why := _instead(causes):
+        return WorkFailed(f"{endpoint} did not answer for {location}: {why}.", hint="retry in a minute")
     if any(_is_of_the_network(cause) for cause in causes):
         return unreachable(location, file, endpoint, offline)
     if isinstance(error, OSError) and not isinstance(error, ValueError):
         return _not_kept(error, f"{file} of {location}" if file else str(location))
     if isinstance(error, ValueError) and (refusal := _refused(str(error))):
         return refusal
-    if isinstance(error, (LookupError, TypeError, AttributeError, ValueError)):
+    return _of_the_library(error, location, endpoint)
+
+
+def _of_the_library(error: Exception, location: Location, endpoint: str) -> WorkFailed | None:
+    """What it means where the library stumbled over an answer."""
+    if isinstance(error, (LookupError, TypeError, AttributeError, ValueError, RecursionError)):
         return no_hub(location, endpoint)
     if isinstance(error, RuntimeError):  # those of xet are no others
         return WorkFailed(
@@ -56,6 +67,16 @@ def translated(error: Exception, location: Location, file: str, endpoint: str, o
             hint="retry, or without xet: export HF_HUB_DISABLE_XET=1",
         )
     return None
+
+
+def _instead(causes: Iterable[BaseException]) -> str:
+    """What the Hub did instead of answering, "" where that is not known."""
+    for cause in causes:
+        if isinstance(cause, Unanswered):
+            return cause.why
+        if type(cause).__name__ in _CUT_OFF:
+            return CUT_OFF
+    return ""
 
 
 def _not_kept(error: OSError, what: str) -> WorkFailed:
@@ -126,8 +147,32 @@ def unreachable(location: Location, file: str, endpoint: str, offline: bool) -> 
 
 def http_error(location: Location, file: str, response: Any, known: bool, writing: bool = False) -> TupateHubError:
     """What an answer of 400 or more means to the user; `known` says whether a token was sent, which is never shown."""
-    code, status = str(response.headers.get("X-Error-Code") or ""), int(response.status_code)
+    status = int(response.status_code)
     sign_in = "hf auth login" if not known else f"sign in as someone who may: hf auth login; {location.page}"
+    if named := _named(str(response.headers.get("X-Error-Code") or ""), location, file, known, sign_in):
+        return named
+    if status == 401:
+        return TupateHubError("The Hub does not know your token.", hint="hf auth login, or unset HF_TOKEN")
+    said = reason(response)
+    if writing and status in (403, 409, 412):
+        return _not_written(location, status, said)
+    if status == 403:
+        return TupateHubError(f"The Hub does not allow reading {location}{said}.", hint=sign_in)
+    if status == 404:
+        what = f"{file} of {location}" if file else str(location)
+        return FormatError(f"The Hub has nothing for {what}{said}.", hint=f"look at {location.page}, or at HF_ENDPOINT")
+    if status == 429:
+        after = retry_after(response)
+        when = f"in {after:.0f} s" if after else "in a minute"
+        more = "" if known else "; users who are signed in may ask more often: hf auth login"
+        return RateLimited("The Hub asks for fewer requests.", hint=f"retry {when}{more}")
+    if status < 500:
+        return WorkFailed(f"The Hub refused {location} with status {status}{said}.", hint=f"look at {location.page}")
+    return WorkFailed(f"The Hub failed with status {status} on {location}{said}.", hint="retry in a minute")
+
+
+def _named(code: str, location: Location, file: str, known: bool, sign_in: str) -> TupateHubError | None:
+    """What the Hub calls by a name of its own."""
     if code == "GatedRepo":
         accept = f"accept its terms on {location.page}"
         return TupateHubError(f"{location} is gated.", hint=accept if known else f"{accept}, then: hf auth login")
@@ -143,24 +188,20 @@ def http_error(location: Location, file: str, response: Any, known: bool, writin
             f"The Hub does not have a {location.kind} repository {location.id}, or it is private.",
             hint=f"check the name, and if it is private: {sign_in}",
         )
-    if status == 401:
-        return TupateHubError("The Hub does not know your token.", hint="hf auth login, or unset HF_TOKEN")
-    if writing and status in (403, 409, 412):
-        return _not_written(location, status)
-    if status == 403:
-        return TupateHubError(f"The Hub does not allow reading {location}.", hint=sign_in)
-    if status == 429:
-        after = retry_after(response)
-        when = f"in {after:.0f} s" if after else "in a minute"
-        more = "" if known else "; users who are signed in may ask more often: hf auth login"
-        return RateLimited("The Hub asks for fewer requests.", hint=f"retry {when}{more}")
-    return WorkFailed(f"The Hub failed with status {status} on {location}.", hint="retry in a minute")
+    return None
 
 
-def _not_written(location: Location, status: int) -> TupateHubError:
+def reason(response: Any) -> str:
+    """The Hub's own reason for an error, after a colon, as text that can be shown; "" where it gives none."""
+    said = str(response.headers.get("X-Error-Message") or "")[:1000]
+    shown = "".join(char if char.isprintable() else " " for char in _TOKEN.sub("hf_...", said))
+    return f": {one_line}" if (one_line := _one_line(shown)) else ""
+
+
+def _not_written(location: Location, status: int, said: str) -> TupateHubError:
     if status == 403:
         return TupateHubError(
-            f"Your token does not allow writing to {location}.",
+            f"Your token does not allow writing to {location}{said}.",
             hint="take a name of your own, or a token that may write: hf auth login",
         )
     return BranchMoved(f"{location} was changed by someone else meanwhile.", hint="retry")
@@ -169,7 +210,7 @@ def _not_written(location: Location, status: int) -> TupateHubError:
 def storage_error(response: Any) -> WorkFailed:
     """What it means that the storage, which knows no users, did not take a file."""
     return WorkFailed(
-        f"The Hub's storage failed with status {int(response.status_code)}.",
+        f"The Hub's storage failed with status {int(response.status_code)}{reason(response)}.",
         hint="retry; what has arrived is not sent twice",
     )
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from tupate_hub.errors import FormatError, NotAvailableOffline
+from tupate_hub.errors import FormatError, NoRepository, NotAvailableOffline
 
 DATASET, MODEL = "dataset", "model"
 
@@ -91,10 +91,13 @@ def offline() -> bool:
 
 @contextlib.contextmanager
 def not_on_this_disk(written: str) -> Iterator[None]:
-    """Say of `OWNER/NAME`, which may have been meant as a path, that there is no such path either."""
+    """Say of `OWNER/NAME`, which may have been meant as a path, that there is no such path either.
+
+    Not where a repository was plainly meant: with a revision, or because the Hub has it and something else is wrong.
+    """
     try:
         yield
-    except (FormatError, NotAvailableOffline) as error:
-        if written.startswith(_SCHEME):
+    except (NoRepository, NotAvailableOffline) as error:
+        if written.startswith(_SCHEME) or "@" in written:
             raise
         raise type(error)(f"{written} does not exist on this disk. {error.message}", hint=error.hint) from error

@@ -9,7 +9,10 @@ from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
-from tupate_hub.errors import WorkFailed
+from tupate_hub.errors import RateLimited, WorkFailed
+
+#: In seconds: who asks to be left alone for longer is asked again all the same.
+LONGEST = 3600.0
 
 
 @dataclass(frozen=True)
@@ -33,18 +36,22 @@ class RateLimit:
         now = time.monotonic()
         with self._lock:
             was_free = self._until <= now
-            self._until = max(self._until, now + seconds)
+            self._until = max(self._until, now + min(seconds, LONGEST))
         return was_free
 
-    def wait(self, over: threading.Event) -> None:
+    def wait(self, over: threading.Event, most: float = LONGEST) -> None:
         """Return when requests may be sent again.
 
         Raises
         ------
+        RateLimited
+            When that takes longer than `most` seconds.
         WorkFailed
             When `over` is set meanwhile.
         """
         while (left := self._until - time.monotonic()) > 0:
+            if left > most:
+                raise RateLimited("The Hub asks to be left alone.", hint=f"retry in {left:.0f} s")
             if over.wait(left):
                 raise WorkFailed("The work was given up while the Hub asked to wait.", hint="retry")
 

@@ -7,12 +7,14 @@ memory at a time, and that its requests have limits (`session`).
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tupate_hub.errors import NotAvailableOffline, RateLimited, TupateHubError, WorkFailed
 from tupate_hub.hub.digest import git_name
 from tupate_hub.hub.location import Location
+from tupate_hub.hub.repository import look_up
 from tupate_hub.hub.session import hub_api
 
 if TYPE_CHECKING:
@@ -64,7 +66,7 @@ def commit(
     Raises
     ------
     BranchMoved
-        When the branch no longer stands at `parent`: nothing has changed.
+        When the branch no longer stands at `parent`, by someone else's commit: nothing has changed.
     TupateHubError, NotAvailableOffline, WorkFailed
         As `hub_api`.
     """
@@ -72,15 +74,52 @@ def commit(
 
     operations: list[CommitOperationAdd | CommitOperationDelete] = []
     where = {"repo_type": location.kind, "revision": location.revision}
-    for batch in _batches(files):
+    sent: dict[str, File] = {}
+    for batch in _batches(_noted(files, sent)):
         with hub_api(location) as api:
             api.preupload_lfs_files(location.id, batch, num_threads=_AT_ONCE, **where)
         operations += batch
     operations += [CommitOperationDelete(path, is_folder=False) for path in removals]
-    with hub_api(location) as api, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what the Hub remarks on the card is not about this commit
-        made = api.create_commit(location.id, operations, commit_message=title, parent_commit=parent, **where)
-        return str(made.oid)
+    try:
+        with hub_api(location) as api, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what the Hub remarks on the card is not about this commit
+            made = api.create_commit(location.id, operations, commit_message=title, parent_commit=parent, **where)
+            return str(made.oid)
+    except RateLimited:
+        raise
+    except (NotAvailableOffline, WorkFailed) as error:
+        if (found := _found_done(location, parent, sent, removals, error)) is None:
+            raise
+        return found
+
+
+def _noted(files: Iterable[tuple[str, File]], sent: dict[str, File]) -> Iterator[tuple[str, File]]:
+    for path, file in files:
+        sent[path] = file
+        yield path, file
+
+
+def _found_done(
+    location: Location, parent: str, sent: Mapping[str, File], removals: Sequence[str], error: TupateHubError
+) -> str | None:
+    """The commit at which the branch stands, if that has all that was sent: the answer to it was lost, or came late.
+
+    The request is sent again when its answer was lost, and the Hub then says that the branch has moved: by ourselves.
+
+    Raises
+    ------
+    WorkFailed
+        When the Hub does not say that either.
+    """
+    try:
+        there = look_up(location)
+    except (NotAvailableOffline, WorkFailed):
+        raise WorkFailed(
+            f"Whether {location} was changed is not known: {error.message}",
+            hint="push again: what is there is not sent twice",
+        ) from error
+    held = all(path in there.files and file.is_that(*there.files[path]) for path, file in sent.items())
+    return there.commit if held and there.commit != parent and there.files.keys().isdisjoint(removals) else None
 
 
 def _batches(files: Iterable[tuple[str, File]]) -> Iterator[list[CommitOperationAdd]]:

@@ -284,7 +284,7 @@ def _about(zoo: Zoo, found: _Found, target: Location) -> About:
         with told_in_one_sentence(card):
             text, where = card.read_bytes(), str(card)
     elif README in found.files and FILENAME in found.files:
-        text, where = client.get(target.at(found.commit), README, _MOST_CARD).data, f"{README} of {target}"
+        text, where = client.get_whole(target.at(found.commit), README, _MOST_CARD).data, f"{README} of {target}"
     return replace(read_about(text.decode("utf-8", "replace"), where), location=location)
 
 

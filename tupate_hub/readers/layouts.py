@@ -227,14 +227,26 @@ def find_adapters(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise FormatError(f"{folder} is not a folder.")
     adapters: list[Path] = []
-    for place, below, names in os.walk(folder):
-        below[:] = sorted(name for name in below if not name.startswith("."))
-        here = Path(place)
+    waiting = [folder]  # os.walk, up to Python 3.11, ends with a RecursionError in a folder 1,000 deep
+    while waiting:
+        here = waiting.pop()
+        names, below = _content(here)
+        waiting += [here / name for name in below]
         if CONFIG in names or any(name in layout.weights for layout in LAYOUTS[:3] for name in names):
             adapters.append(here)
-            continue
-        adapters += [here / name for name in sorted(names) if _looks_bare(here / name)]
+        else:
+            adapters += [here / name for name in names if _looks_bare(here / name)]
     return sorted(adapters)
+
+
+def _content(folder: Path) -> tuple[list[str], list[str]]:
+    """A folder's files, and its folders but for hidden ones and links; nothing where it cannot be read."""
+    try:
+        entries = list(os.scandir(folder))
+        names = [one.name for one in entries if not one.is_dir()]
+        return names, [one.name for one in entries if one.is_dir(follow_symlinks=False) and one.name[0] != "."]
+    except OSError:
+        return [], []
 
 
 def _looks_bare(path: Path) -> bool:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
+from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from tupate_hub.errors import FormatError
 from tupate_hub.readers.names import encoder_of
 from tupate_hub.space import normalise_base
 from tupate_hub.storage.safetensors import parse_tensorfile
+from tupate_hub.storage.strangers_json import parse_json
 
 Legacy = Callable[[Path], dict[str, Array] | Array]
 
@@ -28,6 +29,7 @@ BARE = ""
 
 _POINTER = b"version https://git-lfs"
 _MOST_CONFIG = 4_000_000
+_MOST_ITEMS = 200_000
 _MOST_WEIGHTS = 8_000_000_000
 _PIECE = 1 << 20
 _FEWEST_BYTES = 32
@@ -157,9 +159,8 @@ def floats(source: Source, key: str, array: Array) -> Float32Array:
     """
     if array.dtype.kind != "f":
         raise source.refuse(f"holds {key!r} as {array.dtype}; only floating-point weights are read.")
-    if array.dtype.itemsize <= 4:
-        return np.asarray(array, dtype=np.float32)
-    with np.errstate(over="ignore"):  # what overflows becomes infinity, which make_block refuses by name
+    # What overflows becomes infinity, and a signalling NaN a quiet one: make_block refuses both by name.
+    with np.errstate(over="ignore", invalid="ignore"):
         return np.asarray(array, dtype=np.float32)
 
 
@@ -180,9 +181,9 @@ def read_config(path: Path) -> dict[str, Any]:
     if data.startswith(_POINTER):
         raise FormatError(f"{path} is a Git LFS pointer, not the configuration itself.", hint="fetch it: git lfs pull")
     try:
-        config = json.loads(data.decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise FormatError(f"{path} is not JSON.") from error
+        config = parse_json(data.decode("utf-8-sig"), _MOST_ITEMS)
+    except ValueError as error:
+        raise FormatError(f"{path} is not JSON, or has too much in it.") from error
     if not isinstance(config, dict):
         raise FormatError(f"{path} is not a JSON object.")
     return config
@@ -252,11 +253,11 @@ def digest_of(path: Path) -> str:
 
 
 @contextmanager
-def _opened_weights(path: Path) -> Iterator[BinaryIO]:
+def _opened_weights(path: Path) -> Iterator[FileIO]:
     try:
         if not path.is_file():
             raise FormatError(f"{path} is not a file.")
-        with path.open("rb") as file:
+        with path.open("rb", buffering=0) as file:  # what was buffered would be copied once more
             _require_weights(path, os.fstat(file.fileno()).st_size, file.read(len(_POINTER)))
             file.seek(0)
             yield file

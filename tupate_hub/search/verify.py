@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from tupate_hub.compare.similarity import DEFAULT
-from tupate_hub.errors import TupateHubError
+from tupate_hub.hub.outages import Outages
 from tupate_hub.registry import Entry, SpaceEntry
 
 if TYPE_CHECKING:
@@ -15,34 +14,29 @@ if TYPE_CHECKING:
 
 
 def verify(zoo: Zoo, each: Callable[[Iterator[Entry]], Iterator[Entry]]) -> list[str]:
-    """A sentence for each that is wrong; see `Zoo.verify`."""
+    """A sentence for each that is wrong, and errors, as `Zoo.verify`."""
     problems: list[str] = []
+    outages = Outages()
     for entry in each(iter(zoo.registry.entries)):
         for run in entry.runs():
-            with _told(problems):
+            with outages.beside(problems):
                 zoo.load(run)
+    outages.require_none(problems)
     whole = not problems
     for space in zoo.registry.spaces.values():
         if whole and zoo.registry.in_space(space.name):
-            with _told(problems):
+            with outages.beside(problems):
                 problems += _without_company(zoo, space)
         for similarity in space.index:
-            with _told(problems):
+            with outages.beside(problems):
                 problems += _index(zoo, space, similarity, whole)
         for name in space.subspaces:
-            with _told(problems):
+            with outages.beside(problems):
                 zoo.subspace(space.name, name)
-        with _told(problems):
+        with outages.beside(problems):
             zoo.input_covariance(space.name)
+    outages.require_none(problems)
     return problems
-
-
-@contextmanager
-def _told(problems: list[str]) -> Iterator[None]:
-    try:
-        yield
-    except TupateHubError as error:
-        problems.append(error.message)
 
 
 def _without_company(zoo: Zoo, space: SpaceEntry) -> list[str]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import threading
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -20,6 +22,10 @@ if TYPE_CHECKING:
 LOCK = ".lock"
 _AT_ONCE = 16
 _MASK = threading.Lock()
+_DAY = 86_400.0
+#: The names under which files and folders are made before they are renamed.
+_LEFTOVER = re.compile(r"\.(?P<target>.+)\.[a-z0-9_]{8}\.(?P<kind>part|old)")
+_SWEPT: set[Path] = set()
 
 
 @contextlib.contextmanager
@@ -111,6 +117,7 @@ def _replace(target: Path, data: bytes, durable: bool = True) -> None:
     import tempfile  # here, as in write_folder: it is slow to import, and most commands write nothing
 
     target.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(target.parent)
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
     try:
         with os.fdopen(handle, "wb") as stream:
@@ -162,21 +169,87 @@ def write_folder(target: Path, files: dict[str, bytes], *, force: bool = False, 
         raise TargetExists(f"{target} is not a folder.", hint="give another folder")
     with told_in_one_sentence(target):
         target.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(target.parent)
         staging = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part"))
-        old = staging.with_suffix(".old")
         try:
             for name, data in files.items():
                 _replace(staging / name, data, durable)
             staging.chmod(0o777 & ~_umask())
-            if target.exists():
-                target.replace(old)
-            staging.replace(target)
+            _put_in_place(staging, target, force)
         except BaseException:
-            if old.exists() and not target.exists():
-                old.replace(target)
             shutil.rmtree(staging, ignore_errors=True)
             raise
-        shutil.rmtree(old, ignore_errors=True)
+
+
+def _put_in_place(staging: Path, target: Path, force: bool) -> None:
+    """Rename a folder to `target`, in place of one that is there: others may do the same, and each gets its turn."""
+    import shutil
+
+    old = staging.with_suffix(".old")
+    while True:
+        try:
+            if force:
+                with contextlib.suppress(FileNotFoundError):
+                    target.replace(old)
+            staging.replace(target)
+        except BaseException as error:
+            if not os.path.lexists(target):
+                with contextlib.suppress(OSError):
+                    old.replace(target)
+            if not (isinstance(error, OSError) and error.errno in (errno.ENOTEMPTY, errno.EEXIST)):
+                raise
+            if not force:
+                raise TargetExists(f"{target} exists already.", hint="give another folder") from error
+        else:
+            return
+        finally:
+            shutil.rmtree(old, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def passing_folder(parent: Path) -> Iterator[Path]:
+    """A new folder below `parent` for what is needed for a while; it goes on leaving, and a day after a kill.
+
+    Raises
+    ------
+    TupateHubError, WorkFailed
+        As `write_bytes`.
+    """
+    import shutil
+    import tempfile
+
+    with told_in_one_sentence(parent):
+        parent.mkdir(parents=True, exist_ok=True)
+        _sweep(parent)
+        folder = Path(tempfile.mkdtemp(dir=parent, prefix=".work.", suffix=".part"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sweep(folder: Path) -> None:
+    """Take away what processes that were killed have left in a folder more than a day ago; once in each process."""
+    if folder in _SWEPT:
+        return
+    _SWEPT.add(folder)
+    with contextlib.suppress(OSError):
+        for entry in list(os.scandir(folder)):
+            match = _LEFTOVER.fullmatch(entry.name)
+            if match and time.time() - entry.stat(follow_symlinks=False).st_mtime > _DAY:
+                _clear(Path(entry.path), folder / match["target"], match["kind"])
+
+
+def _clear(left: Path, target: Path, kind: str) -> None:
+    import shutil
+
+    with contextlib.suppress(OSError):
+        if kind == "old" and not os.path.lexists(target):
+            left.replace(target)  # the last copy: its process ended between two renames
+        elif left.is_dir() and not left.is_symlink():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink()
 
 
 def _umask() -> int:

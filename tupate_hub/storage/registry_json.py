@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from tupate_hub.errors import RegistryError
 from tupate_hub.registry import SCHEMA, Entry, Registry, Repeat, SpaceEntry, Task, clash
+from tupate_hub.storage.strangers_json import parse_json
 
 T = TypeVar("T")
 
 _PLAIN_NAME = re.compile(r"[\w.+@-]+")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+#: Some 100,000 embeddings.
+_MOST_ITEMS = 4_000_000
 
 
 def parse_registry(text: str | bytes, where: str) -> Registry:
@@ -26,10 +30,10 @@ def parse_registry(text: str | bytes, where: str) -> Registry:
     """
     try:
         text = (text.encode() if isinstance(text, str) else text).decode("utf-8-sig")
-        data = json.loads(text, object_pairs_hook=_distinct, parse_constant=_no_constant)
+        data = parse_json(text, _MOST_ITEMS, _distinct, _no_constant)
         if "\\u" in text:
             json.dumps(data, ensure_ascii=False).encode()  # a lone surrogate can be neither shown nor written
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise RegistryError(
             f"{where} is not JSON: {error}.", hint="restore it, or leave out `location` for the bundled zoo"
         ) from error
@@ -65,8 +69,7 @@ def parse_registry(text: str | bytes, where: str) -> Registry:
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
     if len(fields) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in fields if names.count(name) > 1)
+        twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
         raise ValueError(f"{twice!r} stands twice in one object")
     return fields
 

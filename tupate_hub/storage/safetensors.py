@@ -14,6 +14,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import safetensors.numpy
 
 from tupate_hub.arrays import Array
 from tupate_hub.errors import FormatError
+from tupate_hub.storage.strangers_json import parse_json
 
 _DTYPES: dict[str, np.dtype[Any]] = {
     "F64": np.dtype("<f8"),
@@ -37,6 +39,8 @@ _DTYPES: dict[str, np.dtype[Any]] = {
 }
 _NAMES = {dtype: name for name, dtype in _DTYPES.items() if name != "BF16"}
 _MOST_HEADER = 16_000_000
+#: Of a header: some 60,000 tensors.
+_MOST_ITEMS_OF_HEADER = 500_000
 _MOST_ITEMS = 2**56
 _MOST_NAME = 500
 
@@ -108,9 +112,11 @@ def read_header(data: bytes | memoryview, where: str, size: int | None = None) -
     """
     length = header_length(data, where, len(data) if size is None else size)
     try:
-        header = json.loads(bytes(data[8 : 8 + length]).decode(), object_pairs_hook=_distinct)
-    except (ValueError, RecursionError) as error:
-        raise FormatError(f"{where} has a safetensors header that is not JSON, or names something twice.") from error
+        header = parse_json(bytes(data[8 : 8 + length]).decode(), _MOST_ITEMS_OF_HEADER, _distinct)
+    except ValueError as error:
+        raise FormatError(
+            f"{where} has a safetensors header that is not JSON, has too much in it or names something twice."
+        ) from error
     if not isinstance(header, dict):
         raise FormatError(f"{where} has a safetensors header that is not a JSON object.")
     return header, 8 + length
@@ -147,14 +153,8 @@ def parse_tensorfile(data: bytes, where: str) -> TensorFile:
     header, begin = read_header(data, where)
     metadata = _metadata(header, where)
     buffer = memoryview(data)[begin:]
-    tensors, spans = {}, []
-    for name, entry in header.items():
-        start, stop = _span(entry, name, where, len(buffer))
-        tensors[name] = _array(buffer[start:stop], name, entry, where)
-        spans.append((start, stop))
-    spans.sort()
-    if any(first[1] > second[0] for first, second in zip(spans, spans[1:], strict=False)):
-        raise FormatError(f"{where} has tensors that overlap.")
+    spans = _spans(header, where, len(buffer))
+    tensors = {name: _array(buffer[slice(*span)], name, header[name], where) for name, span in spans.items()}
     return TensorFile(tensors, metadata)
 
 
@@ -208,12 +208,11 @@ def read_pieces(
     header.pop("__metadata__", None)
     try:
         with path.open("rb") as file:
-            room = os.fstat(file.fileno()).st_size - begin
-            for name, entry in header.items():
+            spans = _spans(header, str(path), os.fstat(file.fileno()).st_size - begin)
+            for name, (start, stop) in spans.items():
                 if wanted(name):
-                    start, stop = _span(entry, name, str(path), room)
                     file.seek(begin + start)
-                    yield name, entry, file.read(stop - start if most is None else min(stop - start, most))
+                    yield name, header[name], file.read(stop - start if most is None else min(stop - start, most))
     except OSError as error:
         raise FormatError(f"{path} cannot be read: {error.strerror}.") from error
 
@@ -234,6 +233,17 @@ def _metadata(header: dict[str, Any], where: str) -> Mapping[str, str]:
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise FormatError(f"{where} has metadata that is not text.")
     return metadata
+
+
+def _spans(header: dict[str, Any], where: str, room: int) -> dict[str, tuple[int, int]]:
+    """Where each tensor lies in a buffer of `room` bytes.
+
+    All of them are looked at before one is read: tensors that overlap can be converted to any multiple of the file.
+    """
+    spans = {name: _span(entry, name, where, room) for name, entry in header.items()}
+    if any(first[1] > second[0] for first, second in pairwise(sorted(spans.values()))):
+        raise FormatError(f"{where} has tensors that overlap.")
+    return spans
 
 
 def _span(entry: Any, name: str, where: str, room: int) -> tuple[int, int]:
@@ -262,4 +272,11 @@ def _array(data: memoryview, name: str, entry: Mapping[str, Any], where: str) ->
     if math.prod(shape) * dtype.itemsize != len(data):
         raise FormatError(f"{where} is truncated or malformed: {name!r} does not fit the file.")
     array = np.frombuffer(data, dtype=dtype).reshape(shape)
-    return (array.astype(np.uint32) << 16).view(np.float32) if code == "BF16" else array
+    return _widened(array) if code == "BF16" else array
+
+
+def _widened(bfloat16: Array) -> Array:
+    """Its bits as the upper half of float32's; shifted in place, since the whole file may be one tensor."""
+    wide = bfloat16.astype(np.uint32)
+    wide <<= 16
+    return wide.view(np.float32)
