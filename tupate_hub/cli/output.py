@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -77,6 +78,17 @@ def lines(pairs: Iterable[tuple[str, Cell]]) -> None:
     separator = "\t" if not sys.stdout.isatty() else "  "
     for name, value in listed:
         click.echo(f"{name if separator == chr(9) else name.ljust(width)}{separator}{value}")
+
+
+def some(values: Iterable[object], most: int = 12) -> str:
+    """Values with commas between them, the first ones of many: --json has all."""
+    listed = [str(value) for value in values]
+    return ", ".join(listed[:most]) + (f" and {len(listed) - most} more" if len(listed) > most else "")
+
+
+def command(*words: object) -> str:
+    """A command of this program as a shell takes it: paths may hold blanks."""
+    return shlex.join(["tupate-hub", *map(str, words)])
 
 
 def text(value: str) -> None:
