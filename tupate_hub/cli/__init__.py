@@ -72,7 +72,8 @@ def run(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code; without arguments it prints the help."""
     given = sys.argv[1:] if arguments is None else arguments
     try:
-        result: Any = app.main(args=given or ["--help"], prog_name="tupate-hub", standalone_mode=False)
+        with output.arrivals():
+            result: Any = app.main(args=given or ["--help"], prog_name="tupate-hub", standalone_mode=False)
     except TupateHubError as error:
         output.error(error.message, for_command(error.hint, given))
         return error.exit_code

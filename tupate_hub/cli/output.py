@@ -19,6 +19,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 Cell = str | int | float | None
 
+#: The progress bars that are on the terminal.
+_BARS: list[str] = []
+
 
 def json_option(function: F) -> F:
     """`--json`, the same on every verb that answers."""
@@ -120,8 +123,32 @@ def progress(items: Iterable[T], label: str, length: int | None = None) -> Itera
     if not sys.stderr.isatty():
         yield items
         return
-    with click.progressbar(items, label=label, length=length, file=sys.stderr) as bar:
-        yield bar
+    _BARS.append(label)
+    try:
+        with click.progressbar(items, label=label, length=length, file=sys.stderr) as bar:
+            yield bar
+    finally:
+        _BARS.remove(label)
+
+
+@contextmanager
+def arrivals() -> Iterator[None]:
+    """Inside, on a terminal, a line says how much of a large file has arrived from the Hub, and goes with its end."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from tupate_hub.hub.exchange import told_to
+
+    shown = [0]
+
+    def show(received: int) -> None:
+        megabytes = received // 1_000_000
+        if megabytes != shown[0] and not _BARS:
+            shown[0] = megabytes
+            click.echo(f"\r{megabytes} MB from the Hub" if megabytes else "\r\x1b[K", nl=False, err=True)
+
+    with told_to(show):
+        yield
 
 
 class Meter:
