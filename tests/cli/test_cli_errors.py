@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 from builders import BASE, LORA, lora, prompt
 from damage import change, put, snapshot
 
+import tupate_hub
 from tupate_hub.cli.hints import options_of
 from tupate_hub.embedding import TaskEmbedding
 from tupate_hub.space import Space
@@ -312,3 +314,49 @@ def test_the_process_leaves_with_the_same_code_and_words(toy_zoo: Path) -> None:
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "Error: Unknown task 'imbd'.\n  did you mean imdb?\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("arguments", [("list",), ("show", "imdb", "--json"), ("similar", "imdb")])
+def test_output_that_does_not_fit_the_disk(arguments: tuple[str, ...], toy_zoo: Path) -> None:
+    program = [sys.executable, "-m", "tupate_hub", *arguments, "--registry", str(toy_zoo)]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(program, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.endswith("Error: The disk is full: not all of the output was written.\n  free some space\n")
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", ["numpy", "click", "json", "tempfile"])
+def test_a_file_of_the_current_folder_is_not_imported(name: str, toy_zoo: Path, tmp_path: Path) -> None:
+    """What lies beside a download is a stranger's."""
+    (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    program = [sys.executable, "-m", "tupate_hub", "similar", "imdb", "--json", "--registry", str(toy_zoo)]
+    package = str(Path(tupate_hub.__file__).parents[1])
+    done = subprocess.run(
+        program, cwd=tmp_path, env={**os.environ, "PYTHONPATH": package}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "ran").exists()
+
+
+def test_many_names_are_cut(toy_zoo: Path, invoke: Any) -> None:
+    many = [f"alias{number}" for number in range(100_000)]
+    change(toy_zoo, lambda data: data["tasks"]["imdb"].update(aliases=many))
+    change(toy_zoo, lambda data: data["embeddings"][0].update(flags=many))
+    for arguments in (("show", "imdb"), ("list",)):
+        result = invoke(*arguments, "--registry", toy_zoo)
+        assert result.code == 0
+        assert max(map(len, result.out.splitlines())) < 1000
+        assert "alias11 and 99988 more" in result.out
+    assert len(invoke("show", "imdb", "--json", "--registry", toy_zoo).json()["task"]["aliases"]) == 100_000
+
+
+def test_commands_to_type_quote_what_has_blanks(toy_zoo: Path, tmp_path: Path, invoke: Any) -> None:
+    place = tmp_path / "my zoo"
+    assert f"  tupate-hub add PATH --registry '{place}'\n" in invoke("init", place).err
+    assert f"  tupate-hub list --registry '{place}'\n" in invoke("init", place).err
+    source = tmp_path / "an adapter"
+    assert invoke("pull", "imdb", "--as", "peft", "--bare", "--to", source, "--registry", toy_zoo).code == 0
+    assert f"tupate-hub add '{source}' --registry DIR" in invoke("add", source).err
+    assert f"--registry '{place}'\n" in invoke("add", source, "--task", "x", "--registry", place).err

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -188,3 +190,33 @@ def test_a_warm_cache_that_is_only_read_answers(
         assert [(again.code, again.out) for again in (invoke(*one) for one in questions)] == [(0, out) for out in first]
         assert download_adapter(Location(MODEL, place.id)) == whole
         make_stale()
+
+
+# --- which Hub, and how old ------------------------------------------------------------------------------------
+
+
+def test_what_one_hub_said_is_no_answer_of_another(
+    hub: LoopbackHub, published: str, toy_zoo: Path, invoke: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = invoke("list", "--json", "--registry", NAME)
+    with LoopbackHub() as other:
+        change(toy_zoo, lambda data: data["embeddings"].pop())
+        publish(other, toy_zoo)
+        monkeypatch.setenv("HF_ENDPOINT", other.endpoint)
+        second = invoke("list", "--json", "--registry", NAME)
+        assert len(second.json()) == len(first.json()) - 1
+        monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+        hub.seen.clear()
+        assert invoke("list", "--json", "--registry", NAME).out == first.out
+    assert hub.requests() == []
+
+
+def test_an_answer_from_the_cache_says_its_age(hub: LoopbackHub, published: str, invoke: Any) -> None:
+    assert f"registry hf://datasets/{NAME}@{published}\n" in invoke("list", "--registry", NAME).err
+    assert "ago" not in invoke("list", "--registry", NAME).err
+    for path in cache_root().glob("hub/*/refs/*"):
+        os.utime(path, (time.time() - 185,) * 2)
+    assert (
+        f"registry hf://datasets/{NAME}@{published}, as it was 3 minutes ago" in invoke("list", "--registry", NAME).err
+    )
+    assert len(hub.requests()) == 1

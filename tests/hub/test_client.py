@@ -245,11 +245,11 @@ def test_offline_what_is_cached_answers(
 
 
 def test_without_a_network_what_is_cached_answers(
-    hub: LoopbackHub, published: str, invoke: Any, pauses: list[float], request: pytest.FixtureRequest
+    hub: LoopbackHub, published: str, invoke: Any, pauses: list[float]
 ) -> None:
     first = invoke("similar", "sst2", "--registry", NAME)
     make_stale()
-    request.getfixturevalue("nowhere")
+    hub.fault("close")
     again = invoke("similar", "sst2", "--registry", NAME)
     assert sum(pauses) < 5
     assert (again.code, again.out) == (0, first.out)

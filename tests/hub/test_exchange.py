@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from builders import lora
+from damage import put
 from loopback import LoopbackHub, User
 from orchards import fetched, peft_files, plant
-from published import FIRST, INDEX, NAME, REGISTRY
+from published import FIRST, INDEX, NAME, REGISTRY, publish
 
 from tupate_hub import Zoo
 from tupate_hub.errors import NotAvailableOffline, WorkFailed
@@ -215,3 +218,18 @@ def test_files_arrive_whole_through_the_pieces(hub: LoopbackHub, published: str,
     assert Zoo.open(NAME).load_space("tiny-bert/lora")
     assert cache.cache_root().joinpath("hub").is_dir()
     assert (toy_zoo / FIRST).is_file()
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_terminal_shows_how_much_of_a_large_file_has_arrived(
+    terminal: bool, hub: LoopbackHub, toy_zoo: Path, invoke: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(toy_zoo, FIRST, lora("imdb", 5, rank=64, layers=1000).to_bytes())
+    size = (toy_zoo / FIRST).stat().st_size
+    assert size > 3_000_000
+    publish(hub, toy_zoo)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    result = invoke("pull", "imdb", "--registry", NAME)
+    assert result.code == 0
+    assert (f"\r{size // 1_000_000} MB from the Hub" in result.err) == terminal
+    assert ("\r\x1b[K" in result.err) == terminal

@@ -37,7 +37,7 @@ class Answer:
         (403, "", TupateHubError, "does not allow reading"),
         (429, "", WorkFailed, "fewer requests"),
         (412, "", WorkFailed, "refused hf://datasets/acme/zoo@next with status 412"),
-        (404, "", FormatError, "has nothing for registry.json of hf://datasets/acme/zoo@next"),
+        (404, "", WorkFailed, "status 404 on registry.json of hf://datasets/acme/zoo@next"),
         (503, "", WorkFailed, "status 503"),
     ],
 )
@@ -92,7 +92,7 @@ def test_the_hubs_own_reason_is_shown(writing: bool, status: int) -> None:
     error = http_error(PLACE, "", answer, True, writing)
     assert ": Too  [31mlarge - for you (hf_...)." in error.message.replace("Too [", "Too  [")
     assert error.hint
-    assert error.exit_code == (2 if status in (403, 404) else 1)
+    assert error.exit_code == (2 if status == 403 else 1)
     assert "retry" not in error.hint or status == 500
 
 

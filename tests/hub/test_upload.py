@@ -217,3 +217,14 @@ def test_another_commit_is_not_taken_for_ours(hub: LoopbackHub, repository: str)
     hub.store.put("datasets", PLACE.id, {name: data for name, data in CONTENT.items() if name != min(CONTENT)})
     with pytest.raises(BranchMoved):
         commit(PLACE, repository, files(CONTENT), [], "first")
+
+
+@pytest.mark.parametrize("where", ["/preupload/", "/commit/", "/info/lfs/objects/batch"])
+def test_what_is_sent_goes_along_where_the_hub_redirects(where: str, hub: LoopbackHub, repository: str) -> None:
+    """As it does for a repository that was renamed."""
+    path = {"/info/lfs/objects/batch": f"/datasets/{PLACE.id}.git"}.get(where, f"/api/datasets/{PLACE.id}")
+    target = f"{hub.endpoint}{path}{where}{'' if 'lfs' in where else 'main'}"
+    hub.fault("status", where, times=1, status=307, headers={"Location": target})
+    commit(PLACE, repository, files(CONTENT), [], "first")
+    assert held(hub) == CONTENT
+    assert not hub.faults.waiting()

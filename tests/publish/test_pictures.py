@@ -195,6 +195,26 @@ def test_more_groups_than_marks_share_the_last_one() -> None:
     assert parsed(svg) is not None
 
 
+@pytest.mark.parametrize("count", [1, 5, 6, 7, 20])
+def test_a_legend_of_any_length_stays_inside_of_the_picture(count: int) -> None:
+    groups = [f"{'long_name_of_a_kind'[: 12 + at % 7]}_{at:02}" for at in range(count)]
+    svg = task_map("Map", [Point(f"t{at}", at, -at, group, weak=True) for at, group in enumerate(groups)], (0.5, 0.3))
+    width, height = map(float, re.search(r"viewBox='0 0 (\d+) (\d+)'", svg).groups())  # type: ignore[union-attr]
+    frame = float(re.search(r"<rect x='20' y='(\d+)'", svg)[1])  # type: ignore[index]
+    legend = re.findall(r"<text x='([\d.]+)' y='([\d.]+)'[^>]*font-size='12' fill='#222222'>([^<]+)</text>", svg)
+    assert {text for _, _, text in legend} >= {group.replace("_", " ") for group in sorted(groups)[:6]} | {"weak"}
+    for x, y, text in legend:
+        assert float(x) + 6.4 * len(text) <= width
+        assert float(y) < frame
+    assert frame + 584 < height
+
+
+def test_a_colour_bar_has_no_minus_zero() -> None:
+    scores = np.eye(6) - (1 - np.eye(6)) * np.linspace(0.001, 0.3, 36).reshape(6, 6)
+    svg = heatmap("Heat", [f"t{at}" for at in range(6)], (scores + scores.T) / 2)
+    assert not [text for text in words(svg) if "-0.00" in text]
+
+
 def test_points_in_one_place_are_drawn() -> None:
     svg = task_map("Map", [Point("a", 0.0, 0.0), Point("b", 0.0, 0.0)], (0.0, 0.0))
     assert {"a", "b"} <= set(words(svg))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import io
 import os
 import sys
@@ -15,7 +16,7 @@ from tupate_hub.cli import output
 from tupate_hub.cli.hints import for_command
 from tupate_hub.cli.verbs import VERBS as VERBS
 from tupate_hub.cli.verbs import command_of
-from tupate_hub.errors import TupateHubError
+from tupate_hub.errors import TupateHubError, WorkFailed
 
 
 class LazyGroup(click.Group):
@@ -71,7 +72,8 @@ def run(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code; without arguments it prints the help."""
     given = sys.argv[1:] if arguments is None else arguments
     try:
-        result: Any = app.main(args=given or ["--help"], prog_name="tupate-hub", standalone_mode=False)
+        with output.arrivals():
+            result: Any = app.main(args=given or ["--help"], prog_name="tupate-hub", standalone_mode=False)
     except TupateHubError as error:
         output.error(error.message, for_command(error.hint, given))
         return error.exit_code
@@ -82,9 +84,20 @@ def run(arguments: list[str] | None = None) -> int:
         output.error("Interrupted.", "")
         return 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         return 0
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        _discard_output()
+        output.error("The disk is full: not all of the output was written.", "free some space")
+        return WorkFailed.exit_code
     return result if isinstance(result, int) else 0
+
+
+def _discard_output() -> None:
+    """What is left in the buffer would raise the same error once more when the process ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _usage_hint(error: click.ClickException) -> str:

@@ -44,7 +44,7 @@ def list_command(space: str | None, kind: str | None, registry: str | None, as_j
                 task.metric or None,
                 scores.get("primary"),
                 scores.get("baseline"),
-                ", ".join(entry.flags),
+                output.some(entry.flags),
             ]
         )
     columns = ["task", "space", "kind", "train size", "metric", "score", "baseline", "note"]
@@ -89,7 +89,7 @@ def show_command(task: str, space: str | None, registry: str | None, as_json: bo
     output.lines(
         [
             ("task", f"{known.name}: {known.title}"),
-            ("aliases", ", ".join(known.aliases)),
+            ("aliases", output.some(known.aliases)),
             ("kind", known.kind),
             ("dataset", known.dataset),
             ("licence", known.licence),
@@ -97,7 +97,7 @@ def show_command(task: str, space: str | None, registry: str | None, as_json: bo
             ("file", f"{entry.file}, {entry.bytes} bytes"),
             ("sha256", entry.sha256),
             ("parameters", f"{embedding.parameters} in {len(embedding.blocks)} blocks"),
-            ("flags", ", ".join(entry.flags)),
+            ("flags", output.some(entry.flags)),
             *_flat(embedding.facts),
         ]
     )
@@ -146,6 +146,6 @@ def _flat(facts: Mapping[str, Any], prefix: str = "") -> list[tuple[str, output.
         if isinstance(value, dict):
             pairs += _flat(value, f"{prefix}{name}.")
         else:
-            shown = ", ".join(map(str, value)) if isinstance(value, list) else value
+            shown = output.some(value) if isinstance(value, list) else value
             pairs.append((prefix + name, str(shown) if isinstance(shown, float) else shown))
     return pairs

@@ -119,7 +119,8 @@ def add_command(
     place = registry or os.environ.get(ENVIRONMENT)
     if not place:
         raise TupateHubError(
-            "The bundled zoo takes no additions.", hint=f"tupate-hub add {path} --registry DIR (it is made if need be)"
+            "The bundled zoo takes no additions.",
+            hint=f"{output.command('add', path, '--registry', 'DIR')} (it is made if need be)",
         )
     zoo = open_or_start(place)
     if everything:
@@ -133,7 +134,7 @@ def add_command(
         output.document({"task": embedding.task, "space": space, "blocks": len(embedding.blocks)})
         return
     output.note(f"{embedding.task} added to {zoo.root}, space {space}, {len(embedding.blocks)} blocks")
-    output.note(f"  tupate-hub similar {embedding.task} --space {space} --registry {zoo.root}")
+    output.note(f"  {output.command('similar', embedding.task, '--space', space, '--registry', zoo.root)}")
 
 
 def _add_all(zoo: Zoo, folder: Path, base: str | None, base_weights: Path | None, force: bool, as_json: bool) -> None:

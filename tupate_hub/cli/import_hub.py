@@ -121,4 +121,5 @@ def _summary(result: ImportResult, as_json: bool) -> None:
             f"{first_failure.reason}"
         )
     for space, count in sorted(Counter(entry.space for entry in result.added).items()):
-        output.note(f"  {count} in {space}: tupate-hub list --space {space} --registry {result.zoo.root}")
+        listed = output.command("list", "--space", space, "--registry", result.zoo.root)
+        output.note(f"  {count} in {space}: {listed}")

@@ -40,7 +40,8 @@ def stats_command(base: Path, space: str | None, text: Path | None, registry: st
     from tupate_hub.collect.add import keep_input_covariance
 
     if not (registry or os.environ.get(ENVIRONMENT)):
-        raise TupateHubError("The bundled zoo takes no additions.", hint=f"tupate-hub stats {base} --registry DIR")
+        again = output.command("stats", base, "--registry", "DIR")
+        raise TupateHubError("The bundled zoo takes no additions.", hint=again)
     zoo = output.opened(registry)
     entry = zoo.registry.space(space)
     if not base.is_dir():

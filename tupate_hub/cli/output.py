@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,6 +18,9 @@ T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
 Cell = str | int | float | None
+
+#: The progress bars that are on the terminal.
+_BARS: list[str] = []
 
 
 def json_option(function: F) -> F:
@@ -79,6 +83,17 @@ def lines(pairs: Iterable[tuple[str, Cell]]) -> None:
         click.echo(f"{name if separator == chr(9) else name.ljust(width)}{separator}{value}")
 
 
+def some(values: Iterable[object], most: int = 12) -> str:
+    """Values with commas between them, the first ones of many: --json has all."""
+    listed = [str(value) for value in values]
+    return ", ".join(listed[:most]) + (f" and {len(listed) - most} more" if len(listed) > most else "")
+
+
+def command(*words: object) -> str:
+    """A command of this program as a shell takes it: paths may hold blanks."""
+    return shlex.join(["tupate-hub", *map(str, words)])
+
+
 def text(value: str) -> None:
     """Print a line of data."""
     click.echo(value)
@@ -108,8 +123,32 @@ def progress(items: Iterable[T], label: str, length: int | None = None) -> Itera
     if not sys.stderr.isatty():
         yield items
         return
-    with click.progressbar(items, label=label, length=length, file=sys.stderr) as bar:
-        yield bar
+    _BARS.append(label)
+    try:
+        with click.progressbar(items, label=label, length=length, file=sys.stderr) as bar:
+            yield bar
+    finally:
+        _BARS.remove(label)
+
+
+@contextmanager
+def arrivals() -> Iterator[None]:
+    """Inside, on a terminal, a line says how much of a large file has arrived from the Hub, and goes with its end."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from tupate_hub.hub.exchange import told_to
+
+    shown = [0]
+
+    def show(received: int) -> None:
+        megabytes = received // 1_000_000
+        if megabytes != shown[0] and not _BARS:
+            shown[0] = megabytes
+            click.echo(f"\r{megabytes} MB from the Hub" if megabytes else "\r\x1b[K", nl=False, err=True)
+
+    with told_to(show):
+        yield
 
 
 class Meter:

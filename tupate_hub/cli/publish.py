@@ -36,13 +36,14 @@ def init_command(folder: Path, as_json: bool) -> None:
     path = folder / FILENAME
     with told_in_one_sentence(path):
         if path.exists() or path.is_symlink():
-            raise TargetExists(f"{folder} holds a registry already.", hint=f"tupate-hub list --registry {folder}")
+            there = output.command("list", "--registry", folder)
+            raise TargetExists(f"{folder} holds a registry already.", hint=there)
     write_bytes(path, Registry().to_json().encode())
     if as_json:
         output.document({"folder": str(folder)})
         return
     output.note(f"an empty registry in {folder}")
-    output.note(f"  tupate-hub add PATH --registry {folder}")
+    output.note(f"  {output.command('add', 'PATH', '--registry', folder)}")
 
 
 @click.command("merge")

@@ -196,11 +196,11 @@ def _setting(name: str, value: str) -> Any:
 def _print_run(delivery: Delivery, loaded: Loaded, zoo: Zoo, as_json: bool) -> None:
     embedding, record = delivery.embedding, delivery.record
     known = any(space.space == embedding.space for space in zoo.registry.spaces.values())
-    asked = str(delivery.file) if known else f"{embedding.task} --registry {delivery.zoo.root}"
+    asked = (delivery.file,) if known else (embedding.task, "--registry", delivery.zoo.root)
     following = [
-        f"tupate-hub similar {asked}",
-        f"tupate-hub similar {asked} --explain",
-        f"tupate-hub push OWNER/NAME --registry {delivery.zoo.root}",
+        output.command("similar", *asked),
+        output.command("similar", *asked, "--explain"),
+        output.command("push", "OWNER/NAME", "--registry", delivery.zoo.root),
     ]
     if as_json:
         output.document(

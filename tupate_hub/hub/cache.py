@@ -2,7 +2,8 @@
 
 Below the cache's root: `hub/blobs/<sha256>` holds the files of registries, whichever commit or repository they come
 from; `hub/<kind>s--<owner>--<name>/refs/<revision>` the commit that a branch stood for when it was last asked for, and
-`.../<commit>/` the `registry.json` of that commit, or the adapter (see `download`).
+`.../<commit>/` the `registry.json` of that commit with its sha256, or the adapter (see `download`). A Hub of another
+address than the public one has folders of its own. What is not as it came is asked for again.
 
 `client` is imported where something is asked for: an answer from the cache starts sooner without it.
 """
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from tupate_hub.errors import FormatError, NotAvailableOffline, TupateHubError, WorkFailed
-from tupate_hub.hub.location import COMMIT, Location
+from tupate_hub.hub.location import COMMIT, PUBLIC, Location, endpoint
 from tupate_hub.registry import FILENAME
 from tupate_hub.storage.atomic import write_bytes
 from tupate_hub.storage.registry_json import parse_registry
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 #: So long a branch that was not named is taken to stand where it stood: `OWNER/NAME@main` asks each time.
 FRESH_SECONDS = 300.0
+_WORTH_SAYING = 60.0
 MOST_REGISTRY = 64_000_000
 MOST_FILE = 1_000_000_000
 _HEADER = 64_000
@@ -168,7 +170,7 @@ def cached_commit(location: Location, cached: Callable[[Location], bool], file: 
     if location.pinned or recorded is None:
         return recorded, ""
     if location.revision is None and age < FRESH_SECONDS:
-        return recorded, ""
+        return recorded, f"registry {location.at(recorded)}, as it was {_ago(age)} ago" if age >= _WORTH_SAYING else ""
     from tupate_hub.hub import client
 
     try:
@@ -224,7 +226,9 @@ def _root() -> Path:
 
 
 def _home(location: Location) -> Path:
-    return _root() / f"{location.kind}s--{location.id.replace('/', '--')}"
+    """The folder of a repository; a Hub of another address than the public one has others under the same names."""
+    where = "" if endpoint() == PUBLIC else f"@{quote(endpoint().partition('://')[2], safe='')}"
+    return _root() / f"{location.kind}s--{location.id.replace('/', '--')}{where}"
 
 
 def _reference(location: Location) -> Path:

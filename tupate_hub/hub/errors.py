@@ -160,7 +160,9 @@ def http_error(location: Location, file: str, response: Any, known: bool, writin
         return TupateHubError(f"The Hub does not allow reading {location}{said}.", hint=sign_in)
     if status == 404:
         what = f"{file} of {location}" if file else str(location)
-        return FormatError(f"The Hub has nothing for {what}{said}.", hint=f"look at {location.page}, or at HF_ENDPOINT")
+        return WorkFailed(
+            f"The Hub failed with status 404 on {what}{said}.", hint=f"look at {location.page}, or at HF_ENDPOINT"
+        )
     if status == 429:
         after = retry_after(response)
         when = f"in {after:.0f} s" if after else "in a minute"

@@ -8,6 +8,7 @@ whole; the pieces are counted as they leave the decompressor.
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import queue
 import threading
@@ -30,6 +31,10 @@ _PIECE = 64_000
 _COMPRESSED_PIECE = 8_000
 _ENCODINGS = ("", "identity", "gzip", "deflate")
 
+#: From here on an answer is large enough for its progress to be told.
+_LARGE = 1_000_000
+
+_LISTENERS: list[Callable[[int], object]] = []
 _current: ContextVar[Exchange | None] = ContextVar("exchange", default=None)
 
 
@@ -100,7 +105,14 @@ class Exchange:
             if self._over:
                 close()
                 raise self._too_slow()
+            self._tell(self._received)
             yield piece
+        self._tell(0)
+
+    def _tell(self, received: int) -> None:
+        if self._received > _LARGE:
+            for listener in _LISTENERS:
+                listener(received)
 
     def awaited(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
         """The same, each waited for no longer than there is time."""
@@ -112,6 +124,16 @@ class Exchange:
         return WorkFailed(
             f"{endpoint()} was too slow: {self._received} bytes in {seconds:.0f} s.", hint="retry in a minute"
         )
+
+
+@contextlib.contextmanager
+def told_to(listener: Callable[[int], object]) -> Iterator[None]:
+    """Inside, of each large answer, `listener` hears how many bytes have arrived, and 0 at its end; in any thread."""
+    _LISTENERS.append(listener)
+    try:
+        yield
+    finally:
+        _LISTENERS.remove(listener)
 
 
 def current() -> Exchange | None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from tupate_hub.errors import FormatError, NoRepository, NotAvailableOffline
 
 DATASET, MODEL = "dataset", "model"
+PUBLIC = "https://huggingface.co"
 
 _SCHEME = "hf://"
 _PART = r"[A-Za-z0-9](?:[\w.-]{0,94}\w)?"
@@ -81,7 +82,7 @@ def parse_location(written: str, kind: str) -> Location | None:
 
 def endpoint() -> str:
     """The Hub's address: HF_ENDPOINT, else the public one."""
-    return os.environ.get("HF_ENDPOINT", "").rstrip("/") or "https://huggingface.co"
+    return os.environ.get("HF_ENDPOINT", "").rstrip("/") or PUBLIC
 
 
 def offline() -> bool:

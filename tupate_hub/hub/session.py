@@ -322,7 +322,7 @@ def _again(request: Any) -> Any:
     """The request with its body at the start; requests sends a file in pieces, each with a limit of time of its own."""
     if not hasattr(request, "extensions") and isinstance(request.body, bytes):
         request = request.copy()
-        request.body = io.BytesIO(request.body)
+        request.body, request._body_position = io.BytesIO(request.body), 0  # to which it goes back for a redirection
     return request
 
 

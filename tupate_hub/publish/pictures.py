@@ -164,7 +164,7 @@ def _colour_bar(corner: tuple[float, float], length: float, low: float, high: fl
         at = y + length * (1 - share) + 4
         value = low + (high - low) * share
         beyond = "≤ " if share == 0 and (pairs < low).any() else "≥ " if share == 1 and (pairs > high).any() else ""
-        parts.append(f"<text x='{x + 20:.1f}' y='{at:.1f}'>{beyond}{value:.2f}</text>\n")
+        parts.append(f"<text x='{x + 20:.1f}' y='{at:.1f}'>{beyond}{round(value, 2) + 0.0:.2f}</text>\n")
     return [*parts, "</g>\n"]
 
 
@@ -187,17 +187,20 @@ def task_map(title: str, points: Sequence[Point], shares: Sequence[float]) -> st
     -------
     A whole SVG file. Names that would cover another one are left out.
     """
-    width, plot = 900.0, (40.0, 96.0, 860.0, 640.0)
+    width = 900.0
     total, points = len(points), points[:MOST_POINTS]
     groups = list(dict.fromkeys(sorted(point.group for point in points)))
     marks = {group: _MARKS[min(at, len(_MARKS) - 1)] for at, group in enumerate(groups)}
+    legend, rows = _legend(marks, any(point.weak for point in points), width)
+    lower = 18.0 * (rows - 1)
+    plot = (40.0, 96.0 + lower, 860.0, 640.0 + lower)
     places = _fitted(points, plot)
     count = f"{total}" if total <= MOST_POINTS else f"{MOST_POINTS} of {total}"
     carried = f"The axes carry {shares[0]:.0%} and {shares[1]:.0%} of the squared distances."
     parts = [
-        _head(width, 680.0, title, f"{count} tasks; near means similar. {carried}"),
-        f"<rect x='20' y='76' width='{width - 40:.0f}' height='584' fill='none' stroke='#dddddd'/>\n",
-        *_legend(marks, any(point.weak for point in points)),
+        _head(width, 680.0 + lower, title, f"{count} tasks; near means similar. {carried}"),
+        f"<rect x='20' y='{76 + lower:.0f}' width='{width - 40:.0f}' height='584' fill='none' stroke='#dddddd'/>\n",
+        *legend,
     ]
     labels = _labels([_short(point.task) for point in points], places, plot)
     parts += [f"<path d='{line}' stroke='#b5b5b5' stroke-width='0.8'/>\n" for line, _ in labels if line]
@@ -259,17 +262,21 @@ def _overlap(one: Box, other: Box) -> bool:
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
-def _legend(marks: dict[str, tuple[str, str]], weak: bool) -> list[str]:
-    parts, x = [], 30.0
+def _legend(marks: dict[str, tuple[str, str]], weak: bool, width: float) -> tuple[list[str], int]:
+    """The marks with their groups, in as many rows as they need; and how many those are."""
+    parts, x, rows = [], 30.0, 1
     listed = [(group or "kind not known", fill, shape, False) for group, (fill, shape) in marks.items()][: len(_MARKS)]
     if len(marks) > len(_MARKS):
         listed[-1] = ("other", *_MARKS[-1], False)
     for name, fill, shape, hollow in [*listed, *([("weak", _FAINT, "circle", True)] if weak else [])]:
         said = _short(name.replace("_", " "))
-        parts.append(_mark(shape, x, 62, fill, hollow))
-        parts.append(f"<text x='{x + 10:.1f}' y='66' {_FONT} font-size='12' fill='{_INK}'>{_text(said)}</text>\n")
+        if x + 10 + len(said) * 6.4 > width - 20:
+            x, rows = 30.0, rows + 1
+        y = 62 + 18 * (rows - 1)
+        parts.append(_mark(shape, x, y, fill, hollow))
+        parts.append(f"<text x='{x + 10:.1f}' y='{y + 4}' {_FONT} font-size='12' fill='{_INK}'>{_text(said)}</text>\n")
         x += len(said) * 6.4 + 34
-    return parts
+    return parts, rows
 
 
 def _mark(shape: str, x: float, y: float, fill: str, hollow: bool) -> str:
