@@ -21,7 +21,6 @@ from tupate_hub.errors import TargetExists, TupateHubError, WorkFailed
 from tupate_hub.storage import atomic as atomicfile
 from tupate_hub.storage.atomic import (
     alone,
-    passing_folder,
     settle,
     told_in_one_sentence,
     write_bytes,
@@ -244,7 +243,7 @@ def leave(folder: Path, days: float) -> list[Path]:
     return left
 
 
-@pytest.mark.parametrize("how", ["file", "folder", "work"])
+@pytest.mark.parametrize("how", ["file", "folder"])
 def test_what_was_left_more_than_a_day_ago_goes(how: str, tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     kept = {tmp_path / name for name in (".hidden", "x.part", ".x.part", ".x.abcd1234.part.bak", ".git")}
@@ -254,11 +253,8 @@ def test_what_was_left_more_than_a_day_ago_goes(how: str, tmp_path: Path) -> Non
     left = leave(tmp_path, 1.1)
     if how == "file":
         write_bytes(tmp_path / "new", b"")
-    elif how == "folder":
-        write_folder(tmp_path / "new", FILES)
     else:
-        with passing_folder(tmp_path) as folder:
-            (folder / "x").write_bytes(b"")
+        write_folder(tmp_path / "new", FILES)
     assert not any(path.exists() for path in left)
     assert kept <= set(tmp_path.iterdir())
 
@@ -274,13 +270,6 @@ def test_a_folder_whose_process_ended_between_two_renames_comes_back(tmp_path: P
     leave(tmp_path, 1.1)
     write_bytes(tmp_path / "new", b"")
     assert tree(tmp_path / "there") == {"a.bin": b"half"}
-
-
-def test_a_passing_folder_passes(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), passing_folder(tmp_path / "work") as folder:
-        (folder / "x").write_bytes(b"")
-        raise KeyboardInterrupt
-    assert tree(tmp_path) == {"work": None}
 
 
 def test_force_makes_what_is_not_there(tmp_path: Path) -> None:

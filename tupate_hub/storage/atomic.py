@@ -206,28 +206,6 @@ def _put_in_place(staging: Path, target: Path, force: bool) -> None:
             shutil.rmtree(old, ignore_errors=True)
 
 
-@contextlib.contextmanager
-def passing_folder(parent: Path) -> Iterator[Path]:
-    """A new folder below `parent` for what is needed for a while; it goes on leaving, and a day after a kill.
-
-    Raises
-    ------
-    TupateHubError, WorkFailed
-        As `write_bytes`.
-    """
-    import shutil
-    import tempfile
-
-    with told_in_one_sentence(parent):
-        parent.mkdir(parents=True, exist_ok=True)
-        _sweep(parent)
-        folder = Path(tempfile.mkdtemp(dir=parent, prefix=".work.", suffix=".part"))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 def _sweep(folder: Path) -> None:
     """Take away what processes that were killed have left in a folder more than a day ago; once in each process."""
     if folder in _SWEPT:
