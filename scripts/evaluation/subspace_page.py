@@ -44,6 +44,11 @@ MAPS = {
     "random": "random, through the start",
 }
 FITTED_ON = (15, 30, 45)
+TITLES = {
+    "subspace-dims": "E_rel over the number of dimensions",
+    "subspace-tasks": "E_rel over the number of training tasks",
+    "subspace-map": "The tasks that the smallest bundled subspace was found over",
+}
 
 
 def shown(found: Relative | None) -> str:
@@ -169,6 +174,8 @@ def seeds_table(rows: Sequence[SubspaceRow], known: References) -> str:
 
 def facts_table(rows: Sequence[SubspaceRow], known: References) -> str:
     """What was tuned, how long and where."""
+    if not known.none or not known.full["same"]:
+        return ""
     counted = known.counted()
     families = {row.task: row.family for row in rows}
     cls = sum(families[task] == "cls" for task in counted)
@@ -262,8 +269,10 @@ def build() -> dict[Path, bytes]:
     }
     if lora:
         tables["subspace lora"] = controls_table(lora, References.of(lora))
-    page = fill_tables(PAGE.read_text(encoding="utf-8"), tables)
     drawn = {**pictures(rows, known), **map_of_tasks()}
+    for name, title in TITLES.items():
+        tables[name.replace("-", " picture ")] = f"![{title}]({name}.svg)\n" if name in drawn else ""
+    page = fill_tables(PAGE.read_text(encoding="utf-8"), tables)
     return {PAGE: page.encode(), **{PAGE.with_name(f"{name}.svg"): text.encode() for name, text in drawn.items()}}
 
 
