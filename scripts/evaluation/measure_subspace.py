@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tupate_hub.data.fewshot import FewShot, draw_all, read_fewshots
-from tupate_hub.evaluation.subspace_rows import Trial, read_subspace_rows
+from tupate_hub.evaluation.subspace_rows import Trial, read_while_written
 from tupate_hub.runrecord import Regime
 from tupate_hub.storage.atomic import write_bytes
 
@@ -206,7 +206,7 @@ def main() -> int:
             print(f"{len(wanted) - number + 1} trials are left", file=sys.stderr)
             break
         trial = asked if asked.maps in ("none", "full") else replace(asked, fitted_on=len(bench.split(asked)[0]))
-        if trial in {row.trial for row in read_subspace_rows(options.out)}:
+        if trial in {row.trial for row in read_while_written(options.out)}:
             continue
         started = time.perf_counter()
         maps = bench.run(trial)
