@@ -26,7 +26,8 @@ from tupate_hub.evaluation.subspace_summary import (
     paired,
     relative,
 )
-from tupate_hub.publish.pictures import Point, task_map
+from tupate_hub.publish.card import smallest_subspaces
+from tupate_hub.publish.subspaces import subspace_map
 from tupate_hub.publish.table import fill_tables, markdown_table
 from tupate_hub.storage.atomic import write_bytes
 
@@ -228,25 +229,10 @@ def pictures(rows: Sequence[SubspaceRow], known: References) -> dict[str, str]:
 
 
 def map_of_tasks() -> dict[str, str]:
-    """The training tasks of the smallest subspace of the bundled zoo, by the two directions that carry most."""
-    import numpy as np
-
-    zoo = Zoo.open(ROOT)
-    held = [space for space in zoo.registry.spaces.values() if space.subspaces and space.method == "prompt"]
-    if not held:
-        return {}
-    least = min(held[0].subspaces.values(), key=lambda place: place["dim"])
-    subspace = zoo.subspace(held[0].name, str(least["dim"]))
+    """The training tasks of the bundled zoo's smallest subspace of prompts."""
+    held = {space: one for space, one in smallest_subspaces(Zoo.open(ROOT)).items() if one.space.method == "prompt"}
     families = {task.name: task.family for task in read_fewshots(Path(__file__).with_name("fewshot_tasks.json"))}
-    codes = subspace.codes - subspace.codes.mean(axis=0)
-    _, lengths, axes = np.linalg.svd(codes, full_matrices=False)
-    axes *= np.sign(axes[np.arange(len(axes)), np.abs(axes).argmax(axis=1)])[:, None]
-    points = [
-        Point(task, round(float(x), 3), round(float(y), 3), families.get(task, ""))
-        for task, (x, y) in zip(subspace.tasks, codes @ axes[:2].T, strict=True)
-    ]
-    shares = (lengths**2 / (lengths**2).sum())[:2]
-    return {"subspace-map": task_map(f"Tasks in the subspace of {subspace.dim} dimensions", points, shares.tolist())}
+    return {"subspace-map": subspace_map(next(iter(held.values())), families)} if held else {}
 
 
 def curve(name: str, found: Sequence[Relative]) -> Curve:
