@@ -76,7 +76,9 @@ def tune_command(
         refuse_taken(target, subspace.space, task.name)
     names = ("steps", "batch_size", "learning_rate", "seed", "device", "then_full", "head")
     meter = output.Meter(task.name, as_json)
-    run = tune_in_subspace(subspace, base, task, TuneOptions(**{name: options[name] for name in names}), say=meter.say)
+    run = tune_in_subspace(
+        subspace, base, task, TuneOptions(**{name: options[name] for name in names}), progress=meter.over, say=meter.say
+    )
     target, rejected = add_embeddings(target, [(Path(data), run.embedding)], force=force)
     if rejected:  # another process was faster
         raise TargetExists(rejected[0].reason, hint=rejected[0].hint)

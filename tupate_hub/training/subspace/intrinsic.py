@@ -26,7 +26,7 @@ from tupate_hub.training.subspace.encoder import FrozenEncoder
 from tupate_hub.training.subspace.find import MAX_LENGTH, require_same_base
 from tupate_hub.training.subspace.manytasks import ManyTasks
 from tupate_hub.training.subspace.maps_in_torch import TorchMaps
-from tupate_hub.training.subspace.tuning import Heads, Say, first_codes, guesses, slower, tune_rows
+from tupate_hub.training.subspace.tuning import Heads, Progress, Say, first_codes, guesses, slower, tune_rows
 
 LEARNING_RATE = 0.1
 #: How far a head's number moves a weight: a step is to be small beside an entry of a unit vector.
@@ -90,7 +90,13 @@ class IntrinsicRun:
 
 
 def tune_in_subspace(
-    subspace: Subspace, base: BaseModel, data: TaskData, options: TuneOptions, *, say: Say = lambda line: None
+    subspace: Subspace,
+    base: BaseModel,
+    data: TaskData,
+    options: TuneOptions,
+    *,
+    progress: Progress = lambda steps, total: steps,
+    say: Say = lambda line: None,
 ) -> IntrinsicRun:
     """Tune a task of classes by the coordinates of a subspace.
 
@@ -118,7 +124,7 @@ def tune_in_subspace(
     def tuned(start: torch.Tensor, rate: float, decode: Callable[[torch.Tensor], torch.Tensor]) -> _Stage:
         size = start.shape[1] - head.numbers
         found = tune_rows(
-            encoder, many, start, options.regime(rate), say=say,
+            encoder, many, start, options.regime(rate), progress=progress, say=say,
             flat_of=lambda rows: decode(rows[:, :size]), heads_of=lambda rows: head.heads(rows[:, size:]),
         )  # fmt: skip
         flat = decode(found.rows[:, :size])

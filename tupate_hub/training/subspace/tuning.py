@@ -21,6 +21,7 @@ from tupate_hub.training.subspace.encoder import FrozenEncoder
 from tupate_hub.training.subspace.manytasks import ManyTasks
 
 Say = Callable[[str], None]
+Progress = Callable[[Iterable[int], int], Iterable[int]]
 #: What linear heads add to the logits of unit vectors: weights (tasks, classes, width), and biases (tasks, classes).
 Heads = tuple[torch.Tensor, torch.Tensor]
 
@@ -106,6 +107,7 @@ def tune_rows(
     heads_of: Callable[[torch.Tensor], Heads | None] = lambda rows: None,
     prefix: str = "",
     batches: Iterable[IndexArray] | None = None,
+    progress: Progress = lambda steps, total: steps,
     say: Say = lambda line: None,
 ) -> TunedRows:
     """Tune each task's row of numbers, from `start` of shape (tasks, k), and keep each task's best checkpoint.
@@ -122,6 +124,8 @@ def tune_rows(
         `new_` tunes on the second draw.
     batches : iterable, optional
         The examples of each step, in place of those that the seed draws.
+    progress : callable, optional
+        Wraps the iteration over the steps; its second argument is the number of all.
 
     Raises
     ------
@@ -135,7 +139,7 @@ def tune_rows(
     check_at = {round(regime.steps * (n + 1) / regime.evaluations) for n in range(regime.evaluations)}
     part = f"{prefix}train"
     drawn = many.batches(part, regime.steps, regime.batch_size, regime.seed) if batches is None else batches
-    for step, examples in enumerate(drawn):
+    for step, examples in zip(progress(range(regime.steps), regime.steps), drawn, strict=False):
         optimizer.param_groups[0]["lr"] = regime.learning_rate_at(step, regime.steps)
         loss = task_losses(encoder, many, part, examples, flat_of(rows), heads_of(rows)).sum()
         loss.backward()
