@@ -138,11 +138,9 @@ def tune_in_subspace(
         rate = FULL_RATE.get(subspace.space.method, FULL_RATE["lora"])
         last = tuned(torch.cat([first.flat, first.head], dim=1), rate, lambda rows: rows)
     coordinates = tuple(float(value) for value in first.rows[0].cpu())
-    facts = _facts(subspace, data, options, last.scores, coordinates)
-    blocks = subspace.blocks(last.flat[0].float().cpu().numpy())
     heads = head.heads(last.head)
     return IntrinsicRun(
-        embedding=TaskEmbedding(data.name, subspace.space, blocks, facts),
+        embedding=_embedding(subspace, data, options, last, coordinates),
         coordinates=coordinates,
         zero_shot=scored(None, None)["primary"],
         in_subspace=first.scores["primary"],
@@ -196,27 +194,25 @@ def _array(tensor: torch.Tensor) -> Float32Array:
     return found
 
 
-def _facts(
-    subspace: Subspace,
-    data: TaskData,
-    options: TuneOptions,
-    scores: Mapping[str, float],
-    codes: tuple[float, ...],
-) -> dict[str, Any]:
+def _embedding(
+    subspace: Subspace, data: TaskData, options: TuneOptions, last: _Stage, coordinates: tuple[float, ...]
+) -> TaskEmbedding:
+    """The embedding of the last stage, with everything known of it."""
     rule, baseline = trivial_baseline(data)
     kept = {
         name: subspace.facts[name] for name in ("base_sha256", "settings", "architecture") if name in subspace.facts
     }
-    return {
+    facts: dict[str, Any] = {
         **kept,
         "task_kind": data.kind,
         "training": asdict(options),
-        "coordinates": list(codes),
-        "scores": {**scores, "metric": data.metric, "baseline": baseline, "baseline_rule": rule},
+        "coordinates": list(coordinates),
+        "scores": {**last.scores, "metric": data.metric, "baseline": baseline, "baseline_rule": rule},
         "data": {"name": data.facts.get("original_dataset", data.name), "sha256": data.sha256},
         "source": {"kind": "trained", "by": "tupate-hub subspace tune", "subspace": subspace.name},
         "software": versions(),
     }
+    return TaskEmbedding(data.name, subspace.space, subspace.blocks(_array(last.flat[0])), facts)
 
 
 def require_classes(data: TaskData, head: str) -> None:
