@@ -190,6 +190,12 @@ def facts_table(rows: Sequence[SubspaceRow], known: References) -> str:
         ["mean accuracy of these, no tuning", f"{100 * none:.1f}"],
         ["mean accuracy of these, full prompt tuning", f"{100 * best:.1f}"],
     ]
+    for family in ("cls", "non-cls"):
+        tasks = [task for task in known.none if families[task] == family]
+        gains = [known.full["same"][task] - known.none[task] for task in tasks if task in known.full["same"]]
+        if gains:
+            added = f"{100 * sum(gains) / len(gains):+.1f} points over all {len(gains)}"
+            lines.append([f"what full tuning adds on `{family}`", added])
     if first is not None and full is not None:
         tuned = max(row.steps for row in rows if (row.maps, row.measure) == ("msf", "same"))
         lines += [
