@@ -39,6 +39,8 @@ CONTROLS = ("random-mean", "pca", "linear", "random")
 FITTED_ON = (15, 30, 45)
 BASE = "sentence-transformers/all-MiniLM-L6-v2"
 MAX_LENGTH = 48
+#: Over fewer tasks no subspace is looked for.
+FEWEST = 3
 
 
 def trials(seeds: int) -> Iterator[Trial]:
@@ -205,7 +207,12 @@ def main() -> int:
         if time.perf_counter() - began > options.seconds:
             print(f"{len(wanted) - number + 1} trials are left", file=sys.stderr)
             break
-        trial = asked if asked.maps in ("none", "full") else replace(asked, fitted_on=len(bench.split(asked)[0]))
+        whole = asked.maps in ("none", "full")
+        seen, unseen = ((), ()) if whole else bench.split(asked)
+        if not whole and (len(seen) < FEWEST or not unseen):
+            print(f"[{number}/{len(wanted)}] {asked}: too few tasks count", file=sys.stderr, flush=True)
+            continue
+        trial = replace(asked, fitted_on=len(seen))
         if trial in {row.trial for row in read_while_written(options.out)}:
             continue
         started = time.perf_counter()
