@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tupate_hub.data.fewshot import FewShot, draw_all, read_fewshots
-from tupate_hub.evaluation.subspace_rows import Trial, read_subspace_rows
+from tupate_hub.evaluation.subspace_rows import Trial, read_while_written
 from tupate_hub.runrecord import Regime
 from tupate_hub.storage.atomic import write_bytes
 
@@ -39,6 +39,8 @@ CONTROLS = ("random-mean", "pca", "linear", "random")
 FITTED_ON = (15, 30, 45)
 BASE = "sentence-transformers/all-MiniLM-L6-v2"
 MAX_LENGTH = 48
+#: Over fewer tasks no subspace is looked for.
+FEWEST = 3
 
 
 def trials(seeds: int) -> Iterator[Trial]:
@@ -205,8 +207,13 @@ def main() -> int:
         if time.perf_counter() - began > options.seconds:
             print(f"{len(wanted) - number + 1} trials are left", file=sys.stderr)
             break
-        trial = asked if asked.maps in ("none", "full") else replace(asked, fitted_on=len(bench.split(asked)[0]))
-        if trial in {row.trial for row in read_subspace_rows(options.out)}:
+        whole = asked.maps in ("none", "full")
+        seen, unseen = ((), ()) if whole else bench.split(asked)
+        if not whole and (len(seen) < FEWEST or not unseen):
+            print(f"[{number}/{len(wanted)}] {asked}: too few tasks count", file=sys.stderr, flush=True)
+            continue
+        trial = replace(asked, fitted_on=len(seen))
+        if trial in {row.trial for row in read_while_written(options.out)}:
             continue
         started = time.perf_counter()
         maps = bench.run(trial)

@@ -26,7 +26,8 @@ from tupate_hub.evaluation.subspace_summary import (
     paired,
     relative,
 )
-from tupate_hub.publish.pictures import Point, task_map
+from tupate_hub.publish.card import smallest_subspaces
+from tupate_hub.publish.subspaces import subspace_map
 from tupate_hub.publish.table import fill_tables, markdown_table
 from tupate_hub.storage.atomic import write_bytes
 
@@ -44,6 +45,11 @@ MAPS = {
     "random": "random, through the start",
 }
 FITTED_ON = (15, 30, 45)
+TITLES = {
+    "subspace-dims": "E_rel over the number of dimensions",
+    "subspace-tasks": "E_rel over the number of training tasks",
+    "subspace-map": "The tasks that the smallest bundled subspace was found over",
+}
 
 
 def shown(found: Relative | None) -> str:
@@ -169,6 +175,8 @@ def seeds_table(rows: Sequence[SubspaceRow], known: References) -> str:
 
 def facts_table(rows: Sequence[SubspaceRow], known: References) -> str:
     """What was tuned, how long and where."""
+    if not known.none or not known.full["same"]:
+        return ""
     counted = known.counted()
     families = {row.task: row.family for row in rows}
     cls = sum(families[task] == "cls" for task in counted)
@@ -182,6 +190,12 @@ def facts_table(rows: Sequence[SubspaceRow], known: References) -> str:
         ["mean accuracy of these, no tuning", f"{100 * none:.1f}"],
         ["mean accuracy of these, full prompt tuning", f"{100 * best:.1f}"],
     ]
+    for family in ("cls", "non-cls"):
+        tasks = [task for task in known.none if families[task] == family]
+        gains = [known.full["same"][task] - known.none[task] for task in tasks if task in known.full["same"]]
+        if gains:
+            added = f"{100 * sum(gains) / len(gains):+.1f} points over all {len(gains)}"
+            lines.append([f"what full tuning adds on `{family}`", added])
     if first is not None and full is not None:
         tuned = max(row.steps for row in rows if (row.maps, row.measure) == ("msf", "same"))
         lines += [
@@ -221,25 +235,10 @@ def pictures(rows: Sequence[SubspaceRow], known: References) -> dict[str, str]:
 
 
 def map_of_tasks() -> dict[str, str]:
-    """The training tasks of the smallest subspace of the bundled zoo, by the two directions that carry most."""
-    import numpy as np
-
-    zoo = Zoo.open(ROOT)
-    held = [space for space in zoo.registry.spaces.values() if space.subspaces and space.method == "prompt"]
-    if not held:
-        return {}
-    least = min(held[0].subspaces.values(), key=lambda place: place["dim"])
-    subspace = zoo.subspace(held[0].name, str(least["dim"]))
+    """The training tasks of the bundled zoo's smallest subspace of prompts."""
+    held = {space: one for space, one in smallest_subspaces(Zoo.open(ROOT)).items() if one.space.method == "prompt"}
     families = {task.name: task.family for task in read_fewshots(Path(__file__).with_name("fewshot_tasks.json"))}
-    codes = subspace.codes - subspace.codes.mean(axis=0)
-    _, lengths, axes = np.linalg.svd(codes, full_matrices=False)
-    axes *= np.sign(axes[np.arange(len(axes)), np.abs(axes).argmax(axis=1)])[:, None]
-    points = [
-        Point(task, round(float(x), 3), round(float(y), 3), families.get(task, ""))
-        for task, (x, y) in zip(subspace.tasks, codes @ axes[:2].T, strict=True)
-    ]
-    shares = (lengths**2 / (lengths**2).sum())[:2]
-    return {"subspace-map": task_map(f"Tasks in the subspace of {subspace.dim} dimensions", points, shares.tolist())}
+    return {"subspace-map": subspace_map(next(iter(held.values())), families)} if held else {}
 
 
 def curve(name: str, found: Sequence[Relative]) -> Curve:
@@ -262,8 +261,10 @@ def build() -> dict[Path, bytes]:
     }
     if lora:
         tables["subspace lora"] = controls_table(lora, References.of(lora))
-    page = fill_tables(PAGE.read_text(encoding="utf-8"), tables)
     drawn = {**pictures(rows, known), **map_of_tasks()}
+    for name, title in TITLES.items():
+        tables[name.replace("-", " picture ")] = f"![{title}]({name}.svg)\n" if name in drawn else ""
+    page = fill_tables(PAGE.read_text(encoding="utf-8"), tables)
     return {PAGE: page.encode(), **{PAGE.with_name(f"{name}.svg"): text.encode() for name, text in drawn.items()}}
 
 

@@ -22,13 +22,14 @@ from tupate_hub.compare.similarity import available
 from tupate_hub.embedding import TaskEmbedding, parse_embedding
 from tupate_hub.errors import FormatError, TupateHubError
 from tupate_hub.evaluation.metrics import standard_errors_above
-from tupate_hub.publish.card import BUNDLED, card_files
+from tupate_hub.publish.card import BUNDLED, card_files, smallest_subspaces
 from tupate_hub.publish.table import zoo_page
 from tupate_hub.registry import FILENAME, Entry, Registry, Repeat, SpaceEntry, Task, placed
 from tupate_hub.runrecord import RunRecord
 from tupate_hub.storage.atomic import write_bytes
 from tupate_hub.storage.safetensors import parse_tensorfile
 from tupate_hub.subspace.subspace import parse_subspace
+from tupate_hub.zoo import Zoo
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = Path(__file__).resolve().parent
@@ -40,7 +41,7 @@ MOMENTS = "moments.safetensors"
 #: What measured transfer says of the spaces, by scripts/evaluation/report.py.
 GAINS = "zoo/truth/gain.json"
 #: Files of a space that this script makes.
-GENERATED = ("index-*.safetensors", "heatmap.svg", "map.svg")
+GENERATED = ("index-*.safetensors", "heatmap.svg", "map.svg", "subspace.svg")
 #: What an entry's source says of the run.
 OF_THE_REGIME = ("batch_size", "learning_rate", "max_length", "precision", "seed")
 OF_THE_RUN = ("steps", "best_step", "seconds", "train_examples", "validation_examples")
@@ -232,7 +233,7 @@ def build(root: Path) -> dict[str, bytes]:
     registry = replace(registry, default_space=default_space(registry))
     files[FILENAME] = registry.to_json().encode()
     files["docs/zoo.md"] = zoo_page(registry, reasons).encode()
-    files.update(card_files(registry, indexes, BUNDLED))
+    files.update(card_files(registry, indexes, BUNDLED, subspaces=smallest_subspaces(Zoo(root, registry))))
     return files
 
 

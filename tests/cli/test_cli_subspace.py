@@ -95,6 +95,17 @@ def test_it_is_pushed_with_the_registry_and_found_there(zoo, hub, invoke, monkey
     assert result.json()["coordinates"] == here.json()["coordinates"]
 
 
+def test_the_card_shows_the_tasks_in_it(zoo, invoke):
+    assert invoke("card", "--registry", zoo).code == 0
+    card = (zoo / "zoo" / "README.md").read_text(encoding="utf-8")
+    assert "(tiny-bert/prompt/subspace.svg)" in card and "## Subspaces" in card
+    drawn = (zoo / "zoo" / "tiny-bert" / "prompt" / "subspace.svg").read_text(encoding="utf-8")
+    assert drawn.startswith("<svg") and all(name in drawn for name in NAMES)
+    before = snapshot(zoo)
+    assert invoke("card", "--registry", zoo).code == 0
+    assert snapshot(zoo) == before
+
+
 def test_merging_keeps_it(zoo, invoke, tmp_path):
     zoo_of(tmp_path / "other", lora("other", 3))
     result = invoke("merge", zoo, tmp_path / "other", "--to", tmp_path / "both")

@@ -208,6 +208,10 @@ def test_a_subspace_beside_the_embeddings_is_listed(script, root, run):
     assert run()[0] == 0
     assert run("--check") == (0, ["nothing to do"])
     assert Zoo.open(root).subspace("prompt").tasks == ("a", "b", "c")
+    assert (root / "zoo/tiny-bert/prompt/subspace.svg").exists()
+    (root / "zoo/tiny-bert/prompt/subspace-2.safetensors").unlink()
+    assert run()[0] == 0
+    assert not (root / "zoo/tiny-bert/prompt/subspace.svg").exists()
 
 
 def test_statistics_of_the_base_model_give_one_more_index(script, root, run):

@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 import torch
 from damage import snapshot
+from toys import WIDTH
 
 from tupate_hub.collect.add import add_embeddings
 from tupate_hub.embedding import TaskEmbedding, read_embedding
 from tupate_hub.errors import WorkFailed
 from tupate_hub.registry import Registry
 from tupate_hub.runrecord import Regime
+from tupate_hub.storage.safetensors import read_tensorfile
 from tupate_hub.subspace.maps import pca, with_tanh
 from tupate_hub.subspace.subspace import read_subspace
 from tupate_hub.training.subspace.encoder import FrozenEncoder
@@ -166,6 +168,31 @@ def test_then_full_leaves_the_subspace_from_there(found, invoke, base, data_fold
     tuned = read_embedding(next((tmp_path / "mine").rglob("toy_classes.safetensors")))
     decoded = subspace.maps.decode(np.array([tuned.facts["coordinates"]]))[0]
     assert 0.01 < np.abs(tuned.vector() - decoded).max() < 1.0
+
+
+def test_a_linear_head_says_how_many_numbers_it_adds(found, invoke, base, data_folder, tmp_path, load):
+    zoo, _ = found
+    command = ("subspace", "tune", data_folder, "--task", "toy_classes", "--base", base, "--registry", zoo,
+               "--steps", "60", "--head", "linear")  # fmt: skip
+    result = invoke(*command, "--to", tmp_path / "mine", "--json")
+    assert result.code == 0, result.err
+    said = result.json()
+    classes = len(load("toy_classes").label_names)
+    assert (said["numbers"], said["head_numbers"]) == (1, classes * (WIDTH + 1))
+    file = read_tensorfile(next((tmp_path / "mine").rglob("head.safetensors")))
+    assert file.tensors["weight"].shape == (classes, WIDTH) and file.tensors["bias"].shape == (classes,)
+    labels = invoke(*command[:-1], "labels", "--to", tmp_path / "other", "--json").json()
+    assert labels["head_numbers"] == 0
+    assert said["in_subspace"] > labels["in_subspace"]
+    then = invoke(*command, "--then-full", "--to", tmp_path / "third")
+    assert then.code == 0 and f"{classes * (WIDTH + 1)} of a head" in then.out
+
+
+def test_choices_have_no_linear_head(found, invoke, base, data_folder, tmp_path):
+    zoo, _ = found
+    result = invoke("subspace", "tune", data_folder, "--task", "toy_choices", "--base", base, "--registry", zoo,
+                    "--head", "linear", "--to", tmp_path / "mine")  # fmt: skip
+    assert result.code == 2 and "--head labels" in result.err
 
 
 @pytest.mark.parametrize("task", ["toy_tags", "toy_spans", "toy_numbers"])

@@ -166,3 +166,11 @@ def test_tags_and_spans_have_no_classes_to_score(load, tokenizer):
 def test_other_methods_are_refused(base):
     with pytest.raises(FormatError, match="prompts and with LoRA"):
         FrozenEncoder(base, start_of(base, "bitfit", "toy/bert").blocks, CPU)
+
+
+def test_a_model_of_another_shape_is_refused(base, tmp_path):
+    from tiny_models import tiny
+
+    tiny("distilbert").base_model.save_pretrained(str(tmp_path))
+    with pytest.raises(FormatError, match="BERT's shape"):
+        FrozenEncoder(tmp_path, start_of(base, "prompt", "toy/bert").blocks, CPU)

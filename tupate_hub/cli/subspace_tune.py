@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 @click.option(
     "--seed", type=int, default=0, show_default=True, help="Of the examples' order and the first coordinates."
 )
+@click.option("--head", type=click.Choice(["labels", "linear"]), default="labels", show_default=True,
+              help="Classes scored by their encoded names, or a head that is trained as well.")  # fmt: skip
 @click.option("--then-full", is_flag=True, help="Then tune all parameters, from there.")
 @click.option("--to", default="tupate-zoo", show_default=True, metavar="DIR",
               help="The registry's folder to add to; it is made if need be.")  # fmt: skip
@@ -41,20 +43,24 @@ def tune_command(
     """Tune a task of your own by the coordinates of a subspace alone (IST).
 
     DATA is what `tupate-hub train` takes, with classes or choices: they are scored by their encoded names, so that no
-    head is trained and the coordinates are all there is. The embedding that they decode to goes to --to.
+    head is trained and the coordinates are all there is, unless --head linear adds one. The embedding that they decode
+    to goes to --to.
 
     \b
       tupate-hub subspace tune reviews.csv
       tupate-hub subspace tune ./data --task trec --subspace 5 --then-full
     """
     require_training()
+    import json
     from dataclasses import replace
     from pathlib import Path
 
     from tupate_hub.collect.add import add_embeddings, open_or_start
     from tupate_hub.search.subspaces import find_subspace
+    from tupate_hub.storage.atomic import write_bytes
+    from tupate_hub.storage.safetensors import TensorFile
     from tupate_hub.training.basemodel import find_base
-    from tupate_hub.training.delivery import name_in, refuse_taken
+    from tupate_hub.training.delivery import name_in, refuse_taken, run_folder
     from tupate_hub.training.subspace.find import require_same_base
     from tupate_hub.training.subspace.intrinsic import TuneOptions, require_classes, tune_in_subspace
 
@@ -65,15 +71,20 @@ def tune_command(
     target = open_or_start(to)
     loaded = load(data, data_asked(options))
     task = replace(loaded.data, name=name_in(target, loaded.data.name))
-    require_classes(task)
+    require_classes(task, options["head"])
     if not force:
         refuse_taken(target, subspace.space, task.name)
-    names = ("steps", "batch_size", "learning_rate", "seed", "device", "then_full")
+    names = ("steps", "batch_size", "learning_rate", "seed", "device", "then_full", "head")
     meter = output.Meter(task.name, as_json)
-    run = tune_in_subspace(subspace, base, task, TuneOptions(**{name: options[name] for name in names}), say=meter.say)
+    run = tune_in_subspace(
+        subspace, base, task, TuneOptions(**{name: options[name] for name in names}), progress=meter.over, say=meter.say
+    )
     target, rejected = add_embeddings(target, [(Path(data), run.embedding)], force=force)
     if rejected:  # another process was faster
         raise TargetExists(rejected[0].reason, hint=rejected[0].hint)
+    if run.head is not None:
+        place = run_folder(target, subspace.space, task.name) / "head.safetensors"
+        write_bytes(place, TensorFile(run.head, {"labels": json.dumps(task.label_names)}).to_bytes())
     _show(run, target, subspace.name, as_json)
 
 
@@ -88,6 +99,7 @@ def _show(run: IntrinsicRun, target: Zoo, subspace: str, as_json: bool) -> None:
                 "space": entry.space,
                 "subspace": subspace,
                 "numbers": len(run.coordinates),
+                "head_numbers": run.head_numbers,
                 "coordinates": list(run.coordinates),
                 "zero_shot": run.zero_shot,
                 "in_subspace": run.in_subspace,
@@ -103,7 +115,7 @@ def _show(run: IntrinsicRun, target: Zoo, subspace: str, as_json: bool) -> None:
     output.lines(
         [
             ("task", embedding.task),
-            ("numbers", f"{len(run.coordinates)}, and no head"),
+            ("numbers", f"{len(run.coordinates)}, and {run.head_numbers or 'none'} of a head"),
             ("zero-shot", f"{run.zero_shot:.4f} {scores['metric']}"),
             ("in the subspace", f"{run.in_subspace:.4f}"),
             *([("then in full", f"{run.in_full:.4f}")] if run.in_full is not None else []),

@@ -100,6 +100,12 @@ def read_subspace_rows(path: Path) -> list[SubspaceRow]:
             ) from error
 
 
+def read_while_written(path: Path) -> list[SubspaceRow]:
+    """The same of a table that other processes add to meanwhile; none of their rows is seen half."""
+    with alone(path.parent):
+        return read_subspace_rows(path)
+
+
 def _row(cells: dict[str, str]) -> SubspaceRow:
     numbers = {name: kind(cells[name]) for name, kind in _NUMBERS.items()}
     held_out = float(cells["held_out"]) if cells["held_out"] else None

@@ -11,7 +11,7 @@ from tupate_hub.compare.pair_index import PairIndex, parse_pair_index
 from tupate_hub.compare.similarity import available
 from tupate_hub.errors import FormatError
 from tupate_hub.hub.upload import File
-from tupate_hub.publish.card import SHOWN, card_files
+from tupate_hub.publish.card import SHOWN, card_files, smallest_subspaces
 from tupate_hub.publish.frontmatter import About
 from tupate_hub.registry import FILENAME, Registry
 from tupate_hub.zoo import Zoo
@@ -48,7 +48,11 @@ def publication(zoo: Zoo, about: About, similarities: Mapping[str, set[str]]) ->
         When a file is damaged, or lies where the card or `registry.json` has to be.
     """
     registry, indexes, made = _indexed(zoo, similarities)
-    held = {**made, **card_files(registry, indexes, about, README), FILENAME: registry.to_json().encode()}
+    held = {
+        **made,
+        **card_files(registry, indexes, about, README, smallest_subspaces(zoo)),
+        FILENAME: registry.to_json().encode(),
+    }
     files = {}
     for file, size, sha256 in registry.files():
         if file in files or (file in held and file not in made) or not _NEVER.isdisjoint(file.split("/")):

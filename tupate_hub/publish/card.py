@@ -13,10 +13,12 @@ from tupate_hub.publish.browse import FILE, browse_table, nearest, number
 from tupate_hub.publish.frontmatter import FOLDER, About, front_matter
 from tupate_hub.publish.layout import coordinates
 from tupate_hub.publish.pictures import Point, heatmap, task_map
+from tupate_hub.publish.subspaces import subspace_map, subspace_section
 from tupate_hub.publish.table import markdown_table
 from tupate_hub.registry import Entry, Registry
 
 if TYPE_CHECKING:
+    from tupate_hub.subspace.subspace import Subspace
     from tupate_hub.zoo import Zoo
 
 #: Where the card of a folder lies; `push` sends it as README.md.
@@ -50,10 +52,23 @@ def card_of(zoo: Zoo, about: About, at: str = CARD) -> dict[str, bytes]:
         if zoo.registry.in_space(space.name):
             wanted = [name for name in SIMILARITIES if name == SHOWN or name in space.index]
             indexes[space.name] = {name: zoo.pair_index(space.name, name) for name in wanted}
-    return card_files(zoo.registry, indexes, about, at)
+    return card_files(zoo.registry, indexes, about, at, smallest_subspaces(zoo))
 
 
-def card_files(registry: Registry, indexes: Indexes, about: About, at: str = CARD) -> dict[str, bytes]:
+def smallest_subspaces(zoo: Zoo) -> dict[str, Subspace]:
+    """The subspace of fewest dimensions of each space that has any."""
+    held = {space.name: space.subspaces for space in zoo.registry.spaces.values() if space.subspaces}
+    names = {space: min(places, key=lambda name: int(places[name]["dim"])) for space, places in held.items()}
+    return {space: zoo.subspace(space, name) for space, name in names.items()}
+
+
+def card_files(
+    registry: Registry,
+    indexes: Indexes,
+    about: About,
+    at: str = CARD,
+    subspaces: Mapping[str, Subspace] | None = None,
+) -> dict[str, bytes]:
     """The card, pictures of each space, and the browsable table. The same input gives the same bytes.
 
     The pictures are a heatmap and a map, of spaces that have at least `FEWEST_SHOWN` tasks.
@@ -68,6 +83,8 @@ def card_files(registry: Registry, indexes: Indexes, about: About, at: str = CAR
         Title, location and languages.
     at : str
         Where the card lies, relative to the registry; its links start from there.
+    subspaces : mapping of str to Subspace, optional
+        The subspace of each space that is to be shown.
 
     Returns
     -------
@@ -84,6 +101,13 @@ def card_files(registry: Registry, indexes: Indexes, about: About, at: str = CAR
         parts += [_spaces(registry)]
         parts += [_space(registry, space, each[SHOWN], at) for space, each in indexes.items()]
         parts += [_evaluation(registry, indexes, about), _provenance(registry), _limits()]
+    if subspaces:
+        kinds = {task.name: task.kind for task in registry.tasks.values()}
+        shown = {space: subspace_map(subspace, kinds).encode() for space, subspace in subspaces.items()}
+        files |= {_picture(space, "subspace"): data for space, data in shown.items()}
+        here = posixpath.dirname(at) or "."
+        links = {space: posixpath.relpath(_picture(space, "subspace"), here) for space in shown}
+        parts.append(subspace_section(subspaces, links))
     files[at] = "\n".join(parts).encode()
     return files
 

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import re
+import stat
 import threading
 import time
 from collections import deque
@@ -165,8 +166,9 @@ def write_folder(target: Path, files: dict[str, bytes], *, force: bool = False, 
     target = Path(os.path.abspath(target))  # "." has no parent to stage beside
     if os.path.lexists(target) and not force:
         raise TargetExists(f"{target} exists already.", hint="replace it with `force=True`, or give another folder")
-    if os.path.islink(target) or (os.path.exists(target) and not os.path.isdir(target)):
-        raise TargetExists(f"{target} is not a folder.", hint="give another folder")
+    with contextlib.suppress(OSError):  # looked at once: another process may just be replacing it
+        if not stat.S_ISDIR(os.lstat(target).st_mode):
+            raise TargetExists(f"{target} is not a folder.", hint="give another folder")
     with told_in_one_sentence(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         _sweep(target.parent)

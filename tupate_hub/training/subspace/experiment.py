@@ -19,7 +19,7 @@ import torch
 
 from tupate_hub.arrays import Float32Array, Float64Array
 from tupate_hub.errors import FormatError
-from tupate_hub.evaluation.subspace_rows import SubspaceRow, Trial, append_subspace_rows, read_subspace_rows
+from tupate_hub.evaluation.subspace_rows import SubspaceRow, Trial, append_subspace_rows, read_while_written
 from tupate_hub.runrecord import Regime
 from tupate_hub.storage.atomic import write_bytes
 from tupate_hub.subspace.maps import Maps, pca, random_maps, with_tanh
@@ -116,7 +116,7 @@ class Bench:
 
     def counted(self) -> list[int]:
         """The tasks that count: those that full tuning makes better than the base model is."""
-        rows = read_subspace_rows(self.table)
+        rows = read_while_written(self.table)
         none = {row.task: row.score for row in rows if row.maps == "none"}
         full = {row.task: row.score for row in rows if row.maps == "full" and (row.measure, row.seed) == ("same", 0)}
         return [number for number, task in enumerate(self.many.tasks) if full.get(task, 0) > none.get(task, 1)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from tupate_hub.training.run import device_of
 from tupate_hub.training.subspace.encoder import FrozenEncoder
 from tupate_hub.training.subspace.manytasks import ManyTasks
 from tupate_hub.training.subspace.msf import ALPHA, fit
-from tupate_hub.training.subspace.tuning import Say
+from tupate_hub.training.subspace.tuning import Progress, Say
 
 #: What the rows of zoo/truth/subspace.csv were made with.
 HIDDEN = 128
@@ -84,7 +84,7 @@ def find_subspace(
     facts: Mapping[str, Any],
     *,
     checkpoint: Path | None = None,
-    progress: Callable[[Iterable[int], int], Iterable[int]] = lambda steps, total: steps,
+    progress: Progress = lambda steps, total: steps,
     say: Say = lambda line: None,
 ) -> Subspace:
     """MSF over embeddings of one space, with the examples of each one's task in the same order.

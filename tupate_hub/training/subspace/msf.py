@@ -8,7 +8,6 @@ maps start as principal components, so that a few hundred are enough.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -23,7 +22,7 @@ from tupate_hub.training.checkpoint import Checkpoint
 from tupate_hub.training.subspace.encoder import FrozenEncoder
 from tupate_hub.training.subspace.manytasks import ManyTasks
 from tupate_hub.training.subspace.maps_in_torch import TorchMaps
-from tupate_hub.training.subspace.tuning import Say, task_losses
+from tupate_hub.training.subspace.tuning import Progress, Say, task_losses
 
 ALPHA = 200.0
 #: A step, the tasks' loss and the reconstruction's.
@@ -49,7 +48,7 @@ def fit(
     *,
     alpha: float = ALPHA,
     checkpoint: Path | None = None,
-    progress: Callable[[Iterable[int], int], Iterable[int]] = lambda steps, total: steps,
+    progress: Progress = lambda steps, total: steps,
     say: Say = lambda line: None,
 ) -> Fitted:
     """Find the subspace of the tuned parameters `flat`, of shape (tasks, P), beginning with the maps `start`.

@@ -21,6 +21,9 @@ from tupate_hub.training.subspace.encoder import FrozenEncoder
 from tupate_hub.training.subspace.manytasks import ManyTasks
 
 Say = Callable[[str], None]
+Progress = Callable[[Iterable[int], int], Iterable[int]]
+#: What linear heads add to the logits of unit vectors: weights (tasks, classes, width), and biases (tasks, classes).
+Heads = tuple[torch.Tensor, torch.Tensor]
 
 _NO_CLASS = -1e9
 
@@ -35,40 +38,58 @@ class TunedRows:
 
 
 def task_losses(
-    encoder: FrozenEncoder, many: ManyTasks, part: str, rows: IndexArray, flat: torch.Tensor
+    encoder: FrozenEncoder,
+    many: ManyTasks,
+    part: str,
+    rows: IndexArray,
+    flat: torch.Tensor,
+    heads: Heads | None = None,
 ) -> torch.Tensor:
     """The mean cross-entropy of each task, of shape (tasks,), over examples of a part; 0 for a task that has none."""
     task = torch.from_numpy(many.parts[part].texts.task[rows]).to(encoder.device)
     labels = torch.from_numpy(many.parts[part].labels[rows]).to(encoder.device)
-    losses = torch.nn.functional.cross_entropy(_logits(encoder, many, part, rows, flat), labels, reduction="none")
+    logits = _logits(encoder, many, part, rows, flat, heads)
+    losses = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
     zeros = torch.zeros(len(many.tasks), device=encoder.device)
     counts = zeros.index_add(0, task, torch.ones_like(losses)).clamp(min=1)
     return zeros.index_add(0, task, losses) / counts
 
 
-def accuracies(encoder: FrozenEncoder, many: ManyTasks, part: str, flat: torch.Tensor | None) -> Float64Array:
+def accuracies(
+    encoder: FrozenEncoder, many: ManyTasks, part: str, flat: torch.Tensor | None, heads: Heads | None = None
+) -> Float64Array:
     """The share of right answers of each task, of shape (tasks,), over all examples of a part; see `vectors`."""
     chosen = many.parts[part]
-    right = guesses(encoder, many, part, flat) == chosen.labels
+    right = guesses(encoder, many, part, flat, heads) == chosen.labels
     count = np.bincount(chosen.texts.task, minlength=len(many.tasks))
     return np.asarray(np.bincount(chosen.texts.task, weights=right, minlength=len(many.tasks)) / np.maximum(count, 1))
 
 
-def guesses(encoder: FrozenEncoder, many: ManyTasks, part: str, flat: torch.Tensor | None) -> IndexArray:
+def guesses(
+    encoder: FrozenEncoder, many: ManyTasks, part: str, flat: torch.Tensor | None, heads: Heads | None = None
+) -> IndexArray:
     """The class or choice of each example of a part, of shape (n,)."""
     with torch.inference_mode():
-        logits = _logits(encoder, many, part, np.arange(len(many.parts[part].labels)), flat)
+        logits = _logits(encoder, many, part, np.arange(len(many.parts[part].labels)), flat, heads)
     return np.asarray(logits.argmax(dim=1).cpu().numpy())
 
 
 def _logits(
-    encoder: FrozenEncoder, many: ManyTasks, part: str, rows: IndexArray, flat: torch.Tensor | None
+    encoder: FrozenEncoder,
+    many: ManyTasks,
+    part: str,
+    rows: IndexArray,
+    flat: torch.Tensor | None,
+    heads: Heads | None = None,
 ) -> torch.Tensor:
-    """Of shape (rows, classes): s times the cosine of a text and each of its names (`labels`)."""
+    """Of shape (rows, classes): s times the cosine of a text and its names (`labels`), or by its task's head."""
+    texts = encoder.vectors(many.parts[part].texts, rows, flat)
+    if heads is not None:
+        task = torch.from_numpy(many.parts[part].texts.task[rows]).to(encoder.device)
+        return SCALE * torch.einsum("bw,bcw->bc", texts, heads[0][task]) + heads[1][task]
     own = many.parts[part].names[rows]
     filled = np.where(own < 0, own[:, :1], own)  # by a name of the same task, so that no gradient, even NaN, leaks
     used, places = np.unique(filled, return_inverse=True)
-    texts = encoder.vectors(many.parts[part].texts, rows, flat)
     names = encoder.vectors(many.names, used, flat)
     logits = SCALE * torch.einsum(
         "bw,bcw->bc", texts, names[torch.from_numpy(places.reshape(own.shape)).to(names.device)]
@@ -83,8 +104,10 @@ def tune_rows(
     regime: Regime,
     *,
     flat_of: Callable[[torch.Tensor], torch.Tensor] = lambda rows: rows,
+    heads_of: Callable[[torch.Tensor], Heads | None] = lambda rows: None,
     prefix: str = "",
     batches: Iterable[IndexArray] | None = None,
+    progress: Progress = lambda steps, total: steps,
     say: Say = lambda line: None,
 ) -> TunedRows:
     """Tune each task's row of numbers, from `start` of shape (tasks, k), and keep each task's best checkpoint.
@@ -95,10 +118,14 @@ def tune_rows(
         `batch_size` is the number of examples of each task in a step.
     flat_of : callable
         Rows (tasks, k) to parameters (tasks, P): a subspace's decoder, or nothing for full tuning.
+    heads_of : callable
+        Rows to linear heads, in place of the classes' names.
     prefix : str
         `new_` tunes on the second draw.
     batches : iterable, optional
         The examples of each step, in place of those that the seed draws.
+    progress : callable, optional
+        Wraps the iteration over the steps; its second argument is the number of all.
 
     Raises
     ------
@@ -112,18 +139,19 @@ def tune_rows(
     check_at = {round(regime.steps * (n + 1) / regime.evaluations) for n in range(regime.evaluations)}
     part = f"{prefix}train"
     drawn = many.batches(part, regime.steps, regime.batch_size, regime.seed) if batches is None else batches
-    for step, examples in enumerate(drawn):
+    for step, examples in zip(progress(range(regime.steps), regime.steps), drawn, strict=False):
         optimizer.param_groups[0]["lr"] = regime.learning_rate_at(step, regime.steps)
-        loss = task_losses(encoder, many, part, examples, flat_of(rows)).sum()
+        loss = task_losses(encoder, many, part, examples, flat_of(rows), heads_of(rows)).sum()
         loss.backward()
         clip_rows(rows)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         if step + 1 in check_at:
             require_finite(rows, many, step + 1)
-            scores = accuracies(encoder, many, f"{prefix}held_out", flat_of(rows.detach()))
+            kept = rows.detach()
+            scores = accuracies(encoder, many, f"{prefix}held_out", flat_of(kept), heads_of(kept))
             better = scores > held_out
-            best[torch.from_numpy(better)] = rows.detach()[torch.from_numpy(better)]
+            best[torch.from_numpy(better)] = kept[torch.from_numpy(better)]
             held_out = np.maximum(held_out, scores)
             losses.append(float(loss.detach()) / len(many.tasks))
             say(f"step {step + 1}/{regime.steps}: loss {losses[-1]:.3f}, held-out {scores.mean():.4f}")
