@@ -231,9 +231,12 @@ def age(path: Path, days: float) -> None:
     os.utime(path, (time.time() - days * 86_400,) * 2)
 
 
+LEFT = ("x.bin.abcd1234.tupate.part", "y.0123_xyz.tupate.part", "there.abcdefgh.tupate.old")
+
+
 def leave(folder: Path, days: float) -> list[Path]:
     """What processes leave that are killed: a file and a folder half made, and a folder that was replaced."""
-    left = [folder / ".x.bin.abcd1234.part", folder / ".y.0123_xyz.part", folder / ".there.abcdefgh.old"]
+    left = [folder / f".{name}" for name in LEFT]
     left[0].write_bytes(b"half")
     for path in left[1:]:
         path.mkdir(parents=True)
@@ -246,7 +249,9 @@ def leave(folder: Path, days: float) -> list[Path]:
 @pytest.mark.parametrize("how", ["file", "folder"])
 def test_what_was_left_more_than_a_day_ago_goes(how: str, tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
-    kept = {tmp_path / name for name in (".hidden", "x.part", ".x.part", ".x.abcd1234.part.bak", ".git")}
+    kept = {
+        tmp_path / name for name in (".hidden", "x.part", ".x.part", ".bashrc.20261231.old", ".x.abcd1234.part", ".git")
+    }
     for path in kept:
         path.write_bytes(b"")
         age(path, 400)

@@ -24,8 +24,9 @@ LOCK = ".lock"
 _AT_ONCE = 16
 _MASK = threading.Lock()
 _DAY = 86_400.0
-#: The names under which files and folders are made before they are renamed.
-_LEFTOVER = re.compile(r"\.(?P<target>.+)\.[a-z0-9_]{8}\.(?P<kind>part|old)")
+#: The names under which files and folders are made before they are renamed: nobody else's, since they may be deleted.
+_PART = ".tupate.part"
+_LEFTOVER = re.compile(r"\.(?P<target>.+)\.[a-z0-9_]{8}\.tupate\.(?P<kind>part|old)")
 _SWEPT: set[Path] = set()
 
 
@@ -119,7 +120,7 @@ def _replace(target: Path, data: bytes, durable: bool = True) -> None:
 
     target.parent.mkdir(parents=True, exist_ok=True)
     _sweep(target.parent)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=_PART)
     try:
         with os.fdopen(handle, "wb") as stream:
             stream.write(data)
@@ -172,7 +173,7 @@ def write_folder(target: Path, files: dict[str, bytes], *, force: bool = False, 
     with told_in_one_sentence(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         _sweep(target.parent)
-        staging = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part"))
+        staging = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=_PART))
         try:
             for name, data in files.items():
                 _replace(staging / name, data, durable)
