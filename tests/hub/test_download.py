@@ -14,7 +14,9 @@ from orchards import adapterhub_files, fetched, hub_cache, peft_files, plant
 
 from tupate_hub.collect.read_adapter import read_downloaded, read_from
 from tupate_hub.errors import FormatError, SpaceMismatch
+from tupate_hub.hub import download
 from tupate_hub.hub.cache import cache_root
+from tupate_hub.hub.digest import file_has_digest
 from tupate_hub.hub.download import DownloadedAdapter, download_adapter
 from tupate_hub.hub.location import MODEL, Location
 
@@ -87,6 +89,23 @@ def test_what_another_program_left_there_damaged_is_fetched_again(name: str, hub
     damaged = left.read_bytes()
     assert read_downloaded(download_adapter(place)).task == "imdb"
     assert left.read_bytes() != damaged
+
+
+def test_what_another_program_takes_away_meanwhile_is_fetched_again(
+    hub: LoopbackHub, place: Location, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an importer did beside another one, when both had met damaged bytes."""
+    looked: list[Path] = []
+
+    def vanishing(path: Path, digest: str) -> bool:
+        looked.append(path)
+        if len(looked) == 1:
+            path.resolve().unlink()
+        return file_has_digest(path, digest)
+
+    monkeypatch.setattr(download, "file_has_digest", vanishing)
+    assert read_downloaded(download_adapter(place)).task == "imdb"
+    assert len(looked) > 2
 
 
 def test_weights_of_another_base_model_are_not_fetched(hub: LoopbackHub) -> None:

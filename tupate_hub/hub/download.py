@@ -23,6 +23,7 @@ from tupate_hub.hub.location import Location, endpoint
 from tupate_hub.hub.repository import look_up
 from tupate_hub.hub.session import hub_api
 from tupate_hub.space import normalise_base, require_base
+from tupate_hub.storage.atomic import alone
 from tupate_hub.storage.strangers_json import parse_json
 
 _CONFIG = "adapter_config.json"
@@ -78,15 +79,22 @@ def download_adapter(location: Location, base: str | None = None) -> DownloadedA
     at = location.at(commit) if commit else _survey(location)
     held = held_folder(at)
     if held is None or not _is_right(at, held):
-        facts = _facts(at)
-        files = facts["files"]
-        config = _fetch(at, _require_config(at, files), files, _MOST_CONFIG)
-        weights = _weights_of(at, config, files, facts.get("base"), base)
-        held = _fetch(at, weights, files, MOST_FILE).parent
-        _keep_facts(at, {**facts, "folder": str(held), "held": [_CONFIG, weights]})
+        with alone(folder(at)):  # what one process finds damaged and takes away, another may just have mended
+            held = _fetch_both(at, base)
     record(location, str(at.revision))
     facts = _facts(at)
     return DownloadedAdapter(at, held, *(facts.get(name) for name in _TOLD))
+
+
+def _fetch_both(at: Location, base: str | None) -> Path:
+    """Fetch configuration and weights into the Hub's cache, and keep where they are; returns their folder."""
+    facts = _facts(at)
+    files = facts["files"]
+    config = _fetch(at, _require_config(at, files), files, _MOST_CONFIG)
+    weights = _weights_of(at, config, files, facts.get("base"), base)
+    held = _fetch(at, weights, files, MOST_FILE).parent
+    _keep_facts(at, {**facts, "folder": str(held), "held": [_CONFIG, weights]})
+    return held
 
 
 # --- what is known of a commit ---------------------------------------------------------------------------------
@@ -137,8 +145,15 @@ def _size(path: Path) -> int | None:
 def _is_right(at: Location, place: Path) -> bool:
     """Whether the files of a commit's adapter in a folder have the digests that the Hub gave."""
     facts = _facts(at)
-    digests = {name: facts["files"][name][1] for name in facts["held"]}
-    return all(not digest or file_has_digest(place / name, digest) for name, digest in digests.items())
+    return all(_is_whole(place / name, *facts["files"][name]) for name in facts["held"])
+
+
+def _is_whole(path: Path, size: int, digest: str) -> bool:
+    """Whether a file is there with its announced size and content; another program may take it away meanwhile."""
+    try:
+        return path.stat().st_size == size and (not digest or file_has_digest(path, digest))
+    except OSError:
+        return False
 
 
 # --- files -----------------------------------------------------------------------------------------------------
@@ -160,7 +175,7 @@ def _weights_of(at: Location, config: Path, files: Files, tagged: str | None, ba
         fields = parse_json(config.read_bytes().decode("utf-8-sig"), _MOST_ITEMS)
         layout = next((one for one in LAYOUTS if one.config is not None and one.config(fields)), None)
         named = next((fields[name] for name in _BASES if normalise_base(fields.get(name))), tagged)
-    except (ValueError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise FormatError(f"{_CONFIG} of {at} is not a JSON object.") from error
     if layout is None:
         raise FormatError(f"{_CONFIG} of {at} is not that of a known library.")
@@ -190,7 +205,7 @@ def _fetch(at: Location, name: str, files: Files, most: int) -> Path:
                         hint="tell its publisher",
                     )
             path = Path(api.hf_hub_download(at.id, name, revision=at.revision, repo_type=at.kind))
-        if path.stat().st_size == size and (not digest or file_has_digest(path, digest)):
+        if _is_whole(path, size, digest):
             return path
         path.resolve().unlink(missing_ok=True)
         path.unlink(missing_ok=True)
