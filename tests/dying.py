@@ -15,6 +15,8 @@ _DIED, _DONE, _BROKE = 77, 0, 1
 _LONGEST = 60.0
 
 can_fork = hasattr(os, "fork")
+#: What the second environment of `make test` need not do again: the disk is the same without torch.
+again_without_torch = bool(os.environ.get("TUPATE_HUB_LIGHT"))
 
 
 def dies_at(point: int, work: Callable[[], object]) -> bool:

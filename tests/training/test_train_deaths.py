@@ -21,14 +21,11 @@ pytestmark = pytest.mark.skipif(not can_fork, reason="needs fork")
 BASE_ID, BY = "acme/toy-bert", {"by": "a test"}
 
 
-@pytest.mark.parametrize("replaces", [False, True], ids=["new", "replaced"])
-def test_a_run_is_delivered(tuned: Any, tmp_path: Path, replaces: bool) -> None:
+def test_a_run_is_delivered_in_the_place_of_another(tuned: Any, tmp_path: Path) -> None:
     zoo_of(tmp_path / "start", lora("imdb", 1), lora("sst2", 2))
     result = tuned("toy_classes")
-    if replaces:
-        other = replace(result, tensors={name: 2 * array for name, array in result.tensors.items()})
-        deliver(open_or_start(tmp_path / "start"), other, BASE_ID, BY)
-    before = len(Zoo.open(tmp_path / "start").registry.entries)
+    other = replace(result, tensors={name: 2 * array for name, array in result.tensors.items()})
+    deliver(open_or_start(tmp_path / "start"), other, BASE_ID, BY)
 
     def work_at(point: int) -> Callable[[], object]:
         folder = Path(shutil.copytree(tmp_path / "start", tmp_path / f"at{point}"))
@@ -38,7 +35,7 @@ def test_a_run_is_delivered(tuned: Any, tmp_path: Path, replaces: bool) -> None:
     for point in deaths(work_at):
         folder = tmp_path / f"at{point}"
         assert Zoo.open(folder).verify() == []
-        assert len(Zoo.open(folder).registry.entries) in (before, 3)
+        assert len(Zoo.open(folder).registry.entries) == 3
         found = deliver(open_or_start(folder), result, BASE_ID, BY)
         assert found.adapter is not None and found.adapter.is_dir()
         zoo = Zoo.open(folder)
