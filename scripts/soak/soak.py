@@ -81,7 +81,8 @@ class Worker:
             code, err = -1, io.StringIO(traceback.format_exc())
         if "Traceback" in err.getvalue() or code not in CODES or TOKEN in out.getvalue() + err.getvalue():
             self._note("findings", {"command": list(map(str, arguments)), "code": code, "said": err.getvalue()[-2000:]})
-        self._note("commands", {"kind": self.kind, "verb": arguments[0], "code": code})
+        said = next((line for line in err.getvalue().splitlines() if line.startswith("Error: ")), "") if code else ""
+        self._note("commands", {"kind": self.kind, "verb": arguments[0], "code": code, "said": said[:80]})
         return code, out.getvalue()
 
     def _note(self, what: str, line: object) -> None:
@@ -228,7 +229,9 @@ class Soak:
             + ", ".join(f"{count} ended with {code}" for (of, code), count in sorted(codes.items()) if of == kind)
             for kind in self.kinds
         ]
-        return "\n".join([*by_kind, ", ".join(f"{count} {what}" for what, count in self.happened.items())])
+        refused = Counter(str(line["said"]) for line in self._lines("commands") if line["code"] == 2)
+        most = [f"refused {count} times: {said}" for said, count in refused.most_common(3)]
+        return "\n".join([*by_kind, *most, ", ".join(f"{count} {what}" for what, count in self.happened.items())])
 
 
 def main() -> int:
