@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from tupate_hub.compare.pair_index import PairIndex
 from tupate_hub.compare.similarity import DEFAULT
 from tupate_hub.hub.outages import Outages
 from tupate_hub.registry import Entry, SpaceEntry
@@ -24,12 +25,14 @@ def verify(zoo: Zoo, each: Callable[[Iterator[Entry]], Iterator[Entry]]) -> list
     outages.require_none(problems)
     whole = not problems
     for space in zoo.registry.spaces.values():
+        computed: dict[str, PairIndex] = {}
         if whole and zoo.registry.in_space(space.name):
             with outages.beside(problems):
-                problems += _without_company(zoo, space)
+                computed[DEFAULT] = zoo.computed_index(space.name, DEFAULT)
+                problems += _without_company(zoo, space, computed[DEFAULT])
         for similarity in space.index:
             with outages.beside(problems):
-                problems += _index(zoo, space, similarity, whole)
+                problems += _index(zoo, space, similarity, whole, computed.get(similarity))
         for name in space.subspaces:
             with outages.beside(problems):
                 zoo.subspace(space.name, name)
@@ -39,16 +42,18 @@ def verify(zoo: Zoo, each: Callable[[Iterator[Entry]], Iterator[Entry]]) -> list
     return problems
 
 
-def _without_company(zoo: Zoo, space: SpaceEntry) -> list[str]:
-    left_out = zoo.left_out(space.name, zoo.computed_index(space.name, DEFAULT))
+def _without_company(zoo: Zoo, space: SpaceEntry, index: PairIndex) -> list[str]:
+    left_out = zoo.left_out(space.name, index)
     return [f"{task} in {space.name} compares with no other: {why}." for task, why in left_out.items()]
 
 
-def _index(zoo: Zoo, space: SpaceEntry, similarity: str, whole: bool) -> list[str]:
-    """What is wrong with an index; it is computed again where all embeddings are `whole`."""
+def _index(zoo: Zoo, space: SpaceEntry, similarity: str, whole: bool, computed: PairIndex | None) -> list[str]:
+    """What is wrong with an index; it is `computed` again where all embeddings are `whole`, if it is not yet."""
     file = space.index[similarity]["file"]
     stored = zoo.stored_index(space.name, similarity)
     if stored is None:
         return [f"{file} was made from other embeddings than the registry lists."]
-    said = stored.difference(zoo.computed_index(space.name, similarity)) if whole else ""
+    if not whole:
+        return []
+    said = stored.difference(computed if computed is not None else zoo.computed_index(space.name, similarity))
     return [f"{file} {said}."] if said else []
