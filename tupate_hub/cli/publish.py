@@ -201,11 +201,6 @@ def _watched(label: str, items: list[Any]) -> Iterator[Any]:
         yield from bar
 
 
-def _first(names: Sequence[str], most: int = 3) -> str:
-    more = len(names) - most
-    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
-
-
 def _pushed_document(pushed: Pushed, dry_run: bool) -> dict[str, Any]:
     def listed(changes: Sequence[Change]) -> list[dict[str, Any]]:
         return [{"file": change.file, "bytes": change.bytes} for change in changes]
@@ -230,7 +225,7 @@ def _say_pushed(pushed: Pushed, prefer: Side | None, dry_run: bool) -> None:
     for name in pushed.resolved:
         output.note(f"{name}: taken from {'the Hub' if prefer == 'theirs' else 'this registry'}")
     if pushed.merged:
-        output.note(f"only on the Hub, and kept: {_first(pushed.merged)}")
+        output.note(f"only on the Hub, and kept: {output.some(pushed.merged, 3)}")
     if pushed.created:
         output.note(f"the {pushed.created} {would} made")
     kinds = {"added": pushed.added, "changed": pushed.changed, "removed": pushed.removed}

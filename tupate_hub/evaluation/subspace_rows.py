@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import csv
-import io
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 from tupate_hub.errors import FormatError
 from tupate_hub.storage.atomic import alone, told_in_one_sentence
+from tupate_hub.storage.csv_rows import append_cells
 
 
 @dataclass(frozen=True, order=True)
@@ -120,12 +119,4 @@ def append_subspace_rows(path: Path, rows: Iterable[SubspaceRow]) -> None:
     TupateHubError, WorkFailed
         When the file cannot be written, in one sentence.
     """
-    with alone(path.parent), told_in_one_sentence(path), path.open("a", newline="", encoding="utf-8") as stream:
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        if stream.tell() == 0:
-            writer.writerow(COLUMNS)
-        writer.writerows(row.cells() for row in rows)
-        stream.write(text.getvalue())
-        stream.flush()
-        os.fsync(stream.fileno())
+    append_cells(path, COLUMNS, (row.cells() for row in rows))
