@@ -74,9 +74,10 @@ def plan(options: argparse.Namespace):  # noqa: ANN201
     shared = {"batch_size": options.each, "max_length": MAX_LENGTH, "precision": "bfloat16"}
     full_rate = 1e-2 if options.method == "prompt" else 4e-3
     return Plan(
-        full=Regime(steps=options.full_steps, learning_rate=full_rate, evaluations=5, **shared),
+        full=Regime(steps=options.full_steps, learning_rate=full_rate, evaluations=4, **shared),
         fit=Regime(steps=options.fit_steps, learning_rate=1e-3, evaluations=4, **shared),
-        tune=Regime(steps=options.tune_steps, learning_rate=1e-1, evaluations=4, **shared),
+        tune=Regime(steps=options.tune_steps, learning_rate=1e-1, evaluations=3, **shared),
+        turns=options.turns,
     )
 
 
@@ -86,7 +87,7 @@ def tokens(options: argparse.Namespace, tasks: tuple[FewShot, ...]) -> ManyTasks
     from tupate_hub.training.subspace.manytasks import ManyTasks
 
     if not options.tokens.exists():
-        drawn = [draw_all(options.data, tasks, number) for number in (0, 1)]
+        drawn = [draw_all(options.data, tasks, number, scored_on=options.scored_on) for number in (0, 1)]
         many = ManyTasks.of(load_tokenizer(options.base), *drawn, max_length=MAX_LENGTH)
         write_bytes(options.tokens, many.to_bytes())
     return ManyTasks.parse(options.tokens.read_bytes(), str(options.tokens))
@@ -146,9 +147,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--full-steps", type=int, default=150)
+    parser.add_argument("--full-steps", type=int, default=100)
     parser.add_argument("--fit-steps", type=int, default=150)
-    parser.add_argument("--tune-steps", type=int, default=80)
+    parser.add_argument("--tune-steps", type=int, default=60)
+    parser.add_argument("--turns", type=int, default=2, help="a step of MSF takes one task in so many, in turn")
+    parser.add_argument("--scored-on", type=int, default=200, help="test examples of a task, about")
     parser.add_argument("--each", type=int, default=4, help="examples of each task in a step")
     parser.add_argument("--tasks", nargs="+", help="few-shot tasks [default: all]")
     parser.add_argument("--most-seen", type=int, help="tune so many of the tasks that a subspace is found over only")

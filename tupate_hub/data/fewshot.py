@@ -120,10 +120,10 @@ def read_fewshots(path: Path) -> tuple[FewShot, ...]:
     return tasks
 
 
-def draw_all(folder: Path, tasks: Sequence[FewShot], number: int = 0) -> list[TaskData]:
+def draw_all(folder: Path, tasks: Sequence[FewShot], number: int = 0, *, scored_on: int = 300) -> list[TaskData]:
     """The same draw of each task from a data folder; errors as in `FewShot.draw` and `load_task`."""
     whole: dict[str, TaskData] = {}
     for task in tasks:
         if task.source not in whole:
             whole[task.source] = load_task(folder, task.source)
-    return [task.draw(whole[task.source], number) for task in tasks]
+    return [task.draw(whole[task.source], number, scored_on=scored_on) for task in tasks]

@@ -37,12 +37,16 @@ _AGAIN = 1000
 
 @dataclass(frozen=True)
 class Plan:
-    """How long and how hard each stage tunes; `hidden` is the least width of the decoder between its two layers."""
+    """How long and how hard each stage tunes.
+
+    `hidden` is the least width of the decoder between its two layers; `turns` as in `fit`.
+    """
 
     full: Regime
     fit: Regime
     tune: Regime
     hidden: int = 128
+    turns: int = 1
 
 
 @dataclass(frozen=True)
@@ -145,7 +149,15 @@ class Bench:
             return straight
         bent = with_tanh(straight, max(self.plan.hidden, trial.dim), trial.seed) if trial.maps == "msf" else straight
         regime = replace(self.plan.fit, seed=trial.seed)
-        return fit(self.encoder, self.many.select(seen), torch.from_numpy(flat), bent, regime, say=self.say).maps
+        return fit(
+            self.encoder,
+            self.many.select(seen),
+            torch.from_numpy(flat),
+            bent,
+            regime,
+            turns=self.plan.turns,
+            say=self.say,
+        ).maps
 
     def _with_maps(self, trial: Trial) -> tuple[Maps, list[SubspaceRow]]:
         seen, unseen = self.split(trial)

@@ -47,6 +47,7 @@ def fit(
     regime: Regime,
     *,
     alpha: float = ALPHA,
+    turns: int = 1,
     checkpoint: Path | None = None,
     progress: Progress = lambda steps, total: steps,
     say: Say = lambda line: None,
@@ -57,6 +58,8 @@ def fit(
     ----------
     regime : Regime
         `batch_size` is the number of examples of each task in a step; `evaluations` how often the losses are told.
+    turns : int
+        A step takes one task in so many, in turn, and the reconstruction of all: with two a step costs half.
     checkpoint : Path, optional
         File to go on from, written whenever the losses are told.
     progress : callable, optional
@@ -70,7 +73,7 @@ def fit(
     flat = flat.to(encoder.device)
     learned = TorchMaps(start, encoder.device, trained=True)
     optimizer = _optimizer(learned, regime)
-    kept = Checkpoint(checkpoint, _fingerprint(many, flat, start, regime, alpha))
+    kept = Checkpoint(checkpoint, _fingerprint(many, flat, start, regime, (alpha, turns)))
     done, losses = _resume(kept, learned, optimizer)
     tell_at = {round(regime.steps * (n + 1) / regime.evaluations) for n in range(regime.evaluations)}
     batches = islice(many.batches("train", regime.steps, regime.batch_size, regime.seed), done, None)
@@ -78,7 +81,8 @@ def fit(
         for group in optimizer.param_groups:
             group["lr"] = group["factor"] * regime.learning_rate_at(step, regime.steps)
         decoded = learned.decode(learned.encode(flat))
-        tasks = task_losses(encoder, many, "train", rows, decoded).mean()
+        taken = rows.reshape(len(flat), -1)[(np.arange(len(flat)) + step) % turns == 0]
+        tasks = task_losses(encoder, many, "train", taken.ravel(), decoded).sum() / len(taken)
         error = torch.nn.functional.mse_loss(decoded, flat)
         (tasks + alpha * error).backward()
         for group in optimizer.param_groups:
@@ -112,10 +116,10 @@ def _resume(kept: Checkpoint, learned: TorchMaps, optimizer: torch.optim.Optimiz
     return losses[-1][0], losses
 
 
-def _fingerprint(many: ManyTasks, flat: torch.Tensor, start: Maps, regime: Regime, alpha: float) -> str:
+def _fingerprint(many: ManyTasks, flat: torch.Tensor, start: Maps, regime: Regime, how: tuple[float, int]) -> str:
     """What makes a run this very run."""
     digest = hashlib.sha256(flat.cpu().numpy().tobytes())
     for layer in (start.encoder, *start.decoder):
         digest.update(layer.weight.tobytes())
     digest.update(many.parts["train"].texts.ids.cpu().numpy().tobytes())
-    return repr((many.tasks, asdict(regime), alpha, digest.hexdigest()))
+    return repr((many.tasks, asdict(regime), how, digest.hexdigest()))
