@@ -203,7 +203,7 @@ def stored_or_new(path: Path, computed: PairIndex) -> bytes:
             schema = parse_tensorfile(data, str(path)).metadata["schema"]
         except FormatError:
             return computed.to_bytes()
-        if schema == SCHEMA and stored.space == computed.space and not stored.difference(computed):
+        if schema == SCHEMA and stored.sizes and stored.space == computed.space and not stored.difference(computed):
             return data
     return computed.to_bytes()
 

@@ -115,7 +115,7 @@ def test_an_addition_makes_the_spaces_index_old(toy_zoo: Path, tmp_path: Path) -
     found = sound(zoo)
     assert found.registry.space(LORA.name).index == {}
     assert found.registry.space("tiny-bert/prompt").index
-    assert found.pair_index(LORA.name, "update").kernel.shape == (len(TASKS) + 1,) * 2
+    assert found.pair_index(LORA.name, "update").scores().shape == (len(TASKS) + 1,) * 2
     assert "reviews" in {one.task for one in found.similar("imdb")}
 
 

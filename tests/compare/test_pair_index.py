@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
-from builders import LORA, bottleneck, lora, prompt
+from builders import LORA, bottleneck, dense, lora, prompt
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -77,12 +78,53 @@ def test_every_way_to_ask_gives_the_same_scores() -> None:
     np.testing.assert_array_equal(np.stack([one.row(at) for at in range(6)]), scores)
     np.testing.assert_array_equal(off_diagonal(scores), one.pairs)
     np.testing.assert_array_equal(np.diag(scores), 1)
-    np.testing.assert_allclose(one.kernel, scores * one.norms[:, None] * one.norms, rtol=1e-12)
 
 
-def test_the_kernel_is_that_of_the_embeddings() -> None:
-    packed = pack(zoo(5))
-    np.testing.assert_allclose(index(5).kernel, kernel(packed, packed).cross.sum(axis=0), rtol=1e-5, atol=1e-5)
+def test_sizes_are_those_of_the_updates() -> None:
+    embeddings = zoo(5)
+    embeddings[3] = replace(embeddings[3], blocks=embeddings[3].blocks[1:])
+    digests = [f"{number:064x}" for number in range(5)]
+    built = build_pair_index(LORA.name, "update", embeddings, digests)
+    sizes = parse_pair_index(built.to_bytes(), "x").sizes
+    assert sizes is not None
+    full = [dense(one) for one in embeddings]
+    squares = [[float((one[name] ** 2).sum()) if name in one else 0.0 for name in sizes.blocks] for one in full]
+    np.testing.assert_allclose(sizes.squares, squares, rtol=1e-5)
+    changes = [np.median([np.linalg.norm(w) / np.sqrt(len(w)) for w in one.values()]) for one in full]
+    np.testing.assert_allclose(sizes.changes, changes, rtol=1e-5)
+    packed = pack(embeddings)
+    for row in range(5):
+        for found, whole in zip(sizes.coverage(row), kernel(packed, packed).coverage(), strict=True):
+            np.testing.assert_allclose(found, whole[row], rtol=1e-5)
+    louder = replace(sizes, changes=sizes.changes * np.float32(1.01))
+    assert not sizes.differs(replace(sizes, squares=sizes.squares * np.float32(1 + 1e-6)))
+    assert sizes.differs(louder)
+    assert "other sizes" in replace(built, sizes=louder).difference(built)
+
+
+SIZES = {"squares": np.ones((2, 1), np.float32), "changes": np.ones(2, np.float32)}
+
+
+@pytest.mark.parametrize(
+    ("changed", "blocks"),
+    [
+        ({}, None),
+        ({}, "{}"),
+        ({}, "[1]"),
+        ({}, '["q", "v"]'),
+        ({"changes": np.ones(3, np.float32)}, '["q"]'),
+        ({"changes": np.ones(2)}, '["q"]'),
+        ({"changes": np.array([np.nan, 1], np.float32)}, '["q"]'),
+        ({"squares": np.zeros((2, 1), np.float32)}, '["q"]'),
+        ({"squares": np.full((2, 1), np.inf, np.float32)}, '["q"]'),
+        ({"squares": -np.ones((2, 1), np.float32)}, '["q"]'),
+    ],
+)
+def test_sizes_that_are_none_are_refused(changed: dict[str, Any], blocks: str | None) -> None:
+    right = {"norms": NORMS, "high": np.zeros(1, np.int16), "low": np.zeros(1, np.uint8), **SIZES}
+    assert parse_pair_index(file_of(right, blocks='["q"]'), "x").sizes is not None
+    with pytest.raises(FormatError, match=r"^x is not an index"):
+        parse_pair_index(file_of({**right, **changed}, blocks=blocks), "x")
 
 
 @pytest.mark.parametrize("make", [bottleneck, prompt])

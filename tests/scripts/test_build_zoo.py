@@ -193,7 +193,7 @@ def test_an_index_holds_the_tasks_of_its_space(script, root):
         index = parse_pair_index(files[f"zoo/tiny-bert/lora/index-{similarity}.safetensors"], "index")
         assert (index.space, index.similarity, index.tasks) == ("tiny-bert/lora", similarity, tuple(sorted(TASKS)))
         assert index.digests == tuple(entry.sha256 for entry in registry.in_space("tiny-bert/lora"))
-        assert (index.kernel.diagonal() > 0).all()
+        assert (index.norms > 0).all()
 
 
 def test_a_subspace_beside_the_embeddings_is_listed(script, root, run):
@@ -272,6 +272,11 @@ def test_a_check_names_the_file_that_is_stale_and_writes_nothing(root, run, name
     assert run("--check") == (0, ["nothing to do"])
 
 
+def kernel_of(index):
+    """Inner products between all tasks, as the first schema has them."""
+    return index.scores() * np.outer(index.norms, index.norms)
+
+
 def off_by(path, norm=0.0, pair=0.0):
     """The index with its first norm and its first cosine changed, and what was there before."""
     data = path.read_bytes()
@@ -317,7 +322,7 @@ def test_an_index_of_an_earlier_schema_is_made_again(root, run):
     path = root / "zoo/tiny-bert/lora/index-update.safetensors"
     data = path.read_bytes()
     index, metadata = parse_pair_index(data, "index"), parse_tensorfile(data, "index").metadata
-    triangle = index.kernel[np.triu_indices(len(index.tasks))].astype(np.float32)
+    triangle = kernel_of(index)[np.triu_indices(len(index.tasks))].astype(np.float32)
     path.write_bytes(TensorFile({"kernel": triangle}, {**metadata, "schema": "tupate-hub-index/1"}).to_bytes())
     assert path.relative_to(root).as_posix() in run("--check")[1]
     run()

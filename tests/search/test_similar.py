@@ -14,12 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tupate_hub import Zoo
-from tupate_hub.collect.add import keep_input_covariance
+from tupate_hub.collect.add import keep_input_covariance, keep_pair_index
+from tupate_hub.compare.magnitude import DIVERGED
 from tupate_hub.compare.ranking import reciprocal_rank_fusion
 from tupate_hub.compare.view import View
 from tupate_hub.embedding import TaskEmbedding, order_blocks
 from tupate_hub.errors import FormatError, SpaceMismatch, TupateHubError, UnknownName
-from tupate_hub.search.notes import DIVERGED
 from tupate_hub.search.resolve import read_query
 from tupate_hub.search.similar import explain_pair, pair_scores
 from tupate_hub.space import Space
@@ -206,16 +206,21 @@ def test_an_answer_without_and_with_explanation_is_the_same(toy_zoo: Path) -> No
 
 def test_centred_scores_and_contributions_are_those_of_centred_updates(toy_zoo: Path) -> None:
     zoo, mine = Zoo.open(toy_zoo), lora("mine", 50)
-    every = {name: dense(zoo.embedding(name)) for name, *_ in TASKS}
+
+    def norm(one: dict[str, np.ndarray]) -> float:
+        return float(np.sqrt(sum((update**2).sum() for update in one.values())))
+
+    def of_length_one(embedding: TaskEmbedding) -> dict[str, np.ndarray]:
+        whole = dense(embedding)
+        return {block: update / norm(whole) for block, update in whole.items()}
+
+    every = {name: of_length_one(zoo.embedding(name)) for name, *_ in TASKS}
     mean = {block: np.mean([one[block] for one in every.values()], axis=0) for block in dense(mine)}
 
     def moved(one: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         return {block: update - mean[block] for block, update in one.items()}
 
-    def norm(one: dict[str, np.ndarray]) -> float:
-        return float(np.sqrt(sum((update**2).sum() for update in one.values())))
-
-    query = moved(dense(mine))
+    query = moved(of_length_one(mine))
     for one in zoo.similar(mine, explain=True, view=View(centre=True)):
         other = moved(every[one.task])
         for block, part in one.contributions.items():
@@ -306,6 +311,7 @@ def seen_by(view: View, one: TaskEmbedding) -> dict[str, np.ndarray]:
 def all_pairs(view: View, embeddings: list[TaskEmbedding]) -> np.ndarray:
     """Cosines between all embeddings by their definition."""
     rows = np.array([np.concatenate([w.ravel() for w in seen_by(view, one).values()]) for one in embeddings])
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     rows = rows - rows.mean(axis=0) if view.centre else rows
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     return np.asarray(rows @ rows.T)
@@ -445,18 +451,47 @@ def test_a_copy_is_a_near_duplicate(explain: bool, toy_zoo: Path) -> None:
 
 
 @pytest.mark.parametrize("explain", [False, True])
-@pytest.mark.parametrize(("factor", "diverged"), [(0.5 * DIVERGED, False), (4 * DIVERGED, True)])
-def test_an_update_far_larger_than_the_others_diverged(
-    factor: float, diverged: bool, explain: bool, toy_zoo: Path
+@pytest.mark.parametrize(("change", "diverged"), [(0.5 * DIVERGED, False), (2 * DIVERGED, True)])
+def test_an_update_that_moves_outputs_too_far_diverged(
+    change: float, diverged: bool, explain: bool, toy_zoo: Path
 ) -> None:
     zoo = Zoo.open(toy_zoo)
-    norms = {name: np.sqrt(sum((w**2).sum() for w in dense(zoo.embedding(name)).values())) for name, *_ in TASKS}
-    scale = factor * np.median(list(norms.values())) / norms["snli"]
-    large = louder(zoo.embedding("snli"), scale)
+    changes = [np.linalg.norm(w) / np.sqrt(len(w)) for w in dense(zoo.embedding("snli")).values()]
+    large = louder(zoo.embedding("snli"), change / np.median(changes))
     put(toy_zoo, f"zoo/{LORA.name}/snli.safetensors", large.to_bytes("float32"))
     found = {one.task: one.notes for one in Zoo.open(toy_zoo).similar("imdb", explain=explain)}
     assert ("diverged" in found["snli"]) == diverged
     assert not any("diverged" in notes for task, notes in found.items() if task != "snli")
+    for query in ("snli", large):
+        assert ("diverged" in Zoo.open(toy_zoo).similar(query, explain=explain).notes) == diverged
+
+
+def test_an_index_notes_what_the_embeddings_do(toy_zoo: Path) -> None:
+    zoo = Zoo.open(toy_zoo)
+    whole = zoo.embedding("snli")
+    loudest = max(whole.blocks, key=lambda block: float(np.linalg.norm(dense(whole)[block.name])))
+    rest = replace(whole, blocks=tuple(block for block in whole.blocks if block is not loudest))
+    put(toy_zoo, f"zoo/{LORA.name}/snli.safetensors", louder(rest, 1e3).to_bytes("float32"))
+    zoo = keep_pair_index(Zoo.open(toy_zoo), LORA.name)
+    assert zoo.stored_index(LORA.name, "update") is not None
+    for name, *_ in TASKS:
+        shown, explained = zoo.similar(name), zoo.similar(name, explain=True)
+        assert shown.from_index
+        assert not explained.from_index
+        assert shown.notes == explained.notes
+        assert {one.task: one.notes for one in shown} == {one.task: one.notes for one in explained}
+        for first, second in zip(shown, explained, strict=True):
+            assert first.shared == pytest.approx(second.shared)
+    assert {"diverged"} <= {note for one in zoo.similar("imdb") for note in one.notes}
+
+
+def test_a_large_update_does_not_move_the_centre_by_itself(toy_zoo: Path) -> None:
+    centred, zoo = View(centre=True), Zoo.open(toy_zoo)
+    before = {one.task: one.score for one in zoo.similar("imdb", view=centred)}
+    put(toy_zoo, f"zoo/{LORA.name}/snli.safetensors", louder(zoo.embedding("snli"), 1e3).to_bytes("float32"))
+    for query in ("imdb", zoo.embedding("imdb")):
+        found = {one.task: one.score for one in Zoo.open(toy_zoo).similar(query, view=centred)}
+        assert {task: found[task] for task in before} == pytest.approx(before, abs=1e-5)
 
 
 # --- fusion ----------------------------------------------------------------------------------------------------

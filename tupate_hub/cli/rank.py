@@ -95,7 +95,7 @@ def similar_command(
         return
     if as_json:
         neighbors = [_as_json(neighbor, explain) for neighbor in ranking.neighbors]
-        about = ("query", "space", "similarity", "centred", "fused", "from_index")
+        about = ("query", "space", "similarity", "centred", "fused", "from_index", "notes")
         head = {name: getattr(ranking, name) for name in about}
         noise = None if ranking.noise is None else asdict(ranking.noise)
         left_out = dict(ranking.left_out)
@@ -103,6 +103,8 @@ def similar_command(
         return
     ways = [similarity, *(f"fused over {fuse}",) * bool(fuse), *("centred",) * centre, *("balanced",) * balance]
     output.note(f"{ranking.query} in {ranking.space}: {', '.join(ways)}{f', blocks {blocks}' if blocks else ''}")
+    if "diverged" in ranking.notes:
+        output.note(f"{ranking.query} diverged: its update is far too large to work (tupate-hub inspect says more)")
     _print_ranking(ranking, explain)
     if ranking.from_index and zoo.remote is not None:
         output.note("these scores are its publisher's word: --explain computes them, tupate-hub verify checks all")

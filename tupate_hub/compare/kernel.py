@@ -189,6 +189,12 @@ class Kernel:
         cross = divided(self.cross, sides[0][:, :, None] * sides[1][:, None, :])
         return Kernel(self.blocks, cross, (self.x_squares > 0).astype(float), (self.y_squares > 0).astype(float))
 
+    def normalised(self) -> Kernel:
+        """Every embedding scaled to norm one, so that a single large one does not move the mean of a zoo."""
+        x, y = (np.sqrt(squares.sum(axis=0)) for squares in (self.x_squares, self.y_squares))
+        cross = divided(self.cross, x[:, None] * y)
+        return Kernel(self.blocks, cross, divided(self.x_squares, x**2), divided(self.y_squares, y**2))
+
     def coverage(self) -> tuple[Float64Array, Float64Array]:
         """How much of each side's squared norm lies in blocks that both have: two shares of shape (x, y)."""
         has_x, has_y = (self.x_squares > 0).astype(float), (self.y_squares > 0).astype(float)

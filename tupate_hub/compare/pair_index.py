@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import numpy as np
 from tupate_hub.arrays import Array, Float32Array, Float64Array
 from tupate_hub.compare.input_covariance import InputCovariance
 from tupate_hub.compare.kernel import kernel, off_diagonal, pack_comparable
+from tupate_hub.compare.magnitude import Magnitude
 from tupate_hub.embedding import TaskEmbedding
 from tupate_hub.errors import FormatError
 from tupate_hub.storage.safetensors import TensorFile, load_tensorfile
@@ -20,7 +20,36 @@ from tupate_hub.storage.safetensors import TensorFile, load_tensorfile
 SCHEMA = "tupate-hub-index/2"
 #: Two computations of one index, on processors that round differently, lie closer than this: of norms, a share.
 TOLERANCE = 2e-6
+_ROUNDING = 1e-5
 _ONE = 2**23 - 1
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How large the updates of an index are: `squares`, of shape (tasks, blocks), their squared norms by block.
+
+    `changes`, of shape (tasks,), is `Magnitude.output_change`. What a ranking notes of its neighbours follows from them.
+    """
+
+    blocks: tuple[str, ...]
+    squares: Float32Array
+    changes: Float32Array
+
+    def coverage(self, row: int) -> tuple[Float64Array, Float64Array]:
+        """The shares of one task's and of each task's squared norm in blocks that both have, each of shape (tasks,)."""
+        squares = self.squares.astype(np.float64)
+        has = (squares > 0).astype(float)
+        return has @ squares[row] / squares[row].sum(), squares @ has[row] / squares.sum(axis=1)
+
+    def differs(self, other: Sizes) -> bool:
+        """Whether another one says something else, beyond rounding."""
+        if self.blocks != other.blocks:
+            return True
+        near = [
+            np.abs(mine - theirs) <= _ROUNDING * np.maximum(theirs, theirs.max(axis=-1, keepdims=True, initial=0))
+            for mine, theirs in ((self.squares, other.squares), (self.changes, other.changes))
+        ]
+        return not all(part.all() for part in near)
 
 
 @dataclass(frozen=True)
@@ -30,7 +59,7 @@ class PairIndex:
     `norms` are the lengths of their updates, of shape (tasks,); `pairs` the cosines of all pairs, each once, row by row
     above the diagonal, of shape (tasks (tasks - 1) / 2,). `digests` are the sha256 of the embeddings' files, in order,
     so that an index that no longer fits its registry is known as such. Embeddings of the space that do not compare with
-    the others are not among the tasks.
+    the others are not among the tasks. `sizes` says how large their updates are, where the file does.
     """
 
     space: str
@@ -39,6 +68,7 @@ class PairIndex:
     digests: tuple[str, ...]
     norms: Float64Array
     pairs: Float32Array
+    sizes: Sizes | None = None
 
     def row(self, at: int) -> Float64Array:
         """Cosines between one task and all, of shape (tasks,)."""
@@ -59,11 +89,6 @@ class PairIndex:
         np.fill_diagonal(full, 1)
         return full
 
-    @cached_property
-    def kernel(self) -> Float64Array:
-        """Inner products between all tasks, of shape (tasks, tasks)."""
-        return self.scores() * np.outer(self.norms, self.norms)
-
     def difference(self, other: PairIndex) -> str:
         """Where another index of the same embeddings says something else, in a sentence; "" within `TOLERANCE`."""
         if (self.tasks, self.digests) != (other.tasks, other.digests):
@@ -80,6 +105,8 @@ class PairIndex:
                 f"says that {self.tasks[row]} and {self.tasks[column]} score {self.pairs[at]:.4f}; "
                 f"their embeddings score {other.pairs[at]:.4f}"
             )
+        if self.sizes is not None and other.sizes is not None and self.sizes.differs(other.sizes):
+            return "says that the updates of its embeddings are of other sizes than they are"
         return ""
 
     def to_bytes(self) -> bytes:
@@ -97,6 +124,9 @@ class PairIndex:
             "tasks": json.dumps(self.tasks),
             "digests": json.dumps(self.digests),
         }
+        if self.sizes is not None:
+            tensors |= {"squares": self.sizes.squares, "changes": self.sizes.changes}
+            metadata["blocks"] = json.dumps(self.sizes.blocks)
         return TensorFile(tensors, metadata).to_bytes()
 
 
@@ -112,7 +142,9 @@ def build_pair_index(
     total = kernel(packed, packed).cross.sum(axis=0)
     known = {embedding.task: digest for embedding, digest in zip(embeddings, digests, strict=True)}
     kept = tuple(known[task] for task in packed.tasks)
-    return PairIndex(space, similarity, packed.tasks, kept, *_normalised((total + total.T) / 2))
+    changes = [Magnitude.of(one.blocks, spectrum=False).output_change for one in embeddings if one.task in packed.tasks]
+    sizes = Sizes(packed.blocks, packed.squares.T.astype(np.float32), np.array(changes, dtype=np.float32))
+    return PairIndex(space, similarity, packed.tasks, kept, *_normalised((total + total.T) / 2), sizes)
 
 
 def parse_pair_index(data: bytes, where: str) -> PairIndex:
@@ -130,11 +162,25 @@ def parse_pair_index(data: bytes, where: str) -> PairIndex:
         if len(tasks) != len(digests) or not all(isinstance(text, str) for text in (*tasks, *digests)):
             raise ValueError("malformed tasks or digests")
         norms, pairs = _READERS[meta["schema"]](file.tensors, len(tasks))
-        return PairIndex(meta["space"], meta["similarity"], tasks, digests, norms, pairs)
+        sizes = _sizes(file, len(tasks)) if "squares" in file.tensors else None
+        return PairIndex(meta["space"], meta["similarity"], tasks, digests, norms, pairs, sizes)
     except (KeyError, ValueError, TypeError, RecursionError) as error:
         raise FormatError(
             f"{where} is not an index of a space, is damaged, or is of a later version.", hint="tupate-hub verify"
         ) from error
+
+
+def _sizes(file: TensorFile, count: int) -> Sizes:
+    blocks, squares, changes = json.loads(file.metadata["blocks"]), file.tensors["squares"], file.tensors["changes"]
+    if not isinstance(blocks, list) or not all(isinstance(name, str) for name in blocks):
+        raise ValueError("malformed names of blocks")
+    if squares.shape != (count, len(blocks)) or changes.shape != (count,):
+        raise ValueError("sizes of other tasks")
+    if not all(array.dtype.str == "<f4" and (array >= 0).all() for array in (squares, changes)):
+        raise ValueError("sizes that are no positive numbers")
+    if count and not (np.isfinite(squares).all() and (squares.sum(axis=1) > 0).all()):
+        raise ValueError("updates of no size")
+    return Sizes(tuple(blocks), squares, changes)
 
 
 def _in_three_bytes(tensors: Mapping[str, Array], count: int) -> tuple[Float64Array, Float32Array]:

@@ -43,7 +43,8 @@ class Ranking:
 
     `noise` is how unrelated tasks of the space score, None where it holds too few to tell. `left_out` are the tasks of
     the space that do not compare with the query, each with the reason. `from_index` says whether the scores were read
-    from the registry's index, its publisher's word, and not computed from the embeddings.
+    from the registry's index, its publisher's word, and not computed from the embeddings. `notes` are on the query:
+    `diverged`, or nothing.
     """
 
     query: str
@@ -55,6 +56,7 @@ class Ranking:
     noise: NoiseLevel | None = None
     left_out: Mapping[str, str] = field(default_factory=dict)
     from_index: bool = False
+    notes: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[Neighbor]:
         return iter(self.neighbors)

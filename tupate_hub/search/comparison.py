@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tupate_hub.arrays import Float64Array, FloatArray
 from tupate_hub.compare.kernel import Kernel, Pack, centred, kernel, off_diagonal, pack, pack_comparable
+from tupate_hub.compare.magnitude import Magnitude, output_changes
 from tupate_hub.compare.ranking import reciprocal_rank_fusion
-from tupate_hub.compare.similarity import available
+from tupate_hub.compare.similarity import DEFAULT, available
 from tupate_hub.compare.view import Compared, View
+from tupate_hub.embedding import TaskEmbedding
 from tupate_hub.errors import UnknownName
 from tupate_hub.search.resolve import Query
 
@@ -31,26 +32,22 @@ class Comparison:
     """Scores against the tasks of a space, of shape (tasks,), and what else was found out on the way.
 
     `tasks` are those of the space that compare with the query, in the registry's order, `left_out` the others, each
-    with the reason. `pairs` are the scores of all pairs of the tasks `paired`, each once; `norms`, of shape (tasks,),
-    the lengths of the tasks' updates; `coverage` the shares of the query's and of each task's squared norm that lie in
-    blocks which both have; `compared` has the blocks, where they were looked at. `from_index` as in `Ranking`.
+    with the reason. `pairs` are the scores of all pairs of the tasks `paired`, each once; `changes`, of shape (tasks,),
+    is their `Magnitude.output_change`; `coverage` the shares of the query's and of each task's squared norm that lie in
+    blocks which both have; `compared` has the blocks, where they were looked at. `from_index` as in `Ranking`; `cosines`
+    is whether the scores are such, and not fused ranks.
     """
 
     tasks: tuple[str, ...]
     scores: Float64Array
     pairs: FloatArray | None = None
-    norms: Float64Array | None = None
+    changes: FloatArray | None = None
     coverage: tuple[Float64Array, Float64Array] | None = None
     compared: Compared | None = None
     paired: tuple[str, ...] = ()
     left_out: Mapping[str, str] = field(default_factory=dict)
     from_index: bool = False
-
-    @cached_property
-    def usual_norm(self) -> float:
-        """The median of the norms; np.median would import numpy.ma, a tenth of a cold question's time."""
-        ordered = np.sort(self.norms if self.norms is not None else [])
-        return float(ordered[[(len(ordered) - 1) // 2, len(ordered) // 2]].mean())
+    cosines: bool = True
 
 
 def compare(zoo: Zoo, query: Query, view: View, *, blockwise: bool = False) -> Comparison:
@@ -88,7 +85,7 @@ def fuse(zoo: Zoo, query: Query, view: View, over: str) -> Comparison:
     others = [row for row, task in enumerate(tasks) if query.row is None or task != query.name]
     scores = np.zeros(len(tasks))
     scores[others] = reciprocal_rank_fusion(rows[:, others], [tasks[row] for row in others])
-    return Comparison(tasks, scores, left_out=left_out)
+    return Comparison(tasks, scores, left_out=left_out, cosines=False)
 
 
 def _from_index(zoo: Zoo, query: Query, view: View) -> Comparison:
@@ -96,51 +93,69 @@ def _from_index(zoo: Zoo, query: Query, view: View) -> Comparison:
     space = query.space.name
     stored = zoo.stored_index(space, view.similarity)
     index = stored if stored is not None else zoo.pair_index(space, view.similarity)
-    moved = centred(index.kernel) if view.centre else None
+    moved = centred(index.scores()) if view.centre else None
     pairs = index.pairs if moved is None else off_diagonal(moved)
     if query.row is not None and query.name in index.tasks:
         row = index.tasks.index(query.name)
         own = index.row(row) if moved is None else np.asarray(moved[row])
-        left_out = zoo.left_out(space, index)
+        left_out, sizes = zoo.left_out(space, index), index.sizes
+        changes, coverage = (None, None) if sizes is None else (sizes.changes, sizes.coverage(row))
         return Comparison(
-            index.tasks, own, pairs, index.norms, None, None, index.tasks, left_out, from_index=stored is not None
+            index.tasks, own, pairs, changes, coverage, None, index.tasks, left_out, from_index=stored is not None
         )
-    across, packed, _ = _kernels(zoo, query, view, inside=False)
+    across, packed, _, changes = _kernels(zoo, query, view, inside=False)
     if view.centre and packed.tasks != index.tasks:  # the origin is that of the tasks which compare
         return _blockwise(zoo, query, view)
-    square = float(across.x_squares.sum())
     scores = np.asarray(across.scores()[0])
     if view.centre:
-        scores = centred(index.kernel, across.cross[:, 0].sum(axis=0), square)
+        scores = centred(index.scores(), scores, 1.0)
     of_query, of_task = across.coverage()
-    norms = np.sqrt(across.y_squares.sum(axis=0))
-    return Comparison(packed.tasks, scores, pairs, norms, (of_query[0], of_task[0]), None, index.tasks, packed.left_out)
+    coverage = (of_query[0], of_task[0])
+    return Comparison(packed.tasks, scores, pairs, changes, coverage, None, index.tasks, packed.left_out)
 
 
 def _blockwise(zoo: Zoo, query: Query, view: View) -> Comparison:
     """Block by block, from the embeddings themselves."""
     count = len(zoo.registry.in_space(query.space.name))
-    across, packed, inside = _kernels(zoo, query, view, inside=view.centre or count <= MOST_PAIRED)
-    norms = np.sqrt(across.y_squares.sum(axis=0))
+    across, packed, inside, changes = _kernels(zoo, query, view, inside=view.centre or count <= MOST_PAIRED)
     of_query, of_task = across.coverage()
     across = view.of(across)
     if inside is None:
         compared, pairs = Compared.plainly(across), None
     else:
         inside = view.of(inside)
-        compared = Compared.centred(across, inside) if view.centre else Compared.plainly(across)
-        pairs = off_diagonal(centred(inside.cross.sum(axis=0)) if view.centre else inside.scores())
+        normalised = across.normalised(), inside.normalised()
+        compared = Compared.centred(*normalised) if view.centre else Compared.plainly(across)
+        pairs = off_diagonal(centred(inside.scores()) if view.centre else inside.scores())
     coverage = (of_query[0], of_task[0])
-    return Comparison(packed.tasks, compared.scores(), pairs, norms, coverage, compared, packed.tasks, packed.left_out)
+    return Comparison(packed.tasks, compared.scores(), pairs, changes, coverage, compared, packed.tasks, packed.left_out)
 
 
-def _kernels(zoo: Zoo, query: Query, view: View, inside: bool) -> tuple[Kernel, Pack, Kernel | None]:
-    """The kernel between the query and what compares with it in the space, that, and its own kernel if asked for."""
+def _kernels(
+    zoo: Zoo, query: Query, view: View, inside: bool
+) -> tuple[Kernel, Pack, Kernel | None, Float64Array]:
+    """The kernel between the query and what compares with it in the space, that, its own kernel if asked for.
+
+    Last come the output changes of what compares.
+    """
     space = query.space.name
     covariance = zoo.input_covariance_for(space, view.similarity)
-    embeddings = zoo.as_compared(space, view.similarity, zoo.load_space(space))
+    held = zoo.load_space(space)
+    embeddings = zoo.as_compared(space, view.similarity, held)
     alone = query.packed(zoo, view.similarity, covariance)
     everything = pack_comparable(embeddings, view.similarity, covariance, like=alone)
     if not everything.tasks:  # says why, by the first
         kernel(alone, pack(embeddings[:1], view.similarity, covariance))
-    return kernel(alone, everything), everything, kernel(everything, everything) if inside else None
+    own = kernel(everything, everything) if inside else None
+    return kernel(alone, everything), everything, own, _changes(held, everything)
+
+
+def _changes(held: Sequence[TaskEmbedding], packed: Pack) -> Float64Array:
+    """The output changes of what was packed, of shape (tasks,): from its squared norms, where they are of updates."""
+    if packed.similarity == DEFAULT:
+        forms = {block.name: block.form for embedding in held for block in embedding.blocks}
+        low = [row for row, name in enumerate(packed.blocks) if forms[name] == "lowrank"]
+        outputs = np.array([packed.stacks[packed.blocks[row]].bt.shape[1] for row in low])
+        return output_changes(packed.squares[low], outputs)
+    known = {one.task: one.blocks for one in held}
+    return np.array([Magnitude.of(known[task], spectrum=False).output_change for task in packed.tasks])

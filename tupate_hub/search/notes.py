@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tupate_hub.compare.magnitude import DIVERGED, Magnitude
 from tupate_hub.compare.noise import NoiseLevel
 from tupate_hub.registry import Entry
 from tupate_hub.search.comparison import Comparison
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 #: Two seeds of one task from one start reach .68 to .75 (docs/evaluation.md), checkpoints of one run .95 and more.
 #: `tupate` has no such line: a start that all runs share lies in every score.
 NEAR_DUPLICATE: Mapping[str, float] = {"update": 0.9, "effect": 0.9}
-#: An update so many times larger than the zoo's median is no ordinary run.
-DIVERGED = 30.0
 _FEW_SHARED = 0.5
 
 
@@ -34,17 +33,27 @@ def notes_on(
     tie: bool,
 ) -> tuple[str, ...]:
     """The notes on the entry of a row of a comparison, in a fixed order; `Neighbor` lists them."""
-    score, norms, coverage = comparison.scores[row], comparison.norms, comparison.coverage
+    score, changes, coverage = comparison.scores[row], comparison.changes, comparison.coverage
     holds = {
         "same data": same_data(zoo, query, entry),
-        "near-duplicate": norms is not None and score >= NEAR_DUPLICATE.get(similarity, np.inf),
-        "diverged": norms is not None and norms[row] > DIVERGED * comparison.usual_norm,
+        "near-duplicate": comparison.cosines and score >= NEAR_DUPLICATE.get(similarity, np.inf),
+        "diverged": changes is not None and not changes[row] <= DIVERGED,
         "weak": "weak" in entry.flags,
         "few shared blocks": coverage is not None and min(side[row] for side in coverage) < _FEW_SHARED,
         "within noise": noise is not None and noise.covers(score),
         "tie": tie,
     }
     return tuple(note for note, true in holds.items() if true)
+
+
+def notes_on_query(query: Query, comparison: Comparison) -> tuple[str, ...]:
+    """What a reader should know of the query itself: `diverged`."""
+    change = None
+    if query.embedding is not None:
+        change = Magnitude.of(query.embedding.blocks, spectrum=False).output_change
+    elif comparison.changes is not None and query.name in comparison.tasks:
+        change = comparison.changes[comparison.tasks.index(query.name)]
+    return ("diverged",) if change is not None and not change <= DIVERGED else ()
 
 
 def same_data(zoo: Zoo, query: Query, entry: Entry) -> bool:

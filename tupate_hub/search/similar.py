@@ -18,7 +18,7 @@ from tupate_hub.embedding import TaskEmbedding
 from tupate_hub.errors import SpaceMismatch, TupateHubError
 from tupate_hub.search.comparison import Comparison, compare
 from tupate_hub.search.comparison import fuse as fused
-from tupate_hub.search.notes import notes_on
+from tupate_hub.search.notes import notes_on, notes_on_query
 from tupate_hub.search.resolve import Query, resolve
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ def similar(
         noise,
         comparison.left_out,
         comparison.from_index,
+        notes_on_query(asked, comparison),
     )
 
 
@@ -96,13 +97,13 @@ def pair_scores(zoo: Zoo, space: str, view: View) -> Float64Array:
     """
     if view.plain:
         index = zoo.pair_index(space, view.similarity)
-        known, scores = index.tasks, centred(index.kernel) if view.centre else index.scores()
+        known, scores = index.tasks, centred(index.scores()) if view.centre else index.scores()
     else:
         compared = zoo.as_compared(space, view.similarity, zoo.load_space(space))
         covariance = zoo.input_covariance_for(space, view.similarity)
         everything = pack_comparable(compared, view.similarity, covariance)
         inside = view.of(kernel(everything, everything))
-        known, scores = everything.tasks, centred(inside.cross.sum(axis=0)) if view.centre else inside.scores()
+        known, scores = everything.tasks, centred(inside.scores()) if view.centre else inside.scores()
     tasks = [entry.task for entry in zoo.registry.in_space(space)]
     if list(known) == tasks:
         return scores
