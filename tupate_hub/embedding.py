@@ -18,7 +18,7 @@ import numpy as np
 from tupate_hub.arrays import Array, Float32Array
 from tupate_hub.errors import FormatError
 from tupate_hub.space import Space
-from tupate_hub.storage.safetensors import TensorFile, parse_tensorfile
+from tupate_hub.storage.safetensors import TensorFile, parse_tensorfile, read_file_header
 from tupate_hub.storage.strangers_json import parse_json
 
 SCHEMA = "tupate-hub-embedding/1"
@@ -246,6 +246,15 @@ def read_embedding(path: Path) -> TaskEmbedding:
     except OSError as error:
         raise FormatError(f"{path} cannot be read: {error.strerror}.") from error
     return parse_embedding(data, str(path))
+
+
+def is_embedding(path: Path) -> bool:
+    """Whether a file is an embedding of this project, of any version; only its header is read."""
+    try:
+        metadata = read_file_header(path)[0].get("__metadata__")
+    except FormatError:  # reading it as an adapter says what is wrong
+        return False
+    return isinstance(metadata, dict) and str(metadata.get("schema")).startswith(SCHEMA.partition("/")[0])
 
 
 def embed(adapter: Adapter, task: str, facts: Mapping[str, Any] | None = None) -> TaskEmbedding:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tupate_hub.compare.kernel import kernel, pack
-from tupate_hub.compare.similarity import DEFAULT, SIMILARITIES, get_similarity
+from tupate_hub.compare.similarity import DEFAULT, SIMILARITIES, available, get_similarity
 from tupate_hub.embedding import Block, TaskEmbedding, make_block
 from tupate_hub.errors import UnknownName
 
@@ -214,6 +214,16 @@ def test_rows_do_not_see_the_order_of_positions(similarity: str, seed: int, rows
     moved = each_block(x, lambda block: replace(block, parts={"rows": block.parts["rows"][order]}))
     assert score(x, y, similarity) == pytest.approx(cosine(*means), abs=1e-5)
     assert score(moved, y, similarity) == pytest.approx(score(x, y, similarity), abs=1e-5)
+
+
+def test_the_flat_variant_compares_prompts_position_by_position() -> None:
+    x, y = prompt("x", 1, 4), prompt("y", 2, 4)
+    assert score(x, y, "tupate-flat") == pytest.approx(cosine(x.vector(), y.vector()), abs=1e-6)
+    first, second = lora("x", 3), lora("y", 4)
+    assert score(first, second, "tupate-flat") == pytest.approx(score(first, second, "tupate"), abs=1e-7)
+    assert "tupate-flat" not in available(True, True)
+    with pytest.raises(SpaceMismatch, match="tupate-flat compares coordinates"):
+        score(x, prompt("z", 3, 5), "tupate-flat")
 
 
 @given(seeds)

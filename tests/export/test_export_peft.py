@@ -182,6 +182,26 @@ def test_so_does_one_for_a_language_model(case: str, tmp_path: Path) -> None:
     assert_differ(outputs(tiny("gpt2"), **given), outputs(model, **given))
 
 
+@pytest.mark.parametrize(
+    "config",
+    [
+        peft.LoraConfig(task_type="SEQ_2_SEQ_LM", r=4, lora_alpha=16, target_modules=["q", "v"]),
+        peft.IA3Config(task_type="SEQ_2_SEQ_LM", target_modules=["k", "v", "wo"], feedforward_modules=["wo"]),
+    ],
+    ids=["lora", "ia3"],
+)
+def test_an_encoder_decoders_layers_have_no_prefix(config: Any, tmp_path: Path) -> None:
+    model = tuned("t5", copy.deepcopy(config))
+    model.save_pretrained(str(tmp_path / "saved"))
+    one = read_for_registry(tmp_path / "saved", base=BASE)
+    folder = write(tmp_path / "out", export(one, "peft"))
+    written = json.loads((folder / "adapter_config.json").read_text())
+    assert written["task_type"] == "SEQ_2_SEQ_LM"
+    loaded = run_readme(folder, saved_base("t5", tmp_path / "base"))
+    given = {**inputs("t5"), "decoder_input_ids": inputs("t5")["input_ids"][:, :4]}
+    assert_same(outputs(loaded, **given), outputs(model, **given))
+
+
 def test_an_encoder_decoders_prompt_has_two_halves(tmp_path: Path) -> None:
     model = tuned("t5", peft.PromptTuningConfig(task_type="SEQ_2_SEQ_LM", num_virtual_tokens=3))
     model.save_pretrained(str(tmp_path / "saved"))

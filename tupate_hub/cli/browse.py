@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from tupate_hub.cli import output
+from tupate_hub.cli import output, sizes
 
 
 @click.command("list")
@@ -62,10 +62,13 @@ def show_command(task: str, space: str | None, registry: str | None, as_json: bo
     \b
       tupate-hub show sst2
     """
+    from tupate_hub.compare.magnitude import Magnitude
+
     zoo = output.opened(registry)
     embedding = zoo.outline(task, space)
     known = zoo.registry.tasks[embedding.task]
     entry = zoo.registry.find(task, space)
+    size = Magnitude.of(embedding.blocks) if zoo.remote is None else None  # of one on the Hub the header is enough
     blocks = [
         {
             "name": block.name,
@@ -82,6 +85,7 @@ def show_command(task: str, space: str | None, registry: str | None, as_json: bo
                 "entry": asdict(entry),
                 "facts": dict(embedding.facts),
                 "parameters": embedding.parameters,
+                **({} if size is None else sizes.as_document(size)),
                 "blocks": blocks,
             }
         )
@@ -97,7 +101,8 @@ def show_command(task: str, space: str | None, registry: str | None, as_json: bo
             ("file", f"{entry.file}, {entry.bytes} bytes"),
             ("sha256", entry.sha256),
             ("parameters", f"{embedding.parameters} in {len(embedding.blocks)} blocks"),
-            ("flags", output.some(entry.flags)),
+            *([] if size is None else sizes.as_lines(size)),
+            ("flags", output.some(entry.flags) or None),
             *_flat(embedding.facts),
         ]
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tupate_hub.cli import output
+from tupate_hub.cli import output, sizes
 from tupate_hub.errors import TupateHubError
 
 if TYPE_CHECKING:
@@ -34,46 +34,49 @@ def inspect_command(path: str, base: str | None, base_weights: Path | None, as_j
       tupate-hub inspect ./my-adapter
       tupate-hub inspect AdapterHub/bert-base-uncased-pf-squad
     """
-    from tupate_hub.collect.read_adapter import find_adapter, legacy_reader
-    from tupate_hub.readers import load_adapter
+    from tupate_hub.collect.read_adapter import inspect_path
+    from tupate_hub.compare.magnitude import Magnitude
 
-    found_at = find_adapter(path)
-    place = found_at if isinstance(found_at, Path) else found_at.folder
-    loaded = load_adapter(place, base=base, base_weights=base_weights, legacy=legacy_reader())
-    detection, adapter = loaded.detection, loaded.adapter
+    why, adapter = inspect_path(path, base=base, base_weights=base_weights)
     forms = Counter(block.form for block in adapter.blocks)
     ranks = sorted({len(block.parts["A"]) for block in adapter.blocks if block.form == "lowrank"})
-    facts = {
-        "path": path,
-        "layout": detection.layout,
-        "why": detection.why,
-        "method": adapter.method,
-        "base": adapter.base,
-        "task": adapter.task,
-        "forms": dict(forms),
-        "ranks": ranks,
-        "scales": sorted({block.scale for block in adapter.blocks}),
-        "parameters": sum(array.size for block in adapter.blocks for array in block.parts.values()),
-        "settings": dict(adapter.settings),
-        "left_out": dict(adapter.left_out),
-        "notes": list(adapter.notes),
-        "blocks": [
-            {"name": block.name, "shapes": {part: list(array.shape) for part, array in block.parts.items()}}
-            for block in adapter.blocks
-        ],
-    }
+    size = Magnitude.of(adapter.blocks)
+    parameters = sum(array.size for block in adapter.blocks for array in block.parts.values())
     if as_json:
-        output.document(facts)
+        output.document(
+            {
+                "path": path,
+                "layout": adapter.layout,
+                "why": why,
+                "method": adapter.method,
+                "base": adapter.base,
+                "task": adapter.task,
+                "forms": dict(forms),
+                "ranks": ranks,
+                "scales": sorted({block.scale for block in adapter.blocks}),
+                "parameters": parameters,
+                **sizes.as_document(size),
+                "settings": dict(adapter.settings),
+                "left_out": dict(adapter.left_out),
+                "notes": list(adapter.notes),
+                "blocks": [
+                    {"name": block.name, "shapes": {part: list(array.shape) for part, array in block.parts.items()}}
+                    for block in adapter.blocks
+                ],
+            }
+        )
         return
     output.lines(
         [
-            ("layout", detection.why),
+            ("layout", why),
             ("method", adapter.method),
             ("base", adapter.base or "not named: say it with --base MODEL"),
+            ("task", adapter.task),
             ("blocks", ", ".join(f"{count} {form}" for form, count in forms.items())),
             ("ranks", ", ".join(map(str, ranks)) or None),
-            ("parameters", sum(array.size for block in adapter.blocks for array in block.parts.values())),
-            ("settings", ", ".join(f"{name} {value}" for name, value in adapter.settings.items())),
+            ("parameters", parameters),
+            *sizes.as_lines(size),
+            ("settings", ", ".join(f"{name} {value}" for name, value in adapter.settings.items()) or None),
             ("left out", ", ".join(f"{count} {name}" for name, count in adapter.left_out.items()) or "nothing"),
             *[("note", note) for note in adapter.notes],
             ("first block", adapter.blocks[0].name),

@@ -202,6 +202,9 @@ def _predictions(zoo: Zoo, space: str, similarity: str) -> dict[str, Any]:
         return {similarity: pair_scores(zoo, space, View(similarity))}
     held = zoo.registry.space(space)
     names = available(bool(held.moments), bool(held.subspaces))
+    first = next(iter(zoo.registry.in_space(space)), None)
+    if first is not None and any(block.form == "rows" for block in zoo.outline(first.task, space).blocks):
+        names = (*names, "tupate-flat")
     return {
         f"{name}, centred" if centre else name: pair_scores(zoo, space, View(name, centre))
         for name in names

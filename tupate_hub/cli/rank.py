@@ -29,7 +29,7 @@ def view_options(function: F) -> F:
             "--similarity",
             default="update",
             show_default=True,
-            help="update, tupate (the paper's), effect or intrinsic.",
+            help="update, tupate (the paper's), tupate-flat, effect or intrinsic.",
         ),
         click.option("--space", help="The space to look in; see `tupate-hub spaces`."),
     ):

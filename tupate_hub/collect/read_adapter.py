@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tupate_hub.compare.kernel import pack
-from tupate_hub.embedding import TaskEmbedding, embed
+from tupate_hub.embedding import Adapter, TaskEmbedding, embed, is_embedding, read_embedding
 from tupate_hub.errors import FormatError
 from tupate_hub.extras import is_installed
 from tupate_hub.hub.location import MODEL, not_on_this_disk, parse_location
 from tupate_hub.readers import load_adapter
+from tupate_hub.readers.layouts import CONFIG
 from tupate_hub.readers.source import Legacy
-from tupate_hub.space import require_base
+from tupate_hub.space import Space, require_base
 from tupate_hub.tasknames import canonical, dashed
 
 if TYPE_CHECKING:
@@ -100,6 +101,26 @@ def find_adapter(written: str | Path) -> Path | DownloadedAdapter:
         return download_adapter(location)
 
 
+def inspect_path(
+    written: str | Path, *, base: str | None = None, base_weights: Path | None = None
+) -> tuple[str, Adapter]:
+    """What a path or a model repository of the Hub holds, as it is, and how that was told, in one sentence.
+
+    An embedding of this project is shown as the adapter that it was made of. Errors as `read_from`, but for an update
+    without direction.
+    """
+    found = find_adapter(written)
+    place = found if isinstance(found, Path) else found.folder
+    if (file := embedding_file(place)) is not None:
+        ours = _of_ours(file, base, None)
+        settings = ours.facts.get("settings")
+        known = settings if isinstance(settings, dict) else {}
+        adapter = Adapter(ours.space.method, ours.space.base, ours.blocks, known, task=ours.task, layout="embedding")
+        return f"{file.name} is an embedding of this project", adapter
+    loaded = load_adapter(place, base=base, base_weights=base_weights, legacy=legacy_reader())
+    return loaded.detection.why, replace(loaded.adapter, layout=loaded.detection.layout)
+
+
 def read_for_registry(
     path: Path,
     *,
@@ -113,13 +134,16 @@ def read_for_registry(
     """Read an adapter as an embedding, with where it came from; `check` refuses one that has no direction.
 
     `base` overrides the base model that the file names, `fallback_base` stands in where it names none. Its task is
-    `task`, else what the file says, else `fallback_task`, else the name of its folder or file.
+    `task`, else what the file says, else `fallback_task`, else the name of its folder or file. An embedding of this
+    project, alone or in the folder that `pull` makes, keeps all that it says.
 
     Raises
     ------
     FormatError
         When it cannot be read, names no base model, or its update is all zero or not finite.
     """
+    if (file := embedding_file(path)) is not None:
+        return _checked(_of_ours(file, base, task), check)
     loaded = load_adapter(path, base=base, task=task, base_weights=base_weights, legacy=legacy_reader())
     detection, adapter = loaded.detection, loaded.adapter
     called = path.resolve().stem if path.is_file() else path.resolve().name
@@ -133,9 +157,28 @@ def read_for_registry(
         "left_out": dict(adapter.left_out),
         "notes": list(adapter.notes),
     }
-    embedding = embed(adapter, name, {"source": source})
+    return _checked(embed(adapter, name, {"source": source}), check)
+
+
+def embedding_file(path: Path) -> Path | None:
+    """The file of an embedding of this project that a path is, or that is alone in a folder; only headers are read."""
+    files = [path] if path.is_file() else sorted(path.glob("*.safetensors"))
+    if len(files) != 1 or (files[0].parent / CONFIG).exists():
+        return None
+    return files[0] if is_embedding(files[0]) else None
+
+
+def _of_ours(file: Path, base: str | None, task: str | None) -> TaskEmbedding:
+    found = read_embedding(file)
+    name = found.task if task is None else plain_name(task)
+    space = found.space if base is None else Space(require_base(base, str(file)), found.space.method)
+    return replace(found, task=name, space=space)
+
+
+def _checked(embedding: TaskEmbedding, check: bool) -> TaskEmbedding:
+    """Refuse an update that is all zero or too large to measure, if asked to."""
     if check:
-        pack([embedding])  # refuses an update that is all zero or too large to measure
+        pack([embedding])
     return embedding
 
 

@@ -14,13 +14,14 @@ import numpy as np
 from tupate_hub.arrays import Float64Array
 from tupate_hub.compare.input_covariance import InputCovariance
 from tupate_hub.compare.lowrank import Factors, Stack, stack, stacked_inner, stacked_squares
-from tupate_hub.compare.similarity import DEFAULT, Similarity, get_similarity
+from tupate_hub.compare.similarity import COORDINATES, DEFAULT, Similarity, get_similarity
 from tupate_hub.embedding import TaskEmbedding, shared_names
 from tupate_hub.errors import FormatError, SpaceMismatch, UnknownName, WorkFailed
 from tupate_hub.space import Space
 
 #: Of memory, for the inner products of all pairs: some 4,000 LoRAs of 60 blocks, 30,000 vectors.
 MOST_BYTES = 8_000_000_000
+_EQUAL = "compares coordinates, which needs equal ranks"
 
 
 @dataclass(frozen=True)
@@ -157,7 +158,7 @@ def _of_other_shapes(
         wanted = _shape(like.stacks[name]) if like is not None and name in like.stacks else usual
         for task, shape in by_task.items():
             if shape != wanted:
-                why = ": tupate needs equal ranks" if similarity == "tupate" else ""
+                why = f": {similarity} needs equal ranks" if similarity in COORDINATES else ""
                 found.setdefault(task, f"its block {name!r} has shape {shape}, not {wanted}{why}")
     return found
 
@@ -241,8 +242,8 @@ def kernel(x: Pack, y: Pack) -> Kernel:
             if _shape(first) != _shape(second):
                 raise SpaceMismatch(
                     f"Block {name!r} has another shape in {x.tasks[0]!r} than in the zoo"
-                    + (": tupate compares coordinates, which needs equal ranks." if x.similarity == "tupate" else "."),
-                    hint="`similarity='update'`" if x.similarity == "tupate" else "",
+                    + (f": {x.similarity} {_EQUAL}." if x.similarity in COORDINATES else "."),
+                    hint="`similarity='update'`" if x.similarity in COORDINATES else "",
                 )
             cross[row][np.ix_(first.owners, second.owners)] = stacked_inner(first, second)
     return Kernel(names, cross, x_squares, y_squares)
@@ -314,8 +315,8 @@ def _require_one_shape(updates: Sequence[Factors], tasks: Sequence[str], name: s
     shapes = [_shape(update) for update in updates]
     for shape, task in zip(shapes, tasks, strict=True):
         if shape != shapes[0]:
-            why = ": tupate compares coordinates, which needs equal ranks" if similarity == "tupate" else ""
+            why = f": {similarity} {_EQUAL}" if similarity in COORDINATES else ""
             raise SpaceMismatch(
                 f"Block {name!r} has shape {shape} in {task!r} and {shapes[0]} in {tasks[0]!r}{why}.",
-                hint="`similarity='update'`" if similarity == "tupate" else "",
+                hint="`similarity='update'`" if similarity in COORDINATES else "",
             )

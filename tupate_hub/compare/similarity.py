@@ -26,7 +26,8 @@ class Similarity:
     """A named inner product: `features` maps a block to the factors whose update it compares.
 
     `needs_input_covariance` says whether it asks for the covariance of the base model's inputs as well, and
-    `needs_subspace` whether it compares coordinates in an intrinsic subspace, which stand in for the parameters.
+    `needs_subspace` whether it compares coordinates in an intrinsic subspace, which stand in for the parameters. A
+    `variant` is one of another similarity, which is used where it is asked for by name.
     """
 
     name: str
@@ -34,12 +35,17 @@ class Similarity:
     summary: str
     needs_input_covariance: bool = False
     needs_subspace: bool = False
+    variant: bool = False
+
+
+def _every_number(block: Block, covariance: InputCovariance | None) -> Factors:
+    return Factors.of_vector(np.concatenate([array.ravel() for array in block.parts.values()]))
 
 
 def _flattened(block: Block, covariance: InputCovariance | None) -> Factors:
     if block.form == "rows":
         return Factors.of_vector(block.parts["rows"].mean(axis=0))
-    return Factors.of_vector(np.concatenate([array.ravel() for array in block.parts.values()]))
+    return _every_number(block, covariance)
 
 
 def _update(block: Block, covariance: InputCovariance | None) -> Factors:
@@ -82,7 +88,14 @@ SIMILARITIES: Mapping[str, Similarity] = {
     similarity.name: similarity
     for similarity in (
         Similarity("update", _update, "cosine of the changes that the parameters make, whatever their coordinates"),
-        Similarity("tupate", _flattened, "cosine of the flattened parameters (Zhou et al., EMNLP 2022)"),
+        Similarity(
+            "tupate",
+            _flattened,
+            "cosine of the flattened parameters (Zhou et al., EMNLP 2022); of prompts and prefixes the positions' mean",
+        ),
+        Similarity(
+            "tupate-flat", _every_number, "tupate, with prompts and prefixes flattened as in the paper", variant=True
+        ),
         Similarity(
             "effect", _effect, "update, weighed by the base model's own activations", needs_input_covariance=True
         ),
@@ -92,6 +105,8 @@ SIMILARITIES: Mapping[str, Similarity] = {
     )
 }
 DEFAULT = "update"
+#: Those that compare the parameters themselves, number by number.
+COORDINATES = ("tupate", "tupate-flat")
 
 
 def get_similarity(name: str) -> Similarity:
@@ -108,10 +123,14 @@ def get_similarity(name: str) -> Similarity:
 
 
 def available(has_input_covariance: bool, has_subspace: bool = False) -> tuple[str, ...]:
-    """The names of the similarities that a space allows, by whether it has statistics of its base and a subspace."""
+    """The names of the similarities that a space allows, by whether it has statistics of its base and a subspace.
+
+    Variants are not among them.
+    """
     return tuple(
         similarity.name
         for similarity in SIMILARITIES.values()
         if (has_input_covariance or not similarity.needs_input_covariance)
         and (has_subspace or not similarity.needs_subspace)
+        and not similarity.variant
     )

@@ -82,6 +82,14 @@ def encoder(embedding: TaskEmbedding) -> str:
     return BACKBONES.get(model_type(embedding), "")
 
 
+def saved_bare(embedding: TaskEmbedding) -> bool:
+    """Whether PEFT saved it on a model that is no wrapper around an encoder, and whose type is not known here.
+
+    A language model with its own layers at the top (T5), or a model without a head. Its modules have no prefix.
+    """
+    return library(embedding) == "peft" and not encoder(embedding)
+
+
 def depth(embedding: TaskEmbedding) -> int:
     """How many layers the base model has, 0 where it is not known."""
     layers = size(embedding, "num_hidden_layers") or 0

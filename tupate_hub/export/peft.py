@@ -13,9 +13,9 @@ import numpy as np
 from tupate_hub.arrays import Float32Array
 from tupate_hub.embedding import Block, TaskEmbedding, kind_of, layer_of
 from tupate_hub.errors import FormatError
-from tupate_hub.export.origin import depth, encoder, library, model_type, refusal, require_complete, size
+from tupate_hub.export.origin import depth, encoder, library, model_type, refusal, require_complete, saved_bare, size
 from tupate_hub.export.places import ATTENTION, gather_prefix, sort_blocks, whole
-from tupate_hub.export.readme import as_json, readme_of_peft, readme_of_peft_prompt, task_type
+from tupate_hub.export.readme import as_json, language_task, readme_of_peft, readme_of_peft_prompt, task_type
 from tupate_hub.readers.names import is_head
 from tupate_hub.storage.safetensors import TensorFile
 
@@ -63,7 +63,7 @@ def _write_lora(embedding: TaskEmbedding, blocks: Blocks, bare: bool) -> Files:
     rank, alpha = next(iter(ranks.values())), next(iter(alphas.values()))
     config = {
         "peft_type": "LORA",
-        "task_type": None,  # with one, PEFT demands the head's weights, which are not here
+        "task_type": None if bare else language_task(embedding),  # of others PEFT demands the head, which is not here
         "base_model_name_or_path": embedding.space.base,
         "r": rank,
         "lora_alpha": alpha,
@@ -107,7 +107,7 @@ def _write_ia3(embedding: TaskEmbedding, blocks: Blocks, bare: bool) -> Files:
     inputs = [module for block, module in zip(blocks["scaling"], modules, strict=True) if block.name != module]
     config = {
         "peft_type": "IA3",
-        "task_type": None,
+        "task_type": None if bare else language_task(embedding),
         "base_model_name_or_path": embedding.space.base,
         "target_modules": sorted(modules) if inputs else _target_modules(embedding, blocks["scaling"]),
         "feedforward_modules": sorted(inputs),
@@ -225,7 +225,8 @@ def _keys(embedding: TaskEmbedding, names: Iterable[str], bare: bool) -> dict[st
     FormatError
         When that attribute is not known.
     """
-    if bare:
+    classes = ("SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS")
+    if bare or (saved_bare(embedding) and task_type(embedding) not in classes):
         return {name: f"base_model.model.{name}" for name in names}
     if not encoder(embedding):
         raise FormatError(

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tupate_hub.embedding import TaskEmbedding
-from tupate_hub.export.origin import fact, is_trained, library
+from tupate_hub.export.origin import fact, is_trained, library, saved_bare
 
 #: A task's kind in PEFT's words; it has none for multiple choice.
 _TASK_TYPES: Mapping[str, str] = {
@@ -25,6 +25,8 @@ _CLASSES: Mapping[str, str] = {
     "SEQ_2_SEQ_LM": "AutoModelForSeq2SeqLM",
 }
 _HEAD = "The task head is not included: it starts anew."
+#: Language models, whose head is the base model's own.
+_LANGUAGE = frozenset({"CAUSAL_LM", "SEQ_2_SEQ_LM"})
 
 
 def task_type(embedding: TaskEmbedding) -> str:
@@ -34,6 +36,12 @@ def task_type(embedding: TaskEmbedding) -> str:
         return _TASK_TYPES.get(str(kind), "")
     word = str(fact(embedding, "settings", "task_type"))
     return word if word in _CLASSES else ""
+
+
+def language_task(embedding: TaskEmbedding) -> str | None:
+    """`task_type` where it is a language model's, which has no head of its own to be missing; else None."""
+    word = task_type(embedding)
+    return word if word in _LANGUAGE else None
 
 
 def readme_of_adapters(embedding: TaskEmbedding) -> bytes:
@@ -57,6 +65,7 @@ def readme_of_adapters(embedding: TaskEmbedding) -> bytes:
 
 def readme_of_peft(embedding: TaskEmbedding, bare: bool) -> bytes:
     """How PEFT loads a folder of LoRA or IA3."""
+    bare = bare or (saved_bare(embedding) and not language_task(embedding))
     auto = "AutoModel" if bare else _auto_class(embedding)
     code = [
         "from peft import PeftModel",
@@ -64,7 +73,7 @@ def readme_of_peft(embedding: TaskEmbedding, bare: bool) -> bytes:
         "",
         f'model = PeftModel.from_pretrained({auto}.from_pretrained({_base(embedding)}), "PATH")',
     ]
-    return _page(embedding, [_HEAD], code)
+    return _page(embedding, [] if not bare and language_task(embedding) else [_HEAD], code)
 
 
 def readme_of_peft_prompt(embedding: TaskEmbedding, bare: bool) -> bytes:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tupate_hub.arrays import Array
-from tupate_hub.embedding import Adapter
+from tupate_hub.embedding import Adapter, is_embedding
 from tupate_hub.errors import FormatError
 from tupate_hub.readers.adapterhub import read_adapterhub
 from tupate_hub.readers.bitfit import header_keys, read_biases, read_checkpoint
@@ -252,6 +252,8 @@ def _content(folder: Path) -> tuple[list[str], list[str]]:
 def _looks_bare(path: Path) -> bool:
     if path.name.startswith(".") or _matches(path.name, _NEVER):
         return False
+    if path.suffix == ".safetensors" and is_embedding(path):
+        return True
     for layout in LAYOUTS:
         if layout.config is None and layout.whole and _matches(path.name, layout.weights) and _has_keys(layout, path):
             return True

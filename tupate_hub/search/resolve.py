@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING
 
 from tupate_hub.compare.input_covariance import InputCovariance
 from tupate_hub.compare.kernel import Pack, pack
-from tupate_hub.embedding import SCHEMA, TaskEmbedding, read_embedding
-from tupate_hub.errors import FormatError, SpaceMismatch, UnknownName
+from tupate_hub.embedding import TaskEmbedding
+from tupate_hub.errors import SpaceMismatch, UnknownName
 from tupate_hub.registry import Registry, SpaceEntry
 from tupate_hub.space import Space
-from tupate_hub.storage.safetensors import read_file_header
 
 if TYPE_CHECKING:
     from tupate_hub.zoo import Zoo
@@ -107,22 +106,4 @@ def read_query(query: str | Path, base: str | None = None, *, check: bool = True
     """
     from tupate_hub.collect.read_adapter import read_from
 
-    path = Path(query)
-    if _exists(path) and (file := _embedding_file(path)) is not None:
-        return read_embedding(file)
     return read_from(query, base=base, check=check)
-
-
-def _embedding_file(path: Path) -> Path | None:
-    """The file of an embedding of this project that a path is, or that is alone in a folder; only headers are read."""
-    from tupate_hub.readers.layouts import CONFIG
-
-    files = [path] if path.is_file() else sorted(path.glob("*.safetensors"))
-    if len(files) != 1 or (files[0].parent / CONFIG).exists():
-        return None
-    try:
-        metadata = read_file_header(files[0])[0].get("__metadata__")
-    except FormatError:  # reading it as an adapter says what is wrong
-        return None
-    ours = isinstance(metadata, dict) and str(metadata.get("schema")).startswith(SCHEMA.partition("/")[0])
-    return files[0] if ours else None
