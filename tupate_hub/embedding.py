@@ -56,6 +56,14 @@ class Block:
         """Which of `FORMS` the parts make up."""
         return _FORM_OF[tuple(self.parts)]
 
+    @property
+    def outer(self) -> tuple[int, ...]:
+        """The sizes that the base model gives it, whatever the rank: inputs and outputs, or a width."""
+        arrays = list(self.parts.values())
+        if self.form == "lowrank":
+            return arrays[0].shape[1], arrays[1].shape[0]
+        return arrays[0].shape[-1:]
+
 
 def make_block(name: str, parts: Mapping[str, Array], scale: float = 1.0, where: str = "") -> Block:
     """A block of float32 parts in their form's order, checked.
@@ -123,9 +131,9 @@ def order_blocks(blocks: Iterable[Block], where: str = "") -> tuple[Block, ...]:
 class Adapter:
     """Tuned parameters as found in a file: a method, a base model and blocks, with every scale applied.
 
-    `base` is None where the file does not name a model of the Hub. `settings` are the method's own (r, alpha, ...);
-    `left_out` counts tensors outside the method (heads, full copies); `notes` are sentences for the reader.
-    `architecture` is what the file says of its base model (model_type, hidden_size).
+    `base` is None where the file does not name a model of the Hub, and `local_base` then what it names. `settings` are
+    the method's own (r, alpha, ...); `left_out` counts tensors outside the method (heads, full copies); `notes` are
+    sentences for the reader. `architecture` is what the file says of its base model (model_type, hidden_size).
     """
 
     method: str
@@ -137,6 +145,7 @@ class Adapter:
     task: str | None = None
     layout: str = ""
     architecture: Mapping[str, Any] = field(default_factory=dict)
+    local_base: str | None = None
 
 
 @dataclass(frozen=True)

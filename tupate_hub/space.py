@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from tupate_hub.errors import FormatError
+from tupate_hub.knownbases import WIDTHS, original
 
 #: Organisations under which the Hub filed the models that once had no organisation.
 _LEGACY_ORGANISATIONS = frozenset(
@@ -31,6 +32,10 @@ _HOMES: Mapping[str, str] = MappingProxyType(
         "xlnet": "xlnet",
     }
 )
+
+
+#: Models whose id on the Hub has no owner begin so.
+LEGACY_NAMES = tuple(_HOMES)
 
 
 @dataclass(frozen=True, order=True)
@@ -57,7 +62,8 @@ def normalise_base(written: str | None) -> str | None:
     """A base model's id in one spelling, or None where what is written names no model.
 
     `google-bert/bert-base-uncased` and `bert-base-uncased` are one model, and so are the other models that the Hub
-    moved under an organisation. Local paths, POSIX or Windows, and missing names give None: the user has to say.
+    moved under an organisation, and the copies that `knownbases` tells. Local paths, POSIX or Windows, and missing
+    names give None: the user has to say.
 
     >>> normalise_base("distilbert/distilgpt2")
     'distilgpt2'
@@ -67,7 +73,7 @@ def normalise_base(written: str | None) -> str | None:
     if not written or not isinstance(written, str) or not _MODEL_ID.fullmatch(written):
         return None
     organisation, _, name = written.rpartition("/")
-    return name if organisation in _LEGACY_ORGANISATIONS else written
+    return original(name if organisation in _LEGACY_ORGANISATIONS else written)
 
 
 def spellings(base: str) -> tuple[str, ...]:
@@ -91,5 +97,7 @@ def require_base(written: str | None, where: str) -> str:
     base = normalise_base(written)
     if base is None:
         said = f"names a local base model, {written!r}" if written else "names no base model"
-        raise FormatError(f"{where} {said}.", hint="say which model it was tuned on: `base=MODEL_ID`")
+        guess = original(re.split(r"[\\/]", written)[-1]) if isinstance(written, str) else ""
+        likely = guess if guess in WIDTHS else "MODEL_ID"
+        raise FormatError(f"{where} {said}.", hint=f"say which model it was tuned on: `base={likely}`")
     return base

@@ -15,7 +15,7 @@ from tupate_hub import Zoo
 
 INSPECTED = {
     "path", "layout", "why", "method", "base", "task", "forms", "ranks", "scales", "parameters", "settings", "left_out",
-    "notes", "blocks",
+    "notes", "blocks", "norm", "norm_by_layer", "output_change", "effective_rank", "diverged",
 }  # fmt: skip
 
 
@@ -50,7 +50,8 @@ def test_inspect_says_what_is_there(adapter: Path, invoke: Any) -> None:
     found = pairs(result.out)
     assert (result.code, result.err) == (0, "")
     assert list(found) == [
-        "layout", "method", "base", "blocks", "ranks", "parameters", "settings", "left out", "first block", "last block",
+        "layout", "method", "base", "task", "blocks", "ranks", "parameters", "norm", "norm by layer",
+        "change of outputs", "effective rank", "settings", "left out", "first block", "last block",
     ]  # fmt: skip
     assert (found["method"], found["base"], found["blocks"], found["ranks"]) == ("lora", BASE, "4 lowrank", "2")
     assert found["parameters"] == str(4 * 2 * (6 + 5))
@@ -201,10 +202,14 @@ def test_add_all_adds_what_it_can_and_lists_the_rest(downloads: Path, tmp_path: 
     result = invoke("add", "--all", downloads, "--registry", tmp_path / "zoo")
     table = [line.split("\t") for line in result.out.splitlines()]
     assert result.code == 0
-    assert table[0] == ["refused", "reason"]
-    assert [row[0] for row in table[1:]] == ["broken", "three"]
-    assert "Git LFS pointer" in table[1][1]
-    assert "names no base model" in table[2][1]
+    assert table[0] == ["adapter", "what", "task", "space", "reason"]
+    assert [row[:2] for row in table[1:]] == [
+        ["broken", "refused"], ["one", "added"], ["three", "refused"], ["two", "added"],
+    ]  # fmt: skip
+    assert table[2][2:] == ["one", "tiny-bert/lora", ""]
+    assert "Git LFS pointer" in table[1][4]
+    assert "git lfs pull" in table[1][4]
+    assert "names a local base model, '/content/model'. (say which model it was tuned on: --base" in table[3][4]
     assert result.err == f"2 added to {tmp_path / 'zoo'}, 2 refused\n"
     assert list(Zoo.open(tmp_path / "zoo").tasks) == ["one", "two"]
     assert invoke("verify", "--registry", tmp_path / "zoo").code == 0
@@ -213,7 +218,7 @@ def test_add_all_adds_what_it_can_and_lists_the_rest(downloads: Path, tmp_path: 
 def test_add_all_json_has_the_documented_fields(downloads: Path, tmp_path: Path, invoke: Any) -> None:
     result = invoke("add", "--all", downloads, "--registry", tmp_path / "zoo", "--json")
     found = result.json()
-    assert (set(found), found["added"], result.err) == ({"added", "refused"}, 2, "")
+    assert (set(found), found["added"], result.err) == ({"added", "kept", "refused", "adapters"}, 2, "")
     assert [set(one) for one in found["refused"]] == [{"path", "reason", "hint"}] * 2
     assert "--base" in found["refused"][1]["hint"]
 
@@ -234,8 +239,8 @@ def test_add_all_again(downloads: Path, tmp_path: Path, invoke: Any) -> None:
     assert invoke(*arguments).json()["added"] == 2
     before = snapshot(tmp_path / "zoo")
     again = invoke(*arguments).json()
-    assert (again["added"], len(again["refused"])) == (0, 4)
-    assert sum("already" in one["reason"] for one in again["refused"]) == 2
+    assert (again["added"], again["kept"], len(again["refused"])) == (0, 2, 2)
+    assert [one["what"] for one in again["adapters"]] == ["already there"] * 2
     assert invoke(*arguments, "--force").json()["added"] == 2
     assert snapshot(tmp_path / "zoo") == before
 
@@ -244,7 +249,7 @@ def test_names_that_repeat_become_whole_ways(tmp_path: Path, invoke: Any) -> Non
     for way in ("a/checkpoint", "b/checkpoint", "b/final"):
         peft(tmp_path / "runs" / way)
     invoke("add", "--all", tmp_path / "runs", "--registry", tmp_path / "zoo")
-    assert list(Zoo.open(tmp_path / "zoo").tasks) == ["a__checkpoint", "b__checkpoint", "final"]
+    assert list(Zoo.open(tmp_path / "zoo").tasks) == ["a", "b__checkpoint", "b__final"]
 
 
 def test_add_all_of_one_adapter_and_of_here(adapter: Path, tmp_path: Path, invoke: Any, monkeypatch: Any) -> None:
@@ -319,8 +324,13 @@ def test_the_summary_is_the_documents(downloads: Path, tmp_path: Path, invoke: A
     """The table and the document of a run say the same."""
     table = invoke("add", "--all", downloads, "--registry", tmp_path / "one").out.splitlines()[1:]
     document = invoke("add", "--all", downloads, "--registry", tmp_path / "two", "--json").json()
-    assert [line.split("\t")[0] for line in table] == [
-        str(Path(one["path"]).relative_to(downloads)) for one in document["refused"]
-    ]
-    assert [line.split("\t")[1] for line in table] == [one["reason"] for one in document["refused"]]
+    rows = {line.split("\t")[0]: line.split("\t")[1:] for line in table}
+    assert list(rows) == sorted(rows)
+    said = {str(Path(one["path"]).relative_to(downloads)): one for one in document["refused"] + document["adapters"]}
+    assert rows.keys() == said.keys()
+    for path, row in rows.items():
+        if row[0] == "refused":
+            assert row[3].startswith(said[path]["reason"])
+        else:
+            assert row[:3] == [said[path][name] for name in ("what", "task", "space")]
     json.dumps(document)

@@ -15,7 +15,7 @@ from damage import snapshot
 
 import tupate_hub.collect.add
 from tupate_hub import Zoo
-from tupate_hub.collect.add import add, add_all, add_embeddings, keep_input_covariance, keep_pair_index, open_or_start
+from tupate_hub.collect.add import Additions, add, add_all, add_embeddings, keep_input_covariance, keep_pair_index, open_or_start
 from tupate_hub.compare.view import View
 from tupate_hub.embedding import TaskEmbedding
 from tupate_hub.errors import FormatError, TargetExists, TupateHubError, UnknownName, WorkFailed
@@ -135,20 +135,20 @@ def test_many_are_added_and_the_others_say_why(tmp_path: Path) -> None:
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken/adapter_config.json").write_text("{")
     paths = [peft(tmp_path / "a"), tmp_path / "broken", peft(tmp_path / "idle", lora_alpha=0), peft(tmp_path / "b")]
-    zoo, rejected = add_all(open_or_start(tmp_path / "zoo"), paths, [path.name for path in paths])
+    zoo, became = add_all(open_or_start(tmp_path / "zoo"), paths, [path.name for path in paths])
     assert [entry.task for entry in sound(zoo).registry.entries] == ["a", "b"]
-    assert [one.path for one in rejected] == [tmp_path / "broken", tmp_path / "idle"]
-    assert "not JSON" in rejected[0].reason
-    assert "never trained" in rejected[1].reason
+    assert [one.path for one in became.rejected] == [tmp_path / "broken", tmp_path / "idle"]
+    assert "not JSON" in became.rejected[0].reason
+    assert "never trained" in became.rejected[1].reason
 
 
 def test_a_base_model_for_those_that_name_none(tmp_path: Path) -> None:
     paths = [peft(tmp_path / "named"), peft(tmp_path / "unnamed", base_model_name_or_path="/local/model")]
-    zoo, rejected = add_all(open_or_start(tmp_path / "one"), paths, ["a", "b"])
+    zoo, became = add_all(open_or_start(tmp_path / "one"), paths, ["a", "b"])
     assert [entry.task for entry in sound(zoo).registry.entries] == ["a"]
-    assert "`base=MODEL_ID`" in rejected[0].hint
-    zoo, rejected = add_all(open_or_start(tmp_path / "two"), paths, ["a", "b"], base="acme/said")
-    assert rejected == []
+    assert "`base=MODEL_ID`" in became.rejected[0].hint
+    zoo, became = add_all(open_or_start(tmp_path / "two"), paths, ["a", "b"], base="acme/said")
+    assert became.rejected == ()
     assert {zoo.registry.spaces[entry.space].base: entry.task for entry in sound(zoo).registry.entries} == {
         BASE: "a", "acme/said": "b",
     }  # fmt: skip
@@ -157,19 +157,21 @@ def test_a_base_model_for_those_that_name_none(tmp_path: Path) -> None:
 def test_what_is_there_already_is_refused_with_its_path(tmp_path: Path) -> None:
     paths = [peft(tmp_path / name) for name in ("a", "b")]
     zoo, _ = add(open_or_start(tmp_path / "zoo"), paths[0])
-    zoo, rejected = add_all(zoo, paths, ["a", "b"])
-    assert [(one.path, "already" in one.reason) for one in rejected] == [(paths[0], True)]
-    zoo, rejected = add_all(zoo, paths, ["a", "b"], force=True)
-    assert rejected == [] and len(sound(zoo).registry.entries) == 2
+    peft(tmp_path / "a", scale=2.0)
+    zoo, became = add_all(zoo, paths, ["a", "b"])
+    assert [(one.path, "already" in one.reason) for one in became.rejected] == [(paths[0], True)]
+    assert became.added == ((paths[1], "b", "tiny-bert/lora"),)
+    zoo, became = add_all(zoo, paths, ["a", "b"], force=True)
+    assert became.rejected == () and len(sound(zoo).registry.entries) == 2
 
 
 def test_names_that_fold_to_one_within_a_run(tmp_path: Path) -> None:
     """`my task`, `my-task` and `My_Task` are one name to a registry: the first wins, and the file stays valid."""
     paths = [peft(tmp_path / str(number), scale=1.0 + number) for number in range(3)]
-    zoo, rejected = add_all(open_or_start(tmp_path / "zoo"), paths, ["my task", "my-task", "My_Task"], force=True)
+    zoo, became = add_all(open_or_start(tmp_path / "zoo"), paths, ["my task", "my-task", "My_Task"], force=True)
     assert [entry.task for entry in sound(zoo).registry.entries] == ["my-task"]
-    assert [one.path for one in rejected] == paths[1:]
-    assert all(one.hint == "give another `task`" for one in rejected)
+    assert [one.path for one in became.rejected] == paths[1:]
+    assert all(one.hint == "give another `task`" for one in became.rejected)
     assert sound(zoo).embedding("MY TASK").blocks[0].scale == 1.0
 
 
@@ -182,24 +184,25 @@ def prompt_file(folder: Path, seed: int) -> Path:
 
 def test_what_a_file_says_of_its_task_comes_before_its_way(tmp_path: Path) -> None:
     paths = [prompt_file(tmp_path / name, n) for n, name in enumerate(("IMDBPromptRoberta", "x__SST2PromptBert", "y"))]
-    zoo, rejected = add_all(open_or_start(tmp_path / "zoo"), paths, ["a", "b", "c"], base=BASE)
-    assert rejected == []
+    zoo, became = add_all(open_or_start(tmp_path / "zoo"), paths, ["a", "b", "c"], base=BASE)
+    assert became.rejected == ()
     assert [entry.task for entry in sound(zoo).registry.entries] == ["IMDB", "SST2", "c"]
 
 
 def test_two_files_that_say_the_same_task_are_told_apart_by_their_ways(tmp_path: Path) -> None:
     paths = [prompt_file(tmp_path / where / "IMDBPromptRoberta", n) for n, where in enumerate(("one", "two"))]
-    zoo, rejected = add_all(open_or_start(tmp_path / "zoo"), paths, ["one-imdb", "two-imdb"], base=BASE)
-    assert rejected == []
+    zoo, became = add_all(open_or_start(tmp_path / "zoo"), paths, ["one-imdb", "two-imdb"], base=BASE)
+    assert became.rejected == ()
     assert [entry.task for entry in sound(zoo).registry.entries] == ["IMDB", "two-imdb"]
-    again, rejected = add_all(zoo, paths, ["one-imdb", "two-imdb"], base=BASE)
-    assert (again.registry, [one.path for one in rejected]) == (zoo.registry, paths)
+    again, became = add_all(zoo, paths, ["one-imdb", "two-imdb"], base=BASE)
+    assert again.registry == zoo.registry
+    assert became == Additions(kept=((paths[0], "IMDB", "tiny-bert/prompt"), (paths[1], "two-imdb", "tiny-bert/prompt")))
 
 
 def test_names_that_fold_to_one_in_two_spaces_are_one_task(tmp_path: Path) -> None:
     paths = [peft(tmp_path / "a"), peft(tmp_path / "b", base_model_name_or_path="acme/other")]
-    zoo, rejected = add_all(open_or_start(tmp_path / "zoo"), paths, ["sst2", "SST-2"])
-    assert rejected == []
+    zoo, became = add_all(open_or_start(tmp_path / "zoo"), paths, ["sst2", "SST-2"])
+    assert became.rejected == ()
     assert {(entry.task, entry.space) for entry in sound(zoo).registry.entries} == {
         ("sst2", "tiny-bert/lora"),
         ("sst2", "other/lora"),
@@ -211,8 +214,8 @@ def test_two_bases_of_one_last_name_have_two_spaces(together: bool, tmp_path: Pa
     ones = [on(base, lora("task", seed)) for seed, base in enumerate((BASE, "other/tiny-bert", "third/tiny-bert"))]
     zoo = open_or_start(tmp_path)
     for batch in [ones] if together else [[one] for one in ones]:
-        zoo, rejected = add_embeddings(zoo, located(*batch))
-        assert rejected == []
+        zoo, became = add_embeddings(zoo, located(*batch))
+        assert became.rejected == ()
     found = sound(zoo)
     assert {name: space.base for name, space in found.registry.spaces.items()} == {
         "tiny-bert/lora": BASE,
@@ -238,8 +241,8 @@ def test_the_largest_space_is_the_default_of_a_new_registry(tmp_path: Path) -> N
 
 
 def test_nothing_added_writes_nothing(tmp_path: Path) -> None:
-    zoo, rejected = add_embeddings(open_or_start(tmp_path / "zoo"), [])
-    assert rejected == [] and zoo.registry.entries == ()
+    zoo, became = add_embeddings(open_or_start(tmp_path / "zoo"), [])
+    assert became.rejected == () and zoo.registry.entries == ()
     assert not (tmp_path / "zoo").exists()
 
 
@@ -265,9 +268,9 @@ def test_notes_stay_with_the_file_and_out_of_the_registry(tmp_path: Path) -> Non
 def test_what_others_added_meanwhile_stays(tmp_path: Path) -> None:
     mine, theirs = open_or_start(tmp_path), open_or_start(tmp_path)
     add_embeddings(theirs, located(on(BASE, lora("a", 0))))
-    zoo, rejected = add_embeddings(mine, located(on(BASE, lora("b", 1)), on(BASE, lora("a", 2))))
+    zoo, became = add_embeddings(mine, located(on(BASE, lora("b", 1)), on(BASE, lora("a", 2))))
     assert [entry.task for entry in sound(zoo).registry.entries] == ["a", "b"]
-    assert [one.path.name for one in rejected] == ["1"]
+    assert [one.path.name for one in became.rejected] == ["1"]
 
 
 def test_an_index_knows_what_others_added_meanwhile(tmp_path: Path) -> None:
@@ -416,7 +419,7 @@ def test_a_run_whose_facts_have_gaps_is_added_with_what_it_says(tmp_path: Path, 
     facts = {name: value for name, value in RUN.items() if gap not in (name, "everything")}
     if left is not None and gap in RUN:
         facts[gap] = left
-    zoo, rejected = add_embeddings(open_or_start(tmp_path / "zoo"), located(replace(lora("mine", 1), facts=facts)))
+    zoo, became = add_embeddings(open_or_start(tmp_path / "zoo"), located(replace(lora("mine", 1), facts=facts)))
     task, entry = sound(zoo).registry.task("mine"), zoo.registry.entries[0]
     assert not rejected
     if gap == "scores":

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tupate_hub.compare.kernel import kernel, pack
 from tupate_hub.compare.similarity import DEFAULT, SIMILARITIES, available, get_similarity
 from tupate_hub.embedding import Block, TaskEmbedding, make_block
-from tupate_hub.errors import UnknownName
+from tupate_hub.errors import SpaceMismatch, UnknownName
 
 seeds = st.integers(0, 2**32 - 1)
 ranks = st.integers(1, 5)

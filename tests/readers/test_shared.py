@@ -49,7 +49,7 @@ EXPECTED: dict[str, Read | str] = {
     "TheSotti__Lightweight-Fine-Tuning-to-FM__gpt-lora": Read("lora", GPT2, 24, 8, 4, 1),
     "Umar-khan4260__Text-Classification__model": r"adapter_config\.json is a Git LFS pointer",
     "anirudh-ak__peft-gpt2__model__lora_model": Read("lora", GPT2, 12, 8, 1, 1),
-    "ao-wei__gemma3-270m-svg-lora-partb__adapter": Read("lora", "gemma3-270m-it", 72, 4, 4),
+    "ao-wei__gemma3-270m-svg-lora-partb__adapter": Read("lora", "google/gemma-3-270m-it", 72, 4, 4),
     "arshiaanjum__faq-classifier-distilbert-lora__best_model": Read("lora", DISTILBERT, 12, 8, 2, 4),
     "b-ritter__project_01_peft__gpt-lora": Read("lora", GPT2, 12, 8, 4, 1),
     "dayanidhi04__emotion-classification-distilbert-lora": Read("lora", DISTILBERT, 12, 8, 2, 4),

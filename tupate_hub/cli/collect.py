@@ -109,8 +109,8 @@ def add_command(
     """Read tuned parameters into a registry of your own.
 
     PATH may also be a model repository of the Hub: OWNER/NAME, or hf://OWNER/NAME@REVISION. The registry's folder is
-    made if it is not there. With --all, everything below PATH that looks like an adapter is read, and what is refused
-    is listed with the reason.
+    made if it is not there. With --all, everything below PATH that looks like an adapter is read, and a line says what
+    became of each.
 
     \b
       tupate-hub add ./my-lora --task reviews --registry ./my-zoo
@@ -143,31 +143,32 @@ def add_command(
 def _add_all(zoo: Zoo, folder: Path, base: str | None, base_weights: Path | None, force: bool, as_json: bool) -> None:
     from tupate_hub.cli.hints import for_verb
     from tupate_hub.collect.add import add_all
+    from tupate_hub.collect.among import unique_names
     from tupate_hub.readers import find_adapters
 
     paths = find_adapters(folder)
     if not paths:
         raise TupateHubError(f"There is no adapter below {folder}.", hint="tupate-hub inspect PATH")
-    names = _names(folder, paths)
+    names = unique_names(paths, folder)
     with output.progress(paths, "add", len(paths)) as bar:
-        zoo, refused = add_all(zoo, bar, names, base=base, base_weights=base_weights, force=force)
-    added = len(paths) - len(refused)
+        zoo, became = add_all(zoo, bar, names, base=base, base_weights=base_weights, force=force)
+    taken = [
+        {"path": str(path), "what": what, "task": name, "space": space}
+        for what, found in (("added", became.added), ("already there", became.kept))
+        for path, name, space in found
+    ]
+    refused = [
+        {"path": str(one.path), "reason": one.reason, "hint": for_verb(one.hint, "add")} for one in became.rejected
+    ]
     if as_json:
-        rows = [
-            {"path": str(rejected.path), "reason": rejected.reason, "hint": for_verb(rejected.hint, "add")}
-            for rejected in refused
-        ]
-        output.document({"added": added, "refused": rows})
+        counts = {"added": len(became.added), "kept": len(became.kept)}
+        output.document({**counts, "refused": refused, "adapters": sorted(taken, key=lambda row: row["path"])})
         return
+    rows: list[list[output.Cell]] = [[row["path"], row["what"], row["task"], row["space"], ""] for row in taken]
+    rows += [[row["path"], "refused", None, None, f"{row['reason']} ({row['hint']})"] for row in refused]
     output.table(
-        ["refused", "reason"], [[str(rejected.path.relative_to(folder)), rejected.reason] for rejected in refused]
+        ["adapter", "what", "task", "space", "reason"],
+        [[os.path.relpath(str(row[0]), folder), *row[1:]] for row in sorted(rows, key=lambda row: str(row[0]))],
     )
-    output.note(f"{added} added to {zoo.root}, {len(refused)} refused")
-
-
-def _names(folder: Path, paths: list[Path]) -> list[str]:
-    """A name for each path: its last part where that is unique, else its whole way below the folder."""
-    last = [path.stem if path.is_file() else path.name for path in paths]
-    count = Counter(last)
-    whole = ["__".join(path.relative_to(folder).parts) or path.resolve().name for path in paths]
-    return [name if count[name] == 1 else way for name, way in zip(last, whole, strict=True)]
+    kept = f", {len(became.kept)} already there" if became.kept else ""
+    output.note(f"{len(became.added)} added to {zoo.root}{kept}, {len(became.rejected)} refused")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from tupate_hub.cli import output
+from tupate_hub.errors import TupateHubError
 
 if TYPE_CHECKING:
     from tupate_hub.compare.ranking import Neighbor, Ranking
@@ -48,6 +51,13 @@ def view_options(function: F) -> F:
     show_default=True,
     help="gain: by what starting from a task is expected to bring.",
 )
+@click.option(
+    "--among",
+    multiple=True,
+    type=click.Path(exists=True, path_type=Path),
+    metavar="DIR",
+    help="Rank the adapters below DIR, in place of a registry's; may be repeated.",
+)
 @click.option("--centre", is_flag=True, help="Centre the embeddings over the zoo first.")
 @click.option("--fuse", metavar="WHAT", help="Rank by each of the layers, or similarities, and merge the rankings.")
 @click.option("--explain", is_flag=True, help="Add an interval and the blocks that contribute most to each score.")
@@ -62,6 +72,7 @@ def similar_command(
     blocks: str | None,
     base: str | None,
     rank_by: str,
+    among: tuple[Path, ...],
     centre: bool,
     fuse: str | None,
     explain: bool,
@@ -77,25 +88,30 @@ def similar_command(
       tupate-hub similar ./my-lora --explain
       tupate-hub similar glue/sst2 -k 5 --json
       tupate-hub similar ./my-lora --rank-by gain
+      tupate-hub similar ./my-lora --among ./downloads
     """
     from tupate_hub.compare.view import View
 
-    zoo, by_gain = output.opened(registry), rank_by == "gain"
-    ranking = zoo.similar(
-        query,
-        None if by_gain else k,
-        space=space,
-        view=View(similarity, centre, balance, blocks),
-        explain=explain,
-        fuse=fuse,
-        base=base,
-    )
-    if by_gain:
-        _show_prospects(zoo, ranking, k, as_json)
-        return
+    by_gain = rank_by == "gain"
+    if among and (registry or by_gain):
+        other = "--registry" if registry else "--rank-by gain"
+        raise TupateHubError(f"{other} asks a registry; --among is in place of one.", hint="leave one of them out")
+    with _asked(registry, among, base) as zoo:
+        ranking = zoo.similar(
+            query,
+            None if by_gain else k,
+            space=space,
+            view=View(similarity, centre, balance, blocks),
+            explain=explain,
+            fuse=fuse,
+            base=base,
+        )
+        if by_gain:
+            _show_prospects(zoo, ranking, k, as_json)
+            return
     if as_json:
         neighbors = [_as_json(neighbor, explain) for neighbor in ranking.neighbors]
-        about = ("query", "space", "similarity", "centred", "fused", "from_index", "notes")
+        about = ("query", "space", "similarity", "centred", "fused", "from_index", "notes", "itself")
         head = {name: getattr(ranking, name) for name in about}
         noise = None if ranking.noise is None else asdict(ranking.noise)
         left_out = dict(ranking.left_out)
@@ -103,6 +119,8 @@ def similar_command(
         return
     ways = [similarity, *(f"fused over {fuse}",) * bool(fuse), *("centred",) * centre, *("balanced",) * balance]
     output.note(f"{ranking.query} in {ranking.space}: {', '.join(ways)}{f', blocks {blocks}' if blocks else ''}")
+    if ranking.itself not in (None, ranking.query):
+        output.note(f"it is here as {ranking.itself}, which is no neighbour of itself")
     if "diverged" in ranking.notes:
         output.note(f"{ranking.query} diverged: its update is far too large to work (tupate-hub inspect says more)")
     _print_ranking(ranking, explain)
@@ -110,7 +128,25 @@ def similar_command(
         output.note("these scores are its publisher's word: --explain computes them, tupate-hub verify checks all")
 
 
+@contextmanager
+def _asked(registry: str | None, among: tuple[Path, ...], base: str | None) -> Iterator[Zoo]:
+    """The registry that is asked: one that exists, or one of the adapters below some folders."""
+    if not among:
+        yield output.opened(registry)
+        return
+    from tupate_hub.collect.among import gathered
+
+    with gathered(among, base) as (zoo, became):
+        if became.rejected:
+            shown = f"the first is {became.rejected[0].path}: {became.rejected[0].reason}"
+            output.note(f"{len(became.added)} adapters read, {len(became.rejected)} refused; {shown}")
+        yield zoo
+
+
 def _print_ranking(ranking: Ranking, explain: bool) -> None:
+    if not ranking.neighbors:
+        output.note("there is nothing else here that it compares with")
+        return
     columns = ["rank", "task", "score", "percentile", "kind", "train size", "note"]
     rows: list[list[output.Cell]] = []
     for neighbor in ranking.neighbors:

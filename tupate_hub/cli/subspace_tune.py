@@ -79,9 +79,9 @@ def tune_command(
     run = tune_in_subspace(
         subspace, base, task, TuneOptions(**{name: options[name] for name in names}), progress=meter.over, say=meter.say
     )
-    target, rejected = add_embeddings(target, [(Path(data), run.embedding)], force=force)
-    if rejected:  # another process was faster
-        raise TargetExists(rejected[0].reason, hint=rejected[0].hint)
+    target, became = add_embeddings(target, [(Path(data), run.embedding)], force=force)
+    for one in became.rejected:  # another process was faster
+        raise one.error(one.reason, hint=one.hint)
     if run.head is not None:
         place = run_folder(target, subspace.space, task.name) / "head.safetensors"
         write_bytes(place, TensorFile(run.head, {"labels": json.dumps(task.label_names)}).to_bytes())

@@ -12,10 +12,11 @@ import numpy as np
 
 from tupate_hub.collect.read_adapter import plain_name, read_for_registry, read_from
 from tupate_hub.collect.shelf import Shelf
+from tupate_hub.collect.sizes import Sizes
 from tupate_hub.compare.input_covariance import InputCovariance
 from tupate_hub.compare.similarity import DEFAULT, get_similarity
 from tupate_hub.embedding import TaskEmbedding
-from tupate_hub.errors import TargetExists, TupateHubError
+from tupate_hub.errors import FormatError, TargetExists, TupateHubError
 from tupate_hub.registry import FILENAME, Entry, Registry, SpaceEntry, Task, fold
 from tupate_hub.space import Space
 from tupate_hub.storage.atomic import alone
@@ -31,6 +32,19 @@ class RejectedFile:
     path: Path
     reason: str
     hint: str = ""
+    error: type[TupateHubError] = FormatError
+
+
+@dataclass(frozen=True)
+class Additions:
+    """What became of many adapters: the names and spaces of those `added` and of those `kept`, as they were there.
+
+    `rejected` are the others, each with its sentence.
+    """
+
+    added: tuple[tuple[Path, str, str], ...] = ()
+    kept: tuple[tuple[Path, str, str], ...] = ()
+    rejected: tuple[RejectedFile, ...] = ()
 
 
 def open_or_start(written: str | Path) -> Zoo:
@@ -51,7 +65,7 @@ def open_or_start(written: str | Path) -> Zoo:
 
 def add_embeddings(
     zoo: Zoo, embeddings: Iterable[tuple[Path, TaskEmbedding]], *, force: bool = False
-) -> tuple[Zoo, list[RejectedFile]]:
+) -> tuple[Zoo, Additions]:
     """Write embeddings, each with where it was read, into a zoo's folder and then, at once, the registry of them.
 
     Where the work is interrupted, what was written until then is listed all the same; where it is killed, the old
@@ -59,17 +73,19 @@ def add_embeddings(
 
     Returns
     -------
-    The new zoo, and the embeddings that were refused because their task is in the space already (without `force`).
+    The new zoo, and what became of each embedding: refused are those whose task is in the space already (without
+    `force`), unless it is the very file, and those whose sizes are of another base model.
     """
     with _held(zoo) as zoo:
         return _add(zoo, embeddings, force)
 
 
-def _add(zoo: Zoo, embeddings: Iterable[tuple[Path, TaskEmbedding]], force: bool) -> tuple[Zoo, list[RejectedFile]]:
-    registry, rejected, shelf = zoo.registry, [], Shelf(zoo.folder, zoo.registry)
+def _add(zoo: Zoo, embeddings: Iterable[tuple[Path, TaskEmbedding]], force: bool) -> tuple[Zoo, Additions]:
+    registry, shelf = zoo.registry, Shelf(zoo.folder, zoo.registry)
+    added, kept, rejected = [], [], []
     old = {(entry.task, entry.space): entry for entry in registry.entries}
     known = {spelled: registry.tasks[name] for spelled, name in registry.spelled.items()}
-    spaces = dict(registry.spaces)
+    spaces, sizes = dict(registry.spaces), Sizes()
     new: dict[tuple[str, str], tuple[Entry, Task, SpaceEntry]] = {}
     try:
         for path, embedding in embeddings:
@@ -77,17 +93,25 @@ def _add(zoo: Zoo, embeddings: Iterable[tuple[Path, TaskEmbedding]], force: bool
             space = _described(_space(spaces, embedding.space), embedding)
             spaces[space.name] = space
             key = (task.name, space.name)
+            if key in old and not force and key not in new and _is_the_file(embedding, old[key]):
+                kept.append((path, *key))
+                continue
             if (key in old and not force) or key in new:
                 hint = "give another `task`" if key in new else "replace it: `force=True`, or give another `task`"
-                rejected.append(RejectedFile(path, f"Task {task.name!r} is in space {space.name!r} already.", hint))
+                reason = f"Task {task.name!r} is in space {space.name!r} already."
+                rejected.append(RejectedFile(path, reason, hint, TargetExists))
+                continue
+            if reason := sizes.misfit(embedding, space, zoo):
+                rejected.append(RejectedFile(path, reason, "say which model it was tuned on: `base=MODEL_ID`"))
                 continue
             entry = _put(shelf, replace(embedding, task=task.name), space)
+            added.append((path, *key))
             new[key] = (replace(entry, repeats=old[key].repeats if key in old else ()), task, space)
     finally:
         if new:
             registry = _with_entries(registry, list(new.values()))
             shelf.write_registry(registry)
-    return replace(zoo, registry=registry), rejected
+    return replace(zoo, registry=registry), Additions(tuple(added), tuple(kept), tuple(rejected))
 
 
 def add(
@@ -106,12 +130,12 @@ def add(
     TargetExists
         When its task is in its space already, without `force`.
     FormatError
-        As `read_from`.
+        As `read_from`, and when it is of another base model than the space that it would be in.
     """
     embedding = read_from(path, base=base, task=task, base_weights=base_weights)
-    zoo, rejected = add_embeddings(zoo, [(Path(path), embedding)], force=force)
-    if rejected:
-        raise TargetExists(rejected[0].reason, hint=rejected[0].hint)
+    zoo, became = add_embeddings(zoo, [(Path(path), embedding)], force=force)
+    for one in became.rejected:
+        raise one.error(one.reason, hint=one.hint)
     return zoo, replace(embedding, task=zoo.registry.task(embedding.task).name)
 
 
@@ -123,7 +147,7 @@ def add_all(
     base: str | None = None,
     base_weights: Path | None = None,
     force: bool = False,
-) -> tuple[Zoo, list[RejectedFile]]:
+) -> tuple[Zoo, Additions]:
     """Read many adapters into a zoo; what cannot be read is refused, with its sentence, and left out.
 
     `names` are for those that do not say their task, or say the same as one before them in their space; `base` is for
@@ -144,8 +168,9 @@ def add_all(
                 seen.add((fold(embedding.task), embedding.space))
                 yield path, embedding
 
-    zoo, taken = add_embeddings(zoo, readable(), force=force)
-    return zoo, sorted([*rejected, *taken], key=lambda rejection: rejection.path)
+    zoo, became = add_embeddings(zoo, readable(), force=force)
+    everything = sorted([*rejected, *became.rejected], key=lambda rejection: rejection.path)
+    return zoo, replace(became, rejected=tuple(everything))
 
 
 def keep_input_covariance(zoo: Zoo, space: str, covariance: InputCovariance) -> Zoo:
@@ -251,6 +276,12 @@ def _task(embedding: TaskEmbedding, known: Container[str]) -> Task:
         metric=_text(scores, "metric"),
         licence=_text(data, "licence"),
     )
+
+
+def _is_the_file(embedding: TaskEmbedding, entry: Entry) -> bool:
+    """Whether an entry was made of the very file that an embedding was."""
+    digest = _group(embedding, "source").get("sha256")
+    return digest is not None and digest == entry.source.get("sha256")
 
 
 def _is_run(embedding: TaskEmbedding) -> bool:

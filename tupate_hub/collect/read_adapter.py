@@ -9,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tupate_hub.collect.naming import default_name
 from tupate_hub.compare.kernel import pack
 from tupate_hub.embedding import Adapter, TaskEmbedding, embed, is_embedding, read_embedding
 from tupate_hub.errors import FormatError
@@ -134,7 +135,7 @@ def read_for_registry(
     """Read an adapter as an embedding, with where it came from; `check` refuses one that has no direction.
 
     `base` overrides the base model that the file names, `fallback_base` stands in where it names none. Its task is
-    `task`, else what the file says, else `fallback_task`, else the name of its folder or file. An embedding of this
+    `task`, else what the file says, else `fallback_task`, else its `default_name`. An embedding of this
     project, alone or in the folder that `pull` makes, keeps all that it says.
 
     Raises
@@ -146,9 +147,8 @@ def read_for_registry(
         return _checked(_of_ours(file, base, task), check)
     loaded = load_adapter(path, base=base, task=task, base_weights=base_weights, legacy=legacy_reader())
     detection, adapter = loaded.detection, loaded.adapter
-    called = path.resolve().stem if path.is_file() else path.resolve().name
-    name = plain_name(task or adapter.task or fallback_task or called)
-    adapter = replace(adapter, base=require_base(adapter.base or fallback_base, str(path)))
+    name = plain_name(task or adapter.task or fallback_task or default_name(path))
+    adapter = replace(adapter, base=require_base(adapter.base or fallback_base or adapter.local_base, str(path)))
     source: dict[str, Any] = {
         "kind": "file",
         "file": detection.weights.name,

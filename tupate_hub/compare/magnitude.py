@@ -100,7 +100,7 @@ def singular_values(factors: Factors) -> Float64Array:
 
 
 def effective_rank(values: Float64Array) -> float:
-    """exp of the entropy of singular values as shares of their sum (Roy and Vetterli, 2007); 0 for an update of zero.
+    """Exp of the entropy of singular values as shares of their sum (Roy and Vetterli, 2007); 0 for an update of zero.
 
     >>> effective_rank(np.array([2.0, 2.0])), effective_rank(np.array([2.0, 0.0]))
     (2.0, 1.0)

@@ -28,7 +28,7 @@ _ONE = 2**23 - 1
 class Sizes:
     """How large the updates of an index are: `squares`, of shape (tasks, blocks), their squared norms by block.
 
-    `changes`, of shape (tasks,), is `Magnitude.output_change`. What a ranking notes of its neighbours follows from them.
+    `changes`, of shape (tasks,), is `Magnitude.output_change`. What a ranking notes of its neighbours follows.
     """
 
     blocks: tuple[str, ...]

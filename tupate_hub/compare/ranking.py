@@ -44,7 +44,7 @@ class Ranking:
     `noise` is how unrelated tasks of the space score, None where it holds too few to tell. `left_out` are the tasks of
     the space that do not compare with the query, each with the reason. `from_index` says whether the scores were read
     from the registry's index, its publisher's word, and not computed from the embeddings. `notes` are on the query:
-    `diverged`, or nothing.
+    `diverged`, or nothing. `itself` is the task of the space that is the query, and so no neighbour.
     """
 
     query: str
@@ -57,6 +57,7 @@ class Ranking:
     left_out: Mapping[str, str] = field(default_factory=dict)
     from_index: bool = False
     notes: tuple[str, ...] = ()
+    itself: str | None = None
 
     def __iter__(self) -> Iterator[Neighbor]:
         return iter(self.neighbors)

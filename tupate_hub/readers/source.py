@@ -17,8 +17,9 @@ import numpy as np
 from tupate_hub.arrays import Array, Float32Array
 from tupate_hub.embedding import Adapter, Block, order_blocks
 from tupate_hub.errors import FormatError
+from tupate_hub.knownbases import is_local_name
 from tupate_hub.readers.names import encoder_of
-from tupate_hub.space import normalise_base
+from tupate_hub.space import LEGACY_NAMES, normalise_base
 from tupate_hub.storage.safetensors import parse_tensorfile
 from tupate_hub.storage.strangers_json import parse_json
 
@@ -122,6 +123,8 @@ class Findings:
         if known is None:
             said = f"names a local base model, {_short(written)}" if written else "names no base model"
             self.notes.append(f"The file {said}.")
+        elif is_local_name(known) and not known.startswith(LEGACY_NAMES):
+            self.notes.append(f"The base model is called {known[:80]!r}, which has no owner as models on the Hub have.")
         blocks = order_blocks(self.blocks, source.where)
         if method != "plain" and all(_is_zero(block) for block in blocks):
             self.notes.append("Every update is zero: it was never trained.")
@@ -135,6 +138,7 @@ class Findings:
             source.task,
             source.layout,
             self.architecture,
+            written if known is None else None,
         )
 
 

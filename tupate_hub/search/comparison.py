@@ -34,8 +34,8 @@ class Comparison:
     `tasks` are those of the space that compare with the query, in the registry's order, `left_out` the others, each
     with the reason. `pairs` are the scores of all pairs of the tasks `paired`, each once; `changes`, of shape (tasks,),
     is their `Magnitude.output_change`; `coverage` the shares of the query's and of each task's squared norm that lie in
-    blocks which both have; `compared` has the blocks, where they were looked at. `from_index` as in `Ranking`; `cosines`
-    is whether the scores are such, and not fused ranks.
+    blocks which both have; `compared` has the blocks, where they were looked at. `from_index` as in `Ranking`;
+    `cosines` is whether the scores are such, and not fused ranks.
     """
 
     tasks: tuple[str, ...]
@@ -127,13 +127,11 @@ def _blockwise(zoo: Zoo, query: Query, view: View) -> Comparison:
         normalised = across.normalised(), inside.normalised()
         compared = Compared.centred(*normalised) if view.centre else Compared.plainly(across)
         pairs = off_diagonal(centred(inside.scores()) if view.centre else inside.scores())
-    coverage = (of_query[0], of_task[0])
-    return Comparison(packed.tasks, compared.scores(), pairs, changes, coverage, compared, packed.tasks, packed.left_out)
+    coverage, tasks = (of_query[0], of_task[0]), packed.tasks
+    return Comparison(tasks, compared.scores(), pairs, changes, coverage, compared, tasks, packed.left_out)
 
 
-def _kernels(
-    zoo: Zoo, query: Query, view: View, inside: bool
-) -> tuple[Kernel, Pack, Kernel | None, Float64Array]:
+def _kernels(zoo: Zoo, query: Query, view: View, inside: bool) -> tuple[Kernel, Pack, Kernel | None, Float64Array]:
     """The kernel between the query and what compares with it in the space, that, its own kernel if asked for.
 
     Last come the output changes of what compares.

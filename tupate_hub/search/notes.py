@@ -73,6 +73,19 @@ def same_data(zoo: Zoo, query: Query, entry: Entry) -> bool:
     )
 
 
+def same_run(query: Query, entry: Entry) -> bool:
+    """Whether an entry was made of the very file that is asked about, or is the very run of this project."""
+    if query.embedding is None:
+        return False
+    groups = [query.embedding.facts.get(name) for name in ("source", "training")]
+    said = {name: value for group in groups if isinstance(group, dict) for name, value in group.items()}
+    if said.get("sha256"):
+        return bool(said["sha256"] == entry.source.get("sha256"))
+    if query.embedding.task != entry.task or not {"seconds", "seed"} <= said.keys() & entry.source.keys():
+        return False
+    return all(entry.source[name] == said[name] for name in said.keys() & entry.source.keys())
+
+
 def _digest(facts: Mapping[str, Any], name: str) -> object:
     part = facts.get(name)
     return part.get("sha256") if isinstance(part, dict) else None

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from tupate_hub.zoo import Zoo
 
 
+#: So many spaces are named where there is none for a query.
+_MOST_NAMED = 3
+
+
 @dataclass(frozen=True)
 class Query:
     """What is compared with the zoo: a task that the zoo has (`row` in its space), or an embedding from elsewhere."""
@@ -33,10 +37,12 @@ class Query:
         return pack(zoo.as_compared(self.space.name, similarity, [embedding]), similarity, covariance)
 
 
-def resolve(zoo: Zoo, query: str | Path | TaskEmbedding, space: str | None, base: str | None) -> Query:
+def resolve(
+    zoo: Zoo, query: str | Path | TaskEmbedding, space: str | None, base: str | None, *, alone: bool = False
+) -> Query:
     """Find out what is asked: a task's name first, then a path, then a repository of the Hub.
 
-    A folder of the name of a task does not hide the task.
+    A folder of the name of a task does not hide the task. With `alone`, an adapter may be of a space that the zoo lacks.
 
     Raises
     ------
@@ -63,7 +69,13 @@ def resolve(zoo: Zoo, query: str | Path | TaskEmbedding, space: str | None, base
             row = [entry.task for entry in zoo.registry.in_space(where.name)].index(name)
             return Query(name, where, row, None)
     embedding = read_query(query, base, check=False)  # comparing it does
-    return _outside(embedding, find_space(zoo.registry, embedding.space), space)
+    try:
+        found = find_space(zoo.registry, embedding.space)
+    except SpaceMismatch:
+        if not alone:
+            raise
+        found = SpaceEntry(embedding.space.name, embedding.space.base, embedding.space.method)
+    return _outside(embedding, found, space)
 
 
 def _exists(path: str | Path) -> bool:
@@ -81,8 +93,18 @@ def find_space(registry: Registry, space: Space) -> SpaceEntry:
     for entry in registry.spaces.values():
         if entry.space == space:
             return entry
-    known = "; ".join(str(entry.space) for entry in registry.spaces.values()) or "nothing"
-    raise SpaceMismatch(f"The query is {space}; the zoo holds {known}.", hint="tupate-hub spaces")
+    spaces = [entry.space for entry in registry.spaces.values()]
+    near = [one for one in spaces if one.base == space.base] or _nearest(space, spaces)
+    known = "; ".join(map(str, near[:_MOST_NAMED])) or "nothing"
+    others = f" and {len(spaces) - len(near[:_MOST_NAMED])} other spaces" if len(spaces) > _MOST_NAMED else ""
+    raise SpaceMismatch(f"The query is {space}; the zoo holds {known}{others}.", hint="tupate-hub spaces")
+
+
+def _nearest(space: Space, spaces: list[Space]) -> list[Space]:
+    """Spaces by how much the name of their base model is like another's."""
+    from difflib import SequenceMatcher
+
+    return sorted(spaces, key=lambda one: -SequenceMatcher(None, one.base.lower(), space.base.lower()).ratio())
 
 
 def _outside(embedding: TaskEmbedding, space: SpaceEntry, asked: str | None) -> Query:

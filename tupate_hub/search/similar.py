@@ -18,7 +18,7 @@ from tupate_hub.embedding import TaskEmbedding
 from tupate_hub.errors import SpaceMismatch, TupateHubError
 from tupate_hub.search.comparison import Comparison, compare
 from tupate_hub.search.comparison import fuse as fused
-from tupate_hub.search.notes import notes_on, notes_on_query
+from tupate_hub.search.notes import notes_on, notes_on_query, same_run
 from tupate_hub.search.resolve import Query, resolve
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ def similar(
         comparison.left_out,
         comparison.from_index,
         notes_on_query(asked, comparison),
+        _itself(zoo, asked),
     )
 
 
@@ -64,6 +65,8 @@ def explain_pair(
 ) -> tuple[float, dict[str, float]]:
     """The score of two tasks or adapters and what each block contributes to it; the contributions add up to it.
 
+    Two adapters of one space need no zoo that has it.
+
     Raises
     ------
     SpaceMismatch
@@ -71,7 +74,7 @@ def explain_pair(
     """
     view = view or View()
     get_similarity(view.similarity)
-    queries = [resolve(zoo, name, space, base) for name in (first, second)]
+    queries = [resolve(zoo, name, space, base, alone=True) for name in (first, second)]
     spaces = [query.space for query in queries]
     if spaces[0].space != spaces[1].space:
         raise SpaceMismatch(
@@ -125,7 +128,7 @@ def _neighbors(
     by_task = {entry.task: entry for entry in zoo.registry.in_space(query.space.name)}
     entries = [by_task[task] for task in comparison.tasks]
     scores, coverage = comparison.scores, comparison.coverage
-    itself = query.name if query.row is not None else None
+    itself = _itself(zoo, query)
     rows = [row for row in order(scores, comparison.tasks) if comparison.tasks[row] != itself][:k]
     shares = None
     if comparison.pairs is not None and len(comparison.pairs) > 1:
@@ -150,6 +153,13 @@ def _neighbors(
             )
         )
     return tuple(neighbors)
+
+
+def _itself(zoo: Zoo, query: Query) -> str | None:
+    """The task of the query's space that is the query itself: it is no neighbour."""
+    if query.row is not None:
+        return query.name
+    return next((entry.task for entry in zoo.registry.in_space(query.space.name) if same_run(query, entry)), None)
 
 
 def _noise(zoo: Zoo, query: Query, comparison: Comparison) -> NoiseLevel | None:
