@@ -16,7 +16,19 @@ from tupate_hub import Zoo
 from tupate_hub.compare.view import View
 from tupate_hub.export import export
 
-FIELDS = {"from_index", "itself", "notes", "left_out", "noise", "query", "space", "similarity", "centred", "fused", "neighbors"}
+FIELDS = {
+    "from_index",
+    "itself",
+    "notes",
+    "left_out",
+    "noise",
+    "query",
+    "space",
+    "similarity",
+    "centred",
+    "fused",
+    "neighbors",
+}
 NEIGHBOR = {"rank", "task", "score", "percentile", "kind", "train_size", "notes", "shared"}
 COLUMNS = ["rank", "task", "score", "percentile", "kind", "train size", "note"]
 

@@ -15,7 +15,15 @@ from damage import snapshot
 
 import tupate_hub.collect.add
 from tupate_hub import Zoo
-from tupate_hub.collect.add import Additions, add, add_all, add_embeddings, keep_input_covariance, keep_pair_index, open_or_start
+from tupate_hub.collect.add import (
+    Additions,
+    add,
+    add_all,
+    add_embeddings,
+    keep_input_covariance,
+    keep_pair_index,
+    open_or_start,
+)
 from tupate_hub.compare.view import View
 from tupate_hub.embedding import TaskEmbedding
 from tupate_hub.errors import FormatError, TargetExists, TupateHubError, UnknownName, WorkFailed
@@ -196,7 +204,9 @@ def test_two_files_that_say_the_same_task_are_told_apart_by_their_ways(tmp_path:
     assert [entry.task for entry in sound(zoo).registry.entries] == ["IMDB", "two-imdb"]
     again, became = add_all(zoo, paths, ["one-imdb", "two-imdb"], base=BASE)
     assert again.registry == zoo.registry
-    assert became == Additions(kept=((paths[0], "IMDB", "tiny-bert/prompt"), (paths[1], "two-imdb", "tiny-bert/prompt")))
+    assert became == Additions(
+        kept=((paths[0], "IMDB", "tiny-bert/prompt"), (paths[1], "two-imdb", "tiny-bert/prompt"))
+    )
 
 
 def test_names_that_fold_to_one_in_two_spaces_are_one_task(tmp_path: Path) -> None:
@@ -421,7 +431,7 @@ def test_a_run_whose_facts_have_gaps_is_added_with_what_it_says(tmp_path: Path, 
         facts[gap] = left
     zoo, became = add_embeddings(open_or_start(tmp_path / "zoo"), located(replace(lora("mine", 1), facts=facts)))
     task, entry = sound(zoo).registry.task("mine"), zoo.registry.entries[0]
-    assert not rejected
+    assert became.rejected == ()
     if gap == "scores":
         assert (task.kind, task.train_size, task.metric, dict(entry.scores)) == ("classification", 200, "", {})
     if gap == "data":

@@ -41,6 +41,7 @@ def inspect_command(path: str, base: str | None, base_weights: Path | None, as_j
     forms = Counter(block.form for block in adapter.blocks)
     ranks = sorted({len(block.parts["A"]) for block in adapter.blocks if block.form == "lowrank"})
     size = Magnitude.of(adapter.blocks)
+    left_out = [output.counted(count, name) for name, count in adapter.left_out.items()]
     parameters = sum(array.size for block in adapter.blocks for array in block.parts.values())
     if as_json:
         output.document(
@@ -77,7 +78,10 @@ def inspect_command(path: str, base: str | None, base_weights: Path | None, as_j
             ("parameters", parameters),
             *sizes.as_lines(size),
             ("settings", ", ".join(f"{name} {value}" for name, value in adapter.settings.items()) or None),
-            ("left out", ", ".join(f"{count} {name}" for name, count in adapter.left_out.items()) or "nothing"),
+            (
+                "left out",
+                ", ".join(left_out) or "nothing",
+            ),
             *[("note", note) for note in adapter.notes],
             ("first block", adapter.blocks[0].name),
             ("last block", adapter.blocks[-1].name),
@@ -94,7 +98,7 @@ def inspect_command(path: str, base: str | None, base_weights: Path | None, as_j
 )
 @click.option("--all", "everything", is_flag=True, help="Add every adapter below PATH.")
 @click.option("--force", is_flag=True, help="Replace a task that the registry has already.")
-@output.registry_option
+@output.own_registry_option
 @output.json_option
 def add_command(
     path: str,

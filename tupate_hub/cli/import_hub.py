@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.option("--library", type=click.Choice(["adapters", "peft"]), help="Only those of a library. [default: both]")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the N most downloaded ones.")
 @click.option("--jobs", type=click.IntRange(1, 64), default=8, show_default=True, help="How many are fetched at once.")
-@output.registry_option
+@output.own_registry_option
 @output.json_option
 @click.pass_context
 def import_command(

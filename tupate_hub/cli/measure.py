@@ -27,7 +27,7 @@ _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 @click.argument("base", type=_PATH)
 @click.option("--space", help="The space whose base model it is.")
 @click.option("--text", type=_FILE, metavar="FILE", help="A passage a line. [default: the project's probe text]")
-@output.registry_option
+@output.own_registry_option
 def stats_command(base: Path, space: str | None, text: Path | None, registry: str | None) -> None:
     """Measure a base model's inputs, for --similarity effect.
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -35,6 +36,15 @@ def registry_option(function: F) -> F:
         metavar="WHERE",
         help="A registry's folder, or OWNER/NAME[@REVISION] on the Hub. "
         "[default: $TUPATE_HUB_REGISTRY, else the bundled zoo]",
+    )(function)
+
+
+def own_registry_option(function: F) -> F:
+    """`--registry` of a verb that writes: the bundled zoo is none of its values."""
+    return click.option(
+        "--registry",
+        metavar="DIR",
+        help="The folder of a registry of yours, made if need be. [default: $TUPATE_HUB_REGISTRY]",
     )(function)
 
 
@@ -81,6 +91,27 @@ def lines(pairs: Iterable[tuple[str, Cell]]) -> None:
     separator = "\t" if not sys.stdout.isatty() else "  "
     for name, value in listed:
         click.echo(f"{name if separator == chr(9) else name.ljust(width)}{separator}{value}")
+
+
+#: What a reader left out, where it is one.
+_ONE: Mapping[str, str] = MappingProxyType(
+    {
+        "aliases": "alias",
+        "biases": "bias",
+        "DoRA magnitudes": "DoRA magnitude",
+        "full copies": "full copy",
+        "gates": "gate",
+        "heads": "head",
+        "other tensors": "other tensor",
+        "unchanged weights": "unchanged weight",
+        "weights that the base model lacks": "weight that the base model lacks",
+    }
+)
+
+
+def counted(count: int, things: str) -> str:
+    """A number of things in words, of one of them too."""
+    return f"{count} {_ONE.get(things, things) if count == 1 else things}"
 
 
 def some(values: Iterable[object], most: int = 12) -> str:

@@ -8,7 +8,6 @@ import click
 
 from tupate_hub.cli import output
 from tupate_hub.cli.tune import data_asked, data_options, load, require_training
-from tupate_hub.errors import TargetExists
 
 if TYPE_CHECKING:
     from tupate_hub.training.subspace.intrinsic import IntrinsicRun

@@ -24,6 +24,9 @@ from tupate_hub.subspace.subspace import Subspace
 from tupate_hub.tasknames import aliases, single
 from tupate_hub.zoo import Zoo
 
+#: What PEFT's word for a model's head says of the kind of task.
+_KINDS = {"SEQ_CLS": "classification", "QUESTION_ANS": "extractive_qa", "TOKEN_CLS": "token_classification"}
+
 
 @dataclass(frozen=True)
 class RejectedFile:
@@ -258,13 +261,14 @@ def _task(embedding: TaskEmbedding, known: Container[str]) -> Task:
     Of the aliases of a task that everybody tunes on those are left out that are `known` as something else.
     """
     source = _group(embedding, "source")
+    kind = _KINDS.get(_text(_group(embedding, "settings"), "task_type"), "")
     if source.get("kind") == "hub":
         names = tuple(name for name in aliases(embedding.task) if fold(name) not in known)
         title = f"{source['task']} by {_text(source, 'repo')}" if "task" in source else embedding.task
         dataset, licence = single(source.get("dataset", "")), source.get("licence", "")
-        return Task(embedding.task, title=title, aliases=names, dataset=dataset, licence=licence)
+        return Task(embedding.task, title=title, aliases=names, kind=kind, dataset=dataset, licence=licence)
     if not _is_run(embedding):
-        return Task(embedding.task, title=embedding.task)
+        return Task(embedding.task, title=embedding.task, kind=kind, dataset=single(_text(source, "dataset")))
     data, scores = _group(embedding, "data"), _group(embedding, "scores")
     size = data.get("original_train_size")
     return Task(

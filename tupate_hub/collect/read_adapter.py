@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tupate_hub.collect.naming import default_name
+from tupate_hub.collect.naming import dataset_of, default_name
 from tupate_hub.compare.kernel import pack
 from tupate_hub.embedding import Adapter, TaskEmbedding, embed, is_embedding, read_embedding
 from tupate_hub.errors import FormatError
@@ -157,6 +157,8 @@ def read_for_registry(
         "left_out": dict(adapter.left_out),
         "notes": list(adapter.notes),
     }
+    if dataset := dataset_of(path if path.is_dir() else path.parent):
+        source["dataset"] = dataset
     return _checked(embed(adapter, name, {"source": source}), check)
 
 

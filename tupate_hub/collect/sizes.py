@@ -26,8 +26,8 @@ class Sizes:
         their blocks have the sizes of the first one's.
         """
         seen = self.known.setdefault(space.name, {})
-        if not seen and (first := next(iter(zoo.registry.in_space(space.name)), None)):
-            seen |= {block.name: (block.outer, first.task) for block in zoo.outline(first.task, space.name).blocks}
+        if not seen and (entry := next(iter(zoo.registry.in_space(space.name)), None)):
+            seen |= {block.name: (block.outer, entry.task) for block in zoo.outline(entry.task, space.name).blocks}
         for block in embedding.blocks:
             outer, task = seen.get(block.name, (block.outer, ""))
             if outer != block.outer:
@@ -39,8 +39,8 @@ class Sizes:
         if sizes and not any(sizes & set(block.outer) for block in embedding.blocks):
             first = embedding.blocks[0]
             return (
-                f"{embedding.task!r} is not of {space.base}, whose blocks have other sizes: its block {first.name!r} has "
-                f"{_said(first.outer)}."
+                f"{embedding.task!r} is not of {space.base}, whose blocks have other sizes: its block {first.name!r} "
+                f"has {_said(first.outer)}."
             )
         width = WIDTHS.get(space.base)
         if width is not None and not any(width in block.outer for block in embedding.blocks):

@@ -95,7 +95,7 @@ def singular_values(factors: Factors) -> Float64Array:
     sides = [np.asarray(side, dtype=np.float64) for side in (factors.a, factors.bt)]
     if not all(np.isfinite(side).all() for side in sides):
         return np.full(len(factors.a), np.nan)
-    a, bt = (np.linalg.qr(side.T, mode="r") for side in sides)
+    a, bt = (np.asarray(np.linalg.qr(side.T, mode="r")) for side in sides)
     return np.asarray(np.linalg.svd(bt @ a.T, compute_uv=False))
 
 

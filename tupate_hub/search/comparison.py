@@ -98,11 +98,17 @@ def _from_index(zoo: Zoo, query: Query, view: View) -> Comparison:
     if query.row is not None and query.name in index.tasks:
         row = index.tasks.index(query.name)
         own = index.row(row) if moved is None else np.asarray(moved[row])
-        left_out, sizes = zoo.left_out(space, index), index.sizes
-        changes, coverage = (None, None) if sizes is None else (sizes.changes, sizes.coverage(row))
-        return Comparison(
-            index.tasks, own, pairs, changes, coverage, None, index.tasks, left_out, from_index=stored is not None
+        found = Comparison(
+            index.tasks,
+            own,
+            pairs,
+            paired=index.tasks,
+            left_out=zoo.left_out(space, index),
+            from_index=stored is not None,
         )
+        if index.sizes is None:
+            return found
+        return replace(found, changes=index.sizes.changes, coverage=index.sizes.coverage(row))
     across, packed, _, changes = _kernels(zoo, query, view, inside=False)
     if view.centre and packed.tasks != index.tasks:  # the origin is that of the tasks which compare
         return _blockwise(zoo, query, view)

@@ -42,7 +42,8 @@ def resolve(
 ) -> Query:
     """Find out what is asked: a task's name first, then a path, then a repository of the Hub.
 
-    A folder of the name of a task does not hide the task. With `alone`, an adapter may be of a space that the zoo lacks.
+    A folder of the name of a task does not hide the task. With `alone`, an adapter may be of a space that
+    the zoo lacks.
 
     Raises
     ------
