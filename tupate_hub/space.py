@@ -97,7 +97,7 @@ def require_base(written: str | None, where: str) -> str:
     base = normalise_base(written)
     if base is None:
         said = f"names a local base model, {written!r}" if written else "names no base model"
-        guess = original(re.split(r"[\\/]", written)[-1]) if isinstance(written, str) else ""
+        guess = original(re.split(r"[\\/]", written)[-1].strip()) if isinstance(written, str) else ""
         likely = guess if guess in WIDTHS else "MODEL_ID"
         raise FormatError(f"{where} {said}.", hint=f"say which model it was tuned on: `base={likely}`")
     return base

@@ -64,7 +64,9 @@ def test_show_prints_names_and_values(toy_zoo: Path, invoke: Any) -> None:
 
 def test_show_json_has_the_documented_fields(toy_zoo: Path, invoke: Any) -> None:
     found = invoke("show", "sst2", "--registry", toy_zoo, "--space", "tiny-bert/prompt", "--json").json()
-    assert set(found) == {"task", "entry", "facts", "parameters", "blocks"}
+    sizes = {"norm", "norm_by_layer", "output_change", "effective_rank", "diverged"}
+    assert set(found) == {"task", "entry", "facts", "parameters", "blocks"} | sizes
+    assert (found["output_change"], found["effective_rank"], found["diverged"]) == (None, None, False)
     assert found["blocks"] == [{"name": "prompt", "form": "rows", "scale": 1.0, "shapes": {"rows": [4, 6]}}]
     assert found["parameters"] == 24
     assert found["entry"]["space"] == "tiny-bert/prompt"

@@ -170,7 +170,11 @@ def test_the_same_task_twice(adapter: Path, tmp_path: Path, invoke: Any) -> None
     arguments = ("add", adapter, "--registry", tmp_path / "zoo")
     assert invoke(*arguments).code == 0
     before = snapshot(tmp_path / "zoo")
-    result = invoke(*arguments)
+    again = invoke(*arguments)
+    assert (again.code, again.out) == (0, "")
+    assert again.err.startswith("reviews is there already")
+    assert snapshot(tmp_path / "zoo") == before
+    result = invoke("add", peft(tmp_path / "other", scale=9.0), "--task", "reviews", *arguments[2:])
     assert (result.code, result.out) == (2, "")
     assert "already" in result.err and "--force" in result.err
     assert snapshot(tmp_path / "zoo") == before
@@ -204,12 +208,12 @@ def test_add_all_adds_what_it_can_and_lists_the_rest(downloads: Path, tmp_path: 
     assert result.code == 0
     assert table[0] == ["adapter", "what", "task", "space", "reason"]
     assert [row[:2] for row in table[1:]] == [
-        ["broken", "refused"], ["one", "added"], ["three", "refused"], ["two", "added"],
+        ["broken", "refused"], ["deep/two", "added"], ["one", "added"], ["three", "refused"],
     ]  # fmt: skip
-    assert table[2][2:] == ["one", "tiny-bert/lora", ""]
+    assert table[2][2:] == ["two", "tiny-bert/lora", ""]
     assert "Git LFS pointer" in table[1][4]
     assert "git lfs pull" in table[1][4]
-    assert "names a local base model, '/content/model'. (say which model it was tuned on: --base" in table[3][4]
+    assert "names a local base model, '/content/model'. (say which model it was tuned on: --base" in table[4][4]
     assert result.err == f"2 added to {tmp_path / 'zoo'}, 2 refused\n"
     assert list(Zoo.open(tmp_path / "zoo").tasks) == ["one", "two"]
     assert invoke("verify", "--registry", tmp_path / "zoo").code == 0

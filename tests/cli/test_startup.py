@@ -110,7 +110,8 @@ def test_a_folder_as_the_query_is_opened_once(form: str, tmp_path: Path, invoke:
     )
     assert done.returncode == 0, done.stderr
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("LOADED")]
-    expected = [*names, *names] if form == "embedding" else names  # its header says first whose file it is
+    # the header of an embedding says first whose file it is, the card of another what its task is
+    expected = [*names, *names] if form == "embedding" else [*names, "README.md"]
     assert sorted(line.split()[1:]) == sorted(expected)
 
 

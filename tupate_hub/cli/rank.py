@@ -110,22 +110,23 @@ def similar_command(
             _show_prospects(zoo, ranking, k, as_json)
             return
     if as_json:
-        neighbors = [_as_json(neighbor, explain) for neighbor in ranking.neighbors]
-        about = ("query", "space", "similarity", "centred", "fused", "from_index", "notes", "itself")
-        head = {name: getattr(ranking, name) for name in about}
-        noise = None if ranking.noise is None else asdict(ranking.noise)
-        left_out = dict(ranking.left_out)
-        output.document({**head, "noise": noise, "left_out": left_out, "neighbors": neighbors})
+        output.document(_document(ranking, explain))
         return
     ways = [similarity, *(f"fused over {fuse}",) * bool(fuse), *("centred",) * centre, *("balanced",) * balance]
     output.note(f"{ranking.query} in {ranking.space}: {', '.join(ways)}{f', blocks {blocks}' if blocks else ''}")
-    if ranking.itself not in (None, ranking.query):
-        output.note(f"it is here as {ranking.itself}, which is no neighbour of itself")
-    if "diverged" in ranking.notes:
-        output.note(f"{ranking.query} diverged: its update is far too large to work (tupate-hub inspect says more)")
     _print_ranking(ranking, explain)
     if ranking.from_index and zoo.remote is not None:
         output.note("these scores are its publisher's word: --explain computes them, tupate-hub verify checks all")
+
+
+def _document(ranking: Ranking, explain: bool) -> dict[str, Any]:
+    about = ("query", "space", "similarity", "centred", "fused", "from_index", "notes", "itself")
+    return {
+        **{name: getattr(ranking, name) for name in about},
+        "noise": None if ranking.noise is None else asdict(ranking.noise),
+        "left_out": dict(ranking.left_out),
+        "neighbors": [_as_json(neighbor, explain) for neighbor in ranking.neighbors],
+    }
 
 
 @contextmanager
@@ -144,6 +145,10 @@ def _asked(registry: str | None, among: tuple[Path, ...], base: str | None) -> I
 
 
 def _print_ranking(ranking: Ranking, explain: bool) -> None:
+    if ranking.itself not in (None, ranking.query):
+        output.note(f"it is here as {ranking.itself}, which is no neighbour of itself")
+    if "diverged" in ranking.notes:
+        output.note(f"{ranking.query} diverged: its update is far too large to work (tupate-hub inspect says more)")
     if not ranking.neighbors:
         output.note("there is nothing else here that it compares with")
         return

@@ -96,7 +96,7 @@ def _add(zoo: Zoo, embeddings: Iterable[tuple[Path, TaskEmbedding]], force: bool
             space = _described(_space(spaces, embedding.space), embedding)
             spaces[space.name] = space
             key = (task.name, space.name)
-            if key in old and not force and key not in new and _is_the_file(embedding, old[key]):
+            if key in old and not force and key not in new and _is_the_same(embedding, old[key], zoo):
                 kept.append((path, *key))
                 continue
             if (key in old and not force) or key in new:
@@ -128,10 +128,12 @@ def add(
 ) -> tuple[Zoo, TaskEmbedding]:
     """Read one adapter, on disk or on the Hub, into a zoo; its task is then called as the registry calls it.
 
+    Where the zoo has the very file already, it stays as it is.
+
     Raises
     ------
     TargetExists
-        When its task is in its space already, without `force`.
+        When its task is in its space already, from another file, without `force`.
     FormatError
         As `read_from`, and when it is of another base model than the space that it would be in.
     """
@@ -282,10 +284,14 @@ def _task(embedding: TaskEmbedding, known: Container[str]) -> Task:
     )
 
 
-def _is_the_file(embedding: TaskEmbedding, entry: Entry) -> bool:
-    """Whether an entry was made of the very file that an embedding was."""
+def _is_the_same(embedding: TaskEmbedding, entry: Entry, zoo: Zoo) -> bool:
+    """Whether an entry was made of the very file that an embedding was, and read in the same way."""
     digest = _group(embedding, "source").get("sha256")
-    return digest is not None and digest == entry.source.get("sha256")
+    if digest is None or digest != entry.source.get("sha256"):
+        return False
+    held = zoo.load(entry)
+    scales = [{block.name: block.scale for block in one.blocks} for one in (embedding, held)]
+    return scales[0] == scales[1] and np.array_equal(embedding.vector(), held.vector())
 
 
 def _is_run(embedding: TaskEmbedding) -> bool:

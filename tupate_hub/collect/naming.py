@@ -14,28 +14,35 @@ from tupate_hub.tasknames import of_dataset, single
 _MOST_BYTES = 100_000
 #: Folders that are called after what they hold, or when it was saved, whatever the task.
 _GENERIC = re.compile(
-    r"(?:(?:final|best|last|latest|my|saved|fine-?tuned|ft|peft|lora|adapter|trained|task|pytorch|checkpoints?|model"
+    r"(?:(?:final|best|last|latest|saved|fine-?tuned|ft|peft|lora|adapter|trained|task|pytorch|checkpoints?|model"
     r"|weights?|outputs?|results?|runs?|epoch|step|default|\d+)s?[-_. ]*)+",
     re.IGNORECASE,
 )
 _FRONT_MATTER = re.compile(r"---[ \t]*\n(.*?)\n---[ \t]*(?:\n|$)", re.DOTALL)
 
 
-def default_name(path: Path) -> str:
+def default_name(path: Path, dataset: str | None = None) -> str:
     """A task's name for an adapter: that of the one dataset on its model card, else that of its folder or file.
 
-    Where the folder is called `checkpoint-500` or `best_model`, it is the one around it.
+    Where the folder is called `checkpoint-500` or `best_model`, it is the one around it. `dataset` is what
+    `dataset_of` has said, where it was asked already.
     """
-    folder = path if path.is_dir() else path.parent
-    if (path.is_dir() or path.name == CONFIG) and (dataset := dataset_of(folder)) and (task := of_dataset(dataset)):
+    told = dataset_of(path) if dataset is None else dataset
+    if task := of_dataset(told) if told else None:
         return task
     whole = path.resolve()
     names = [whole.stem if path.is_file() and path.name != CONFIG else whole.name, *(one.name for one in whole.parents)]
     return next((name for name in names if name and not _GENERIC.fullmatch(name)), names[0])
 
 
-def dataset_of(folder: Path) -> str:
-    """The dataset that a folder's model card names in its front matter, where it is one alone; else nothing."""
+def dataset_of(path: Path) -> str:
+    """The dataset that the model card in an adapter's folder names, where it is one alone; else nothing.
+
+    A file that is an adapter by itself has no card: what lies beside it may be anyone's.
+    """
+    if path.is_file() and path.name != CONFIG:
+        return ""
+    folder = path if path.is_dir() else path.parent
     try:
         with (folder / "README.md").open(encoding="utf-8", errors="replace") as file:
             text = file.read(_MOST_BYTES)

@@ -147,7 +147,8 @@ def read_for_registry(
         return _checked(_of_ours(file, base, task), check)
     loaded = load_adapter(path, base=base, task=task, base_weights=base_weights, legacy=legacy_reader())
     detection, adapter = loaded.detection, loaded.adapter
-    name = plain_name(task or adapter.task or fallback_task or default_name(path))
+    dataset = dataset_of(path)
+    name = plain_name(task or adapter.task or fallback_task or default_name(path, dataset))
     adapter = replace(adapter, base=require_base(adapter.base or fallback_base or adapter.local_base, str(path)))
     source: dict[str, Any] = {
         "kind": "file",
@@ -157,7 +158,7 @@ def read_for_registry(
         "left_out": dict(adapter.left_out),
         "notes": list(adapter.notes),
     }
-    if dataset := dataset_of(path if path.is_dir() else path.parent):
+    if dataset:
         source["dataset"] = dataset
     return _checked(embed(adapter, name, {"source": source}), check)
 
