@@ -149,9 +149,6 @@ def _print_ranking(ranking: Ranking, explain: bool) -> None:
         output.note(f"it is here as {ranking.itself}, which is no neighbour of itself")
     if "diverged" in ranking.notes:
         output.note(f"{ranking.query} diverged: its update is far too large to work (tupate-hub inspect says more)")
-    if not ranking.neighbors:
-        output.note("there is nothing else here that it compares with")
-        return
     columns = ["rank", "task", "score", "percentile", "kind", "train size", "note"]
     rows: list[list[output.Cell]] = []
     for neighbor in ranking.neighbors:
@@ -165,7 +162,10 @@ def _print_ranking(ranking: Ranking, explain: bool) -> None:
             best = sorted(neighbor.contributions.items(), key=lambda item: -abs(item[1]))[:3]
             rows[-1] += [f"{low:.3f} to {high:.3f}", "; ".join(f"{name} {value:+.3f}" for name, value in best)]
     more = ["interval", "blocks"] if explain else []
-    output.table([*columns, *more], rows, right=("rank", "score", "percentile", "train size"))
+    if rows:
+        output.table([*columns, *more], rows, right=("rank", "score", "percentile", "train size"))
+    else:
+        output.note("there is nothing else here that it compares with")
     if ranking.noise is not None:
         output.note(f"unrelated tasks, those of different kinds, score up to {ranking.noise.upper:.3f} here")
     for task, why in list(ranking.left_out.items())[:_MOST_LEFT_OUT]:

@@ -93,7 +93,7 @@ def pack_comparable(
             features[embedding.task] = _features(embedding, chosen, covariance)
         except SpaceMismatch as error:  # a width that the base model does not have
             left_out[embedding.task] = error.message.rstrip(".")
-    left_out |= _of_other_shapes(features, similarity, like)
+    left_out |= _of_other_shapes(features, {one.task: one for one in embeddings}, similarity, like)
     while True:
         tasks = [task for task in features if task not in left_out]
         names = shared_names([embedding for embedding in embeddings if embedding.task in tasks])
@@ -145,7 +145,10 @@ def _without_direction(found: Pack) -> dict[str, str]:
 
 
 def _of_other_shapes(
-    features: Mapping[str, Mapping[str, Factors]], similarity: str, like: Pack | None
+    features: Mapping[str, Mapping[str, Factors]],
+    embeddings: Mapping[str, TaskEmbedding],
+    similarity: str,
+    like: Pack | None,
 ) -> dict[str, str]:
     """The tasks that have a block of another shape than it is to have, each with the first such block."""
     shapes: dict[str, dict[str, tuple[int, int]]] = {}
@@ -158,9 +161,16 @@ def _of_other_shapes(
         wanted = _shape(like.stacks[name]) if like is not None and name in like.stacks else usual
         for task, shape in by_task.items():
             if shape != wanted:
-                why = f": {similarity} needs equal ranks" if similarity in COORDINATES else ""
-                found.setdefault(task, f"its block {name!r} has shape {shape}, not {wanted}{why}")
+                parts = embeddings[task].by_name[name].parts.items()
+                real = ", ".join(f"{part} {' x '.join(map(str, array.shape))}" for part, array in parts)
+                found.setdefault(task, f"its block {name!r} ({real}) {_unlike(shape, wanted, similarity)}")
     return found
+
+
+def _unlike(shape: tuple[int, int], wanted: tuple[int, int], similarity: str) -> str:
+    if similarity in COORDINATES:
+        return f"has {shape[0]} numbers, not {wanted[0]}: {similarity} needs equal ranks"
+    return f"takes {shape[0]} inputs to {shape[1]} outputs, not {wanted[0]} to {wanted[1]}"
 
 
 def _shape(update: Factors | Stack) -> tuple[int, int]:
