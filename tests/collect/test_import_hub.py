@@ -481,7 +481,7 @@ def test_another_shape_is_kept_out_of_the_space(hub: LoopbackHub, mine: Path, in
     plant(hub, "a/wide", adapterhub_files(2, "wide", width=8), downloads=2)
     arguments = ("import", "--library", "adapters", "--base", BASE, "--registry", mine, "--json")
     (refused,) = invoke(*arguments).json()["refused"]
-    assert "has shape (9, 8), that of others is (7, 6)" in refused["reason"]
+    assert "has a width of 8, that of 'one' a width of 6" in refused["reason"]
     plant(hub, "a/also-wide", adapterhub_files(3, "also", width=8), downloads=1)
     plant(hub, "a/two", adapterhub_files(4, "two"))
     assert len(invoke(*arguments).json()["refused"]) == 2

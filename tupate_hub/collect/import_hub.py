@@ -21,17 +21,17 @@ from typing import TypeVar
 
 from tupate_hub.collect.add import add_embeddings
 from tupate_hub.collect.read_adapter import plain_name, read_downloaded
-from tupate_hub.compare.similarity import DEFAULT, get_similarity
-from tupate_hub.embedding import Block, TaskEmbedding
+from tupate_hub.collect.sizes import Sizes
+from tupate_hub.compare.similarity import DEFAULT
+from tupate_hub.embedding import TaskEmbedding
 from tupate_hub.errors import FormatError, NotAvailableOffline, SpaceMismatch, TupateHubError
 from tupate_hub.hub.download import DownloadedAdapter, download_adapter, held_folder
 from tupate_hub.hub.list_adapters import ListedRepository, list_adapters
 from tupate_hub.hub.location import endpoint
 from tupate_hub.hub.outages import OUTAGE, Outages
 from tupate_hub.hub.rate_limit import waiting_allowed
-from tupate_hub.registry import Entry, fold
+from tupate_hub.registry import Entry, SpaceEntry, fold
 from tupate_hub.search.comparison import MOST_PAIRED
-from tupate_hub.space import Space
 from tupate_hub.zoo import Zoo
 
 JOBS = 8
@@ -165,7 +165,7 @@ class _Reading:
         entries = [(entry, spaces[entry.space]) for entry in zoo.registry.entries]
         self._taken = {(fold(entry.task), space) for entry, space in entries}
         self._named = {(entry.source.get("repo"), space): entry.task for entry, space in entries}
-        self._shapes: dict[Space, dict[str, tuple[int, int]]] = {}
+        self._sizes = Sizes()
 
     def readable(self, downloads: Iterable[Pending]) -> Iterator[tuple[Path, TaskEmbedding]]:
         """The embeddings of what was fetched, under their names; ends early where no more can be fetched."""
@@ -210,26 +210,12 @@ class _Reading:
         return name
 
     def _require_fitting(self, embedding: TaskEmbedding) -> None:
-        """Refuse what names this base model and has other shapes: with it in its space nothing there would compare."""
-        known = self._shapes.get(embedding.space)
-        if known is None:
-            known = self._shapes[embedding.space] = _shapes_of(self.zoo, embedding.space)
-        shapes = {block.name: _shape(block) for block in embedding.blocks}
-        for name, shape in shapes.items():
-            if known.get(name, shape) != shape:
-                raise SpaceMismatch(f"Its block {name!r} has shape {shape}, that of others is {known[name]}.")
-        known.update(shapes)
-
-
-def _shapes_of(zoo: Zoo, space: Space) -> dict[str, tuple[int, int]]:
-    names = [name for name, entry in zoo.registry.spaces.items() if entry.space == space]
-    entries = [entry for name in names for entry in zoo.registry.in_space(name)]
-    return {block.name: _shape(block) for entry in entries for block in zoo.load(entry).blocks}
-
-
-def _shape(block: Block) -> tuple[int, int]:
-    factors = get_similarity(DEFAULT).features(block, None)
-    return factors.a.shape[1], factors.bt.shape[1]
+        """Refuse what names this base model and has other sizes: with it in its space nothing there would compare."""
+        space = embedding.space
+        known = (entry for entry in self.zoo.registry.spaces.values() if entry.space == space)
+        entry = next(known, SpaceEntry(space.name, space.base, space.method))
+        if reason := self._sizes.misfit(embedding, entry, self.zoo):
+            raise SpaceMismatch(reason)
 
 
 def _downloads(wanted: Sequence[ListedRepository], base: str, jobs: int) -> Generator[Pending, None, None]:

@@ -14,7 +14,7 @@ from tupate_hub.tasknames import of_dataset, single
 _MOST_BYTES = 100_000
 #: Folders that are called after what they hold, or when it was saved, whatever the task.
 _GENERIC = re.compile(
-    r"(?:(?:final|best|last|latest|saved|fine-?tuned|ft|peft|lora|adapter|trained|task|pytorch|checkpoints?|model"
+    r"(?:(?:final|best|last|latest|saved|fine[-_]?tuned|ft|peft|lora|adapter|trained|task|pytorch|checkpoints?|model"
     r"|weights?|outputs?|results?|runs?|epoch|step|default|\d+)s?[-_. ]*)+",
     re.IGNORECASE,
 )
@@ -30,8 +30,8 @@ def default_name(path: Path, dataset: str | None = None) -> str:
     told = dataset_of(path) if dataset is None else dataset
     if task := of_dataset(told) if told else None:
         return task
-    whole = path.resolve()
-    names = [whole.stem if path.is_file() and path.name != CONFIG else whole.name, *(one.name for one in whole.parents)]
+    whole = (path.parent if path.name == CONFIG else path).resolve()
+    names = [whole.stem if whole.is_file() else whole.name, *(one.name for one in whole.parents)]
     return next((name for name in names if name and not _GENERIC.fullmatch(name)), names[0])
 
 
