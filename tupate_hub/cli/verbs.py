@@ -21,6 +21,7 @@ VERBS = {
     "subspace": ("subspace", "Find and use the few numbers that describe a task (IPT)."),
     "pull": ("fetch", "Fetch a task's embedding, or weights ready to load."),
     "verify": ("fetch", "Check every file of a registry against its hash and its entry."),
+    "duplicates": ("duplicates", "Find embeddings that are near-duplicates of one another."),
     "init": ("publish", "Make an empty registry."),
     "merge": ("publish", "Make one registry of two."),
     "card": ("publish", "Write a registry's dataset card, pictures and browsable table."),

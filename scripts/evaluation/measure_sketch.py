@@ -1,0 +1,101 @@
+"""How exact sketches are: the table of docs/sketch.md, from the bundled zoo and strangers' adapters.
+
+    python scripts/evaluation/measure_sketch.py [--adapters ../shared/adapters] [--check]
+
+`--check` writes nothing and fails where the words that the page names, or the rows of the bundled zoo, are not what is
+found (beyond rounding).
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from tupate_hub import Zoo
+from tupate_hub.arrays import Float64Array
+from tupate_hub.collect.among import gathered
+from tupate_hub.compare.kernel import kernel, pack_comparable
+from tupate_hub.compare.signs import key_of, words
+from tupate_hub.compare.sketch import Sketches, pictures
+from tupate_hub.embedding import TaskEmbedding
+from tupate_hub.publish.table import fill_tables, markdown_table
+from tupate_hub.storage.atomic import write_bytes
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "sketch.md"
+FEWEST = 4
+HEADS = ["space", "embeddings", "mean error", "largest", "correlation", "256 x 256"]
+
+
+def row(name: str, embeddings: Sequence[TaskEmbedding]) -> list[str] | None:
+    """The errors over all pairs; None where too few compare."""
+    packed = pack_comparable(embeddings)
+    kept = [one for one in embeddings if one.task in packed.tasks]
+    if len(kept) < FEWEST:
+        return None
+    above = np.triu_indices(len(kept), 1)
+    exact = kernel(packed, packed).scores()[above]
+    sketches = Sketches.of(kept)
+    told = np.stack([sketches.cosines(at) for at in range(len(kept))])[above]
+    errors = np.abs(told - exact)
+    shown = [f"{errors.mean():.4f}", f"{errors.max():.3f}", f"{np.corrcoef(told, exact)[0, 1]:.3f}"]
+    return [name, str(len(kept)), *shown, before_signs(kept, exact)]
+
+
+def before_signs(embeddings: Sequence[TaskEmbedding], exact: Float64Array) -> str:
+    """The mean error of the pictures themselves, nothing where some blocks are vectors."""
+    if {block.form for one in embeddings for block in one.blocks} - {"lowrank", "bottleneck"}:
+        return ""
+    whole = pictures(embeddings)
+    whole /= np.linalg.norm(whole, axis=1, keepdims=True)
+    return f"{np.abs((whole @ whole.T)[np.triu_indices(len(whole), 1)] - exact).mean():.4f}"
+
+
+def bundled() -> list[list[str]]:
+    zoo = Zoo.open(ROOT)
+    rows = [row(space, zoo.load_space(space)) for space in zoo.registry.spaces]
+    whole = zoo.load_space("all-MiniLM-L6-v2/lora")
+    values = [TaskEmbedding(one.task, one.space, tuple(b for b in one.blocks if "value" in b.name)) for one in whole]
+    rows.append(row("all-MiniLM-L6-v2/lora, every second with its values alone", [*whole[::2], *values[1::2]]))
+    return [one for one in rows if one is not None]
+
+
+def strangers(folder: Path) -> list[list[str]]:
+    rows = []
+    with gathered([folder]) as (zoo, _):
+        for space in zoo.registry.spaces:
+            rows.append(row(f"strangers', {space}", zoo.load_space(space)))
+    return [one for one in rows if one is not None]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--adapters", type=Path, help="a folder of strangers' adapters")
+    parser.add_argument("--check", action="store_true")
+    options = parser.parse_args()
+    first = " ".join(f"{word:08x}" for word in words(key_of("a"), 3))
+    page = PAGE.read_text(encoding="utf-8")
+    page = re.sub(r"(<!-- words -->`)[^`]*", rf"\g<1>{first}", page)
+    rows = bundled()
+    if options.check:
+        said = [line.split("|")[1:-1] for line in page.splitlines() if line.startswith("| all-")]
+        near = len(said) == len(rows) and all(
+            float(old[2]) - 2e-4 <= float(new[2]) <= float(old[2]) + 2e-4 for old, new in zip(said, rows, strict=True)
+        )
+        if not near or page != PAGE.read_text(encoding="utf-8"):
+            print("docs/sketch.md is not what is found: run this script", file=sys.stderr)
+            return 1
+        return 0
+    if options.adapters:
+        rows += strangers(options.adapters)
+    write_bytes(PAGE, fill_tables(page, {"sketch errors": markdown_table(HEADS, rows)}).encode())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
