@@ -22,7 +22,7 @@ def key_of(text: str) -> int:
 def words(key: int, count: int, start: int = 0) -> Words:
     """Random words number `start` to `start + count` of a key: word n is mix(mix(n) + key), modulo 2^32."""
     with np.errstate(over="ignore"):
-        return mixed(mixed(np.arange(start, start + count, dtype=np.uint32)) + np.uint32(key))
+        return mixed(np.asarray(mixed(np.arange(start, start + count, dtype=np.uint32)) + np.uint32(key)))
 
 
 def mixed(numbers: Words) -> Words:
@@ -34,7 +34,7 @@ def mixed(numbers: Words) -> Words:
         found ^= found >> np.uint32(15)
         found *= np.uint32(0x846CA68B)
         found ^= found >> np.uint32(16)
-    return found
+    return np.asarray(found)
 
 
 def sign_matrix(name: str, rows: int, columns: int) -> Float32Array:
@@ -44,4 +44,4 @@ def sign_matrix(name: str, rows: int, columns: int) -> Float32Array:
     """
     found = words(key_of(name), columns * (rows // _WORD))
     bits = (found[:, None] >> np.arange(_WORD, dtype=np.uint32)) & np.uint32(1)
-    return np.ascontiguousarray(bits.reshape(columns, rows).T).astype(np.float32) * np.float32(2) - np.float32(1)
+    return np.asarray(2 * bits.reshape(columns, rows).T.astype(np.float32) - 1, dtype=np.float32, order="C")
