@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from tupate_hub.compare import sketch
 from tupate_hub.compare.kernel import kernel, pack
-from tupate_hub.compare.signs import key_of, mixed, sign_matrix, words
+from tupate_hub.compare.random_signs import key_of, mixed, sign_matrix, words
 from tupate_hub.compare.sketch import ENTRIES, SIDE, Sketches, cosines, hadamard, kept_entries
 from tupate_hub.embedding import TaskEmbedding, make_block
 

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from tupate_hub.arrays import Float32Array, Float64Array, IndexArray
 from tupate_hub.compare.lowrank import Factors
-from tupate_hub.compare.signs import Words, key_of, mixed, sign_matrix, words
+from tupate_hub.compare.random_signs import Words, key_of, mixed, sign_matrix, words
 from tupate_hub.compare.similarity import DEFAULT, get_similarity
 from tupate_hub.embedding import TaskEmbedding
 
