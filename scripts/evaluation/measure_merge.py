@@ -40,6 +40,7 @@ MERGES = (
     "sst2+tweet_sentiment banking77+emotion banking77+snli+sst2+trec"
 ).split()
 WEIGHTS = ("mean", "whole")
+FORETOLD = "weight survives disturbed cosine reads moves opposite cancelled kept rank".split()
 EXAMPLES, HELD_OUT, SCORED_ON = 1000, 250, 1000
 
 
@@ -62,6 +63,7 @@ class Bench:
     tasks: dict[str, tuple[TaskData, Any, Any]] = field(default_factory=dict)
 
     def embedding(self, task: str) -> TaskEmbedding:
+        """The task's LoRA in the bundled zoo."""
         return self.zoo.embedding(task, SPACE)
 
     def task(self, name: str) -> tuple[TaskData, Any, Any]:
@@ -92,9 +94,7 @@ def measure(bench: Bench, row: Row) -> MergeRow:
 
     began = time.perf_counter()
     data, own, head = bench.task(row.task)
-    foretold: dict[str, Any] = dict.fromkeys(
-        ("weight survives disturbed cosine reads moves opposite cancelled kept rank".split())
-    )
+    foretold: dict[str, Any] = dict.fromkeys(FORETOLD)
     if row.merge == row.task:
         score = kept_head = score_head(data, head, own)
     else:
@@ -175,8 +175,8 @@ def main() -> int:
             break
         found = measure(bench, row)
         append_merge_rows(options.out, [found])
-        kept = "" if found.kept_head is None else f", own head {found.kept_head:.4f}"
-        print(f"[{number}/{len(left)}] {row}: {found.score:.4f}{kept} ({found.seconds:.1f} s)", file=sys.stderr, flush=True)
+        scores = f"{found.score:.4f}" + ("" if found.kept_head is None else f", own head {found.kept_head:.4f}")
+        print(f"[{number}/{len(left)}] {row}: {scores} ({found.seconds:.1f} s)", file=sys.stderr, flush=True)
     return 0
 
 

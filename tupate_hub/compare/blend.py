@@ -19,8 +19,6 @@ from tupate_hub.errors import FormatError, SpaceMismatch, TupateHubError
 
 #: The forms whose parts are linear in the update, with the value that changes nothing.
 _NEUTRAL: Mapping[str, float] = {"bias": 0.0, "vector": 0.0, "scaling": 1.0}
-#: Facts that the blend shares with its sources where they all agree.
-_SHARED_FACTS = ("architecture", "base_sha256")
 
 
 def blend(
@@ -64,7 +62,7 @@ def blend(
         if having[0][1].form == "lowrank":
             block, squares = _low_rank(name, having, rank or 1, scale)
         else:
-            block, squares = _linear(name, having)
+            block, squares = _linear(name, having, scale)
         blocks.append(block)
         kept, total = kept + math.fsum(squares[:rank]), total + math.fsum(squares)
     known = {
@@ -146,28 +144,32 @@ def _low_rank(name: str, having: Sequence[tuple[float, Block]], rank: int, scale
     return make_block(name, parts, scale), [float(value) ** 2 for value in s]
 
 
-def _linear(name: str, having: Sequence[tuple[float, Block]]) -> tuple[Block, list[float]]:
-    """The sum of blocks whose one part is their update, or 1 more than it; and its squared norm, alone in a list."""
+def _linear(name: str, having: Sequence[tuple[float, Block]], scale: float) -> tuple[Block, list[float]]:
+    """The sum of blocks whose one part is their update, or 1 more than it; and its squared norm, alone in a list.
+
+    A bias beside LoRA is in the units of its block's scale.
+    """
     form = having[0][1].form
     neutral = _NEUTRAL[form]
     update: Any = 0.0
     for share, block in having:
         (part,) = block.parts.values()
-        scale = block.scale if form != "scaling" else 1.0
-        update = update + share * scale * (part.astype(np.float64) - neutral)
+        own = block.scale if form != "scaling" else 1.0
+        update = update + share * own * (part.astype(np.float64) - neutral)
     (part_name,) = having[0][1].parts
-    values: Float64Array = update + neutral
-    return make_block(name, {part_name: values}), [float(np.square(update).sum())]
+    unit = scale if form == "bias" else 1.0
+    values: Float64Array = update / unit + neutral
+    return make_block(name, {part_name: values}, unit), [float(np.square(update).sum())]
 
 
 def _facts(embeddings: Sequence[TaskEmbedding]) -> dict[str, Any]:
-    """What all sources agree on; sizes are in the blocks."""
+    """What all sources agree on; sizes are in the blocks. Of the base model, what any of them says and none denies."""
     first = embeddings[0].facts
-    facts = {
-        key: first[key]
-        for key in _SHARED_FACTS
-        if all(embedding.facts.get(key) == first.get(key) for embedding in embeddings) and key in first
-    }
+    facts: dict[str, Any] = {}
+    if "base_sha256" in first and all(one.facts.get("base_sha256") == first["base_sha256"] for one in embeddings):
+        facts["base_sha256"] = first["base_sha256"]
+    if architecture := _undisputed([one.facts.get("architecture") for one in embeddings]):
+        facts["architecture"] = architecture
     settings = [embedding.facts.get("settings") or {} for embedding in embeddings]
     common = {
         key: value
@@ -175,3 +177,10 @@ def _facts(embeddings: Sequence[TaskEmbedding]) -> dict[str, Any]:
         if key not in ("r", "alpha") and all(key in other and other[key] == value for other in settings)
     }
     return {**facts, "settings": common}
+
+
+def _undisputed(said: Sequence[Any]) -> dict[str, Any]:
+    """The values by name that are the same wherever the name is there; a fact may be a stranger's and no mapping."""
+    pairs = [pair for one in said if isinstance(one, Mapping) for pair in one.items()]
+    values = dict(pairs)
+    return {name: value for name, value in values.items() if all(other == value for key, other in pairs if key == name)}

@@ -71,7 +71,7 @@ class Products:
     @property
     def count(self) -> int:
         """How many updates there are."""
-        return self.seen.shape[1]
+        return int(self.seen.shape[1])
 
     @cached_property
     def cross(self) -> Float64Array:
@@ -142,9 +142,9 @@ class Interference:
 
     Of each update, of shape (n,): `norms`; `survives`, the share of it that is in the sum, <sum, W_i> / <W_i, W_i>,
     which may be negative; `disturbed`, how much else the sum puts where it acts, the norm of sum_{j != i} w_j M_ij
-    without its part along W_i, by the norm of w_i W_i (NaN where that is 0). Of each pair, of shape (n, n): `cosines`,
-    the overlaps `reads` and `moves`, and of these what random directions would have. `norm` is that of the sum, and
-    `unrelated` what it would be if no two updates had anything in common.
+    without its part along W_i, by the norm of W_i. Of each pair, of shape (n, n): `cosines`, the overlaps `reads` and
+    `moves`, and of these, in `chance`, what random directions would have. `norm` is that of the sum, and `unrelated`
+    what it would be if no two updates had anything in common. Where a layer has nothing of an update, all are 0.
     """
 
     weights: Float64Array
@@ -160,9 +160,8 @@ class Interference:
 
     @property
     def total(self) -> float:
-        """The disturbance of all: the root of the mean square of `disturbed`, NaN where all weights are 0."""
-        known = self.disturbed[np.isfinite(self.disturbed)]
-        return float(np.sqrt(np.square(known).mean())) if len(known) else float("nan")
+        """The disturbance of all: the root of the mean square of `disturbed`."""
+        return float(np.sqrt(np.square(self.disturbed).mean()))
 
 
 def interference(known: Products, weights: Sequence[float] | Float64Array) -> Interference:
@@ -175,28 +174,25 @@ def interference(known: Products, weights: Sequence[float] | Float64Array) -> In
     """
     shares = np.asarray(weights, dtype=np.float64)
     if shares.shape != (known.count,) or not np.isfinite(shares).all():
-        raise TupateHubError(f"{known.count} updates need as many finite weights, not {list(weights)[:8]}.")
+        raise TupateHubError(f"{known.count} updates need as many finite weights, not {shares.ravel()[:8].tolist()}.")
     seen, cross = known.seen.sum(axis=0), known.cross.sum(axis=0)
     squares = np.diag(cross)
-    own = np.square(shares) * squares
     along = divided(cross @ shares, squares) - shares  # of each update, what the others add to its own share
     others = np.tile(shares, (known.count, 1))
     np.fill_diagonal(others, 0.0)
     whole = np.einsum("ij,ijk,ik->i", others, seen, others)
     across = np.maximum(whole - np.square(along) * squares, 0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        disturbed = np.where(own > 0, np.sqrt(across / own), np.nan)
     return Interference(
         weights=shares,
         norms=np.sqrt(squares),
         survives=along + shares,
-        disturbed=disturbed,
+        disturbed=divided(np.sqrt(across), np.sqrt(squares)),
         cosines=divided(cross, np.sqrt(np.outer(squares, squares))),
         reads=_mean(known.reads),
         moves=_mean(known.moves),
         chance=_mean(known.chance),
         norm=float(np.sqrt(max(0.0, shares @ cross @ shares))),
-        unrelated=float(np.sqrt(own.sum())),
+        unrelated=float(np.sqrt(np.square(shares) @ squares)),
     )
 
 
@@ -211,8 +207,8 @@ def equal_shares(known: Products, chosen: Sequence[int] | None = None) -> Float6
     """Weights with which each of the chosen updates survives whole in their sum, 0 for the others.
 
     The smallest such sum: K w = diag(K), for the kernel K of the updates. What has nothing in common gets 1, whatever
-    its norm, and n copies of one update get 1 / n each. Negative solutions, of updates that contradict one another, are
-    cut at 0.
+    its norm, and n copies of one update get 1 / n each. Where the others bring along more of an update than there is of
+    it, the solution is negative, and cut at 0.
     """
     rows = list(range(known.count)) if chosen is None else list(chosen)
     cross = known.cross.sum(axis=0)[np.ix_(rows, rows)]

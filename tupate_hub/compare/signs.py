@@ -38,7 +38,11 @@ class Signs:
 
 
 def sign_conflicts(
-    embeddings: Sequence[TaskEmbedding], weights: Sequence[float] | Float64Array, *, most: int = MOST_ENTRIES, seed: int = 0
+    embeddings: Sequence[TaskEmbedding],
+    weights: Sequence[float] | Float64Array,
+    *,
+    most: int = MOST_ENTRIES,
+    seed: int = 0,
 ) -> Signs:
     """The conflicts of embeddings whose updates `interference.products` accepts, in their sum with these weights.
 

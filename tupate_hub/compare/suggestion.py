@@ -11,7 +11,9 @@ from tupate_hub.compare.interference import Interference, Products, equal_shares
 
 #: From this cosine on two updates are one and the same, a copy or another checkpoint of one run.
 REPEATS = 0.9
-#: Where an update acts, the others may put in at most so much beside it, by its own norm there.
+#: From this cosine down they cancel more of one another than they leave.
+CONTRADICTS = -0.5
+#: Where an update that survives whole acts, the others may put in at most so much beside it, by its own norm.
 MOST_DISTURBED = 1.0
 
 
@@ -19,8 +21,8 @@ MOST_DISTURBED = 1.0
 class Drop:
     """An update that is left out, and because of which other one.
 
-    `why` is `repeats` (`value` is the cosine), `contradicts` (the cosine), or `disturbs` (how much the other is
-    disturbed with it, by the norm of the other's own share).
+    `why` is `repeats` or `contradicts` (`value` is the cosine), `disturbs` (how much the other is disturbed with it, by
+    the other's own norm) or `covered` (how much of it survives without it, most of that by the other).
     """
 
     update: int
@@ -43,17 +45,17 @@ class Suggestion:
 
 
 def suggest(known: Products) -> Suggestion:
-    """Leave out, one by one, what repeats, contradicts or drowns another; the rest gets weights by `equal_shares`.
+    """Leave out, one by one, what repeats, contradicts, drowns or covers another; the rest gets its `equal_shares`.
 
-    Of two that repeat one another the first stays. Of those that disturb one another beyond `MOST_DISTURBED`, the one
-    goes without which the worst is least disturbed.
+    Of two that repeat or contradict one another the first stays. Of those that disturb one another beyond
+    `MOST_DISTURBED`, the one goes without which the worst is least disturbed.
     """
     chosen = list(range(known.count))
     dropped: list[Drop] = []
     while len(chosen) > 1:
         weights = equal_shares(known, chosen)
         found = interference(known, weights)
-        drop = _repeats(found, chosen) or _contradicts(found, chosen) or _disturbs(known, found, chosen)
+        drop = _alike(found, chosen) or _disturbs(known, found, chosen) or _covered(known, found, chosen)
         if drop is None:
             break
         dropped.append(drop)
@@ -62,21 +64,22 @@ def suggest(known: Products) -> Suggestion:
     return Suggestion(tuple(chosen), weights, tuple(dropped), interference(known, weights))
 
 
-def _repeats(found: Interference, chosen: list[int]) -> Drop | None:
+def _alike(found: Interference, chosen: list[int]) -> Drop | None:
+    """One that is the same as an earlier one, or its opposite."""
     for at, later in enumerate(chosen):
         for earlier in chosen[:at]:
-            if (cosine := found.cosines[earlier, later]) >= REPEATS:
-                return Drop(later, "repeats", earlier, float(cosine))
+            cosine = float(found.cosines[earlier, later])
+            if cosine >= REPEATS or cosine <= CONTRADICTS:
+                return Drop(later, "repeats" if cosine > 0 else "contradicts", earlier, cosine)
     return None
 
 
-def _contradicts(found: Interference, chosen: list[int]) -> Drop | None:
-    """One that would have to be taken away, and not added, for every update to survive whole."""
+def _covered(known: Products, found: Interference, chosen: list[int]) -> Drop | None:
+    """One that the others bring along whole, so that there is nothing to add."""
     for update in chosen:
         if found.weights[update] == 0:
-            others = [one for one in chosen if one != update]
-            other = min(others, key=lambda one: found.cosines[update, one])
-            return Drop(update, "contradicts", other, float(found.cosines[update, other]))
+            brought = found.weights * known.cross.sum(axis=0)[update]
+            return Drop(update, "covered", int(np.argmax(brought)), float(found.survives[update]))
     return None
 
 
@@ -92,5 +95,4 @@ def _disturbs(known: Products, found: Interference, chosen: list[int]) -> Drop |
 
 def _worst_without(known: Products, chosen: list[int], update: int) -> float:
     rest = [one for one in chosen if one != update]
-    disturbed = interference(known, equal_shares(known, rest)).disturbed[rest]
-    return float(np.max(disturbed, initial=0.0, where=np.isfinite(disturbed)))
+    return float(interference(known, equal_shares(known, rest)).disturbed[rest].max())

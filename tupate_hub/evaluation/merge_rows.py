@@ -6,6 +6,7 @@ import csv
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from tupate_hub.errors import FormatError
 from tupate_hub.storage.atomic import told_in_one_sentence
@@ -104,7 +105,7 @@ def _written(name: str, value: str | float | None) -> str:
     return f"{value:.5f}" if isinstance(value, float) else str(value)
 
 
-def _read(name: str, cell: str) -> str | float | None:
+def _read(name: str, cell: str) -> Any:
     if name in _TEXTS:
         return cell
     if cell == "" and name not in _NEEDED:

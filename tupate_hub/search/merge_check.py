@@ -134,7 +134,9 @@ def merge_check(
     )
 
 
-def merged_files(check: MergeCheck, merged: TaskEmbedding, form: str = "peft", *, bare: bool = False) -> dict[str, bytes]:
+def merged_files(
+    check: MergeCheck, merged: TaskEmbedding, form: str = "peft", *, bare: bool = False
+) -> dict[str, bytes]:
     """The files of a folder with the weighted sum `check.merged()`, for the library that `form` names, see `export`.
 
     Raises
@@ -157,13 +159,10 @@ def sentences(check: MergeCheck) -> list[str]:
         f"With these weights {survives[low]:.0%} ({names[low]}) to {survives[high]:.0%} ({names[high]}) of an update "
         f"survives; {signs.cancelled:.0%} of the magnitudes cancel ({looked})."
     ]
-    known = [at for at in range(len(names)) if math.isfinite(found.disturbed[at])]
-    if known:
-        worst = max(known, key=lambda at: float(found.disturbed[at]))
-        told.append(
-            f"{names[worst]} is disturbed most: where it acts, the others put in {found.disturbed[worst]:.2f} of its "
-            "own share."
-        )
+    worst = max(range(len(names)), key=lambda at: float(found.disturbed[at]))
+    told.append(
+        f"{names[worst]} is disturbed most: where it acts, the others put in {found.disturbed[worst]:.0%} of its norm."
+    )
     return [*told, *_advice(check)]
 
 
@@ -175,8 +174,8 @@ def _advice(check: MergeCheck) -> list[str]:
     weights = ", ".join(f"{names[at]} {advice.weights[at]:.2f}" for at in advice.chosen)
     return [
         *told,
-        f"Suggested weights: {weights}; each of these updates then survives whole, and what is added where they act is "
-        f"{advice.found.total:.2f} of their own.",
+        f"Suggested weights: {weights}. Each of these updates then survives whole, and the others put in "
+        f"{advice.found.total:.0%} of its norm where it acts.",
     ]
 
 
@@ -186,7 +185,9 @@ def _reason(drop: Drop, names: Sequence[str]) -> str:
         return f"{one}, which repeats {other} (cosine {drop.value:.3f})"
     if drop.why == "contradicts":
         return f"{one}, which contradicts {other} (cosine {drop.value:.3f})"
-    return f"{one}, with which {other} is disturbed by {drop.value:.1f} of its own share"
+    if drop.why == "covered":
+        return f"{one}, of which {drop.value:.0%} is in the sum without it, most of that by {other}"
+    return f"{one}, which puts in {drop.value:.1f} times the norm of {other} where that acts"
 
 
 def _embeddings(zoo: Zoo, asked: Sequence[str], space: str | None, base: str | None) -> list[TaskEmbedding]:
