@@ -40,7 +40,7 @@ MERGES = (
     "sst2+tweet_sentiment banking77+emotion banking77+snli+sst2+trec"
 ).split()
 WEIGHTS = ("mean", "whole")
-FORETOLD = "weight survives disturbed cosine reads moves opposite cancelled kept rank".split()
+FORETOLD = "weight survives disturbed distance cosine reads moves opposite cancelled kept rank".split()
 EXAMPLES, HELD_OUT, SCORED_ON = 1000, 250, 1000
 
 
@@ -138,6 +138,7 @@ def foretell(bench: Bench, row: Row) -> tuple[TaskEmbedding, dict[str, Any]]:
         "weight": float(weights[at]),
         "survives": float(found.survives[at]),
         "disturbed": float(found.disturbed[at]),
+        "distance": float(found.distance[at]),
         **{name: float(matrix[at, others].mean()) for name, matrix in pairs.items()},
         "cancelled": signs.cancelled,
         "kept": float(merged.facts["blend"]["kept"]),

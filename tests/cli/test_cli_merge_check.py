@@ -41,7 +41,7 @@ def test_tables_and_sentences(check: Any) -> None:
     result = check(*TRIO)
     assert result.code == 0, result.err
     lines = [line.split("\t") for line in result.out.splitlines()]
-    assert lines[0] == ["adapter", "norm", "weight", "survives", "disturbed"]
+    assert lines[0] == ["adapter", "norm", "weight", "survives", "disturbed", "distance"]
     assert [line[0] for line in lines[1:4]] == list(TRIO)
     assert lines[4] == ["first", "second", "cosine", "inputs", "outputs", "opposite signs"]
     assert [line[:2] for line in lines[5:]] == [["imdb", "mnli"], ["imdb", "squad"], ["mnli", "squad"]]

@@ -64,6 +64,8 @@ def test_it_is_what_the_updates_in_full_give(seed: int, weights: list[float]) ->
         across = max(0.0, inside - (survives - weight) ** 2 * square)
         assert found.norms[at] == pytest.approx(np.sqrt(square), rel=1e-5)
         assert found.survives[at] == pytest.approx(survives, rel=1e-4, abs=1e-5)
+        apart = {name: merged[name] - one.get(name, 0) for name in merged}
+        assert found.distance[at] == pytest.approx(np.sqrt(total(apart, apart) / square), rel=1e-3, abs=1e-3)
         assert found.disturbed[at] == pytest.approx(np.sqrt(across / square), rel=1e-3, abs=1e-3)
         for other, update in enumerate(full):
             cosine = total(one, update) / np.sqrt(square * total(update, update))
@@ -145,6 +147,15 @@ def test_without_weight_only_what_the_others_bring_survives() -> None:
     assert found.disturbed[0] == pytest.approx(0, abs=1e-6)
     assert found.disturbed[1] > 0.1
     assert interference(products([lora("a", 1), lora("b", 2)]), [0, 0]).total == 0
+
+
+def test_of_a_layer_that_an_update_leaves_alone_nothing_is_said() -> None:
+    one = lora("a", 1)
+    half = replace(one, task="b", blocks=one.blocks[:2])
+    (_, last) = products([one, half]).by_layer().values()
+    found = interference(last, [0.5, 0.5])
+    assert np.isnan([found.survives[1], found.disturbed[1], found.distance[1]]).all()
+    assert (found.survives[0], found.distance[0], found.total) == (0.5, 0.5, 0)
 
 
 def test_layers_add_up() -> None:

@@ -125,25 +125,26 @@ def _print(check: MergeCheck, explain: bool) -> None:
 
     found, signs, names = check.found, check.signs, check.names
     output.note(f"{len(names)} adapters, {check.space}")
-    rows: list[list[output.Cell]] = [
-        [name, _number(found.norms[at]), _number(found.weights[at]), _share(found.survives[at]), _number(disturbed)]
-        for at, (name, disturbed) in enumerate(zip(names, found.disturbed, strict=True))
-    ]
-    output.table(
-        ["adapter", "norm", "weight", "survives", "disturbed"], rows, right=("norm", "weight", "survives", "disturbed")
-    )
+    columns = ["adapter", "norm", "weight", "survives", "disturbed", "distance"]
+    rows: list[list[output.Cell]] = []
+    for at, name in enumerate(names):
+        lengths = [_known(values[at]) for values in (found.disturbed, found.distance)]
+        rows.append([name, float(found.norms[at]), float(found.weights[at]), _share(found.survives[at]), *lengths])
+    output.table(columns, rows, right=columns[1:])
     columns = ["first", "second", "cosine", "inputs", "outputs", "opposite signs"]
     rows = []
     for i, j in _pairs(len(names)):
         error = signs.error[i, j]
         opposite = _share(signs.opposite[i, j]) + (f" ± {error:.1%}" if error > 0 else "")
-        pair = [_number(matrix[i, j]) for matrix in (found.cosines, found.reads, found.moves)]
+        pair = [_known(matrix[i, j]) for matrix in (found.cosines, found.reads, found.moves)]
         rows.append([names[i], names[j], *pair, opposite])
     output.table(columns, rows, right=columns[2:])
     if explain:
         _print_layers(check.by_layer(), names)
     for sentence in sentences(check):
         output.note(sentence)
+    if len(check.suggestion.chosen) > 1:
+        output.note("--weights suggested takes these")
 
 
 def _print_layers(layers: dict[str, Interference], names: tuple[str, ...]) -> None:
@@ -151,8 +152,8 @@ def _print_layers(layers: dict[str, Interference], names: tuple[str, ...]) -> No
     rows: list[list[output.Cell]] = []
     for layer, found in layers.items():
         means = [_mean_of_pairs(matrix) for matrix in (found.cosines, found.reads, found.moves)]
-        disturbed = [_number(value) for value in found.disturbed]
-        rows.append([layer, _number(found.norm), *map(_number, means), _number(found.total), *disturbed])
+        disturbed = [_known(value) for value in found.disturbed]
+        rows.append([layer, found.norm, *map(_known, means), _known(found.total), *disturbed])
     columns = ["layer", "norm", "cosine", "inputs", "outputs", "disturbed", *names]
     output.table(columns, rows, right=columns[1:])
 
@@ -186,8 +187,8 @@ def _document(check: MergeCheck, explain: bool) -> dict[str, Any]:
 
 
 def _figures(found: Interference, names: tuple[str, ...]) -> dict[str, Any]:
-    of_each = ("norms", "weights", "survives", "disturbed")
-    called = ("norm", "weight", "survives", "disturbed")
+    of_each = ("norms", "weights", "survives", "disturbed", "distance")
+    called = ("norm", "weight", "survives", "disturbed", "distance")
     return {
         "adapters": [
             {"name": name, **{word: _known(getattr(found, one)[at]) for word, one in zip(called, of_each, strict=True)}}
@@ -224,10 +225,6 @@ def _mean_of_pairs(matrix: Any) -> float:
 def _known(value: float) -> float | None:
     """A number of the JSON, which has none for what is not known."""
     return float(value) if math.isfinite(value) else None
-
-
-def _number(value: float) -> float | None:
-    return _known(value)
 
 
 def _share(value: float) -> str:

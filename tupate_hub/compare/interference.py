@@ -142,15 +142,17 @@ class Interference:
 
     Of each update, of shape (n,): `norms`; `survives`, the share of it that is in the sum, <sum, W_i> / <W_i, W_i>,
     which may be negative; `disturbed`, how much else the sum puts where it acts, the norm of sum_{j != i} w_j M_ij
-    without its part along W_i, by the norm of W_i. Of each pair, of shape (n, n): `cosines`, the overlaps `reads` and
+    without its part along W_i, by the norm of W_i; `distance`, the norm of sum - W_i by that of W_i. The last three are
+    NaN of an update of which a layer has nothing. Of each pair, of shape (n, n): `cosines`, the overlaps `reads` and
     `moves`, and of these, in `chance`, what random directions would have. `norm` is that of the sum, and `unrelated`
-    what it would be if no two updates had anything in common. Where a layer has nothing of an update, all are 0.
+    what it would be if no two updates had anything in common.
     """
 
     weights: Float64Array
     norms: Float64Array
     survives: Float64Array
     disturbed: Float64Array
+    distance: Float64Array
     cosines: Float64Array
     reads: Float64Array
     moves: Float64Array
@@ -161,7 +163,8 @@ class Interference:
     @property
     def total(self) -> float:
         """The disturbance of all: the root of the mean square of `disturbed`."""
-        return float(np.sqrt(np.square(self.disturbed).mean()))
+        known = self.disturbed[np.isfinite(self.disturbed)]
+        return float(np.sqrt(np.square(known).mean())) if len(known) else float("nan")
 
 
 def interference(known: Products, weights: Sequence[float] | Float64Array) -> Interference:
@@ -177,21 +180,25 @@ def interference(known: Products, weights: Sequence[float] | Float64Array) -> In
         raise TupateHubError(f"{known.count} updates need as many finite weights, not {shares.ravel()[:8].tolist()}.")
     seen, cross = known.seen.sum(axis=0), known.cross.sum(axis=0)
     squares = np.diag(cross)
-    along = divided(cross @ shares, squares) - shares  # of each update, what the others add to its own share
+    there = np.where(squares > 0, squares, np.nan)
+    along = cross @ shares / there - shares  # of each update, what the others add to its own share
     others = np.tile(shares, (known.count, 1))
     np.fill_diagonal(others, 0.0)
-    whole = np.einsum("ij,ijk,ik->i", others, seen, others)
-    across = np.maximum(whole - np.square(along) * squares, 0)
+    inside = np.einsum("ij,ijk,ik->i", others, seen, others)
+    across = np.maximum(inside - np.square(along) * squares, 0)
+    whole = float(shares @ cross @ shares)
+    apart = whole - 2 * (cross @ shares) + squares
     return Interference(
         weights=shares,
         norms=np.sqrt(squares),
         survives=along + shares,
-        disturbed=divided(np.sqrt(across), np.sqrt(squares)),
+        disturbed=np.sqrt(across / there),
+        distance=np.sqrt(np.maximum(apart, 0) / there),
         cosines=divided(cross, np.sqrt(np.outer(squares, squares))),
         reads=_mean(known.reads),
         moves=_mean(known.moves),
         chance=_mean(known.chance),
-        norm=float(np.sqrt(max(0.0, shares @ cross @ shares))),
+        norm=float(np.sqrt(max(0.0, whole))),
         unrelated=float(np.sqrt(np.square(shares) @ squares)),
     )
 

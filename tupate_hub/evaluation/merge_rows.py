@@ -23,9 +23,9 @@ class MergeRow:
     `merge` is the tasks whose updates were added up, joined by `+`; a single task is its own adapter, `-` the base
     model. `score` is that of a head tuned on the frozen model, `kept_head` that of the head which was tuned on the
     task's own adapter. `recorded` is the zoo's score of the task, `baseline` that of the best constant. What was
-    foretold for the task: its `weight`, what `survives` of its update and how `disturbed` it is, and, meant over the
-    others, the `cosine`, the overlaps `reads` and `moves` and the share of `opposite` signs; `cancelled` and `kept`
-    are those of the sum. All of these are None where nothing is merged.
+    foretold for the task: its `weight`, what `survives` of its update, how `disturbed` it is, the sum's `distance` from
+    it, and, meant over the others, the `cosine`, the overlaps `reads` and `moves` and the share of `opposite` signs;
+    `cancelled` and `kept` are those of the sum. All of these are None where nothing is merged.
     """
 
     merge: str
@@ -38,6 +38,7 @@ class MergeRow:
     weight: float | None
     survives: float | None
     disturbed: float | None
+    distance: float | None
     cosine: float | None
     reads: float | None
     moves: float | None
