@@ -32,7 +32,6 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 ROOT = Path(__file__).resolve().parents[2]
-MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 SPACE = "all-MiniLM-L6-v2/lora"
 #: Related, in between and unrelated by the cosine of their updates; at last four that have nothing in common.
 MERGES = (
@@ -58,13 +57,14 @@ class Bench:
     """The zoo, the base model, the data folder, and the tasks that were looked at, each with its own adapter's head."""
 
     zoo: Zoo
+    space: str
     base: Path
     folder: Path
     tasks: dict[str, tuple[TaskData, Any, Any]] = field(default_factory=dict)
 
     def embedding(self, task: str) -> TaskEmbedding:
-        """The task's LoRA in the bundled zoo."""
-        return self.zoo.embedding(task, SPACE)
+        """The task's LoRA."""
+        return self.zoo.embedding(task, self.space)
 
     def task(self, name: str) -> tuple[TaskData, Any, Any]:
         """The task's examples, what its own adapter makes of them, and the head that is tuned on that."""
@@ -150,6 +150,8 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="data folder (docs/data.md)")
     parser.add_argument("--zoo", type=Path, default=ROOT, help="the registry of the sources [default: this checkout]")
+    parser.add_argument("--space", default=SPACE, help="theirs")
+    parser.add_argument("--base", type=Path, help="folder of the base model [default: the space's]")
     parser.add_argument("--merges", nargs="+", default=MERGES, help="tasks joined by +")
     parser.add_argument("--out", type=Path, default=ROOT / "zoo" / "truth" / "merges.csv")
     parser.add_argument("--threads", type=int, default=1)
@@ -167,7 +169,9 @@ def main() -> int:
 
     logging.set_verbosity_error()
     torch.set_num_threads(options.threads)
-    bench = Bench(Zoo.open(options.zoo), find_base(MODEL).folder, options.data)
+    zoo = Zoo.open(options.zoo)
+    base = options.base or find_base(zoo.registry.space(options.space).base).folder
+    bench = Bench(zoo, options.space, base, options.data)
     done = {Row(row.merge, row.weights, row.task) for row in read_merge_rows(options.out)}
     left = [row for row in dict.fromkeys(wanted(options.merges)) if row not in done]
     for number, row in enumerate(left, 1):

@@ -91,12 +91,9 @@ def cell(score: float | None) -> str:
 def losses_table(found: Sequence[Loss]) -> str:
     """The mean loss in points, and as a share of what the own adapters had gained."""
     lines = []
-    for kind, chosen in (
-        ("pairs", [one for one in found if is_pair(one)]),
-        ("four at once", [one for one in found if not is_pair(one)]),
-    ):
+    for kind, wanted in (("pairs", True), ("four at once", False)):
         for weights in WEIGHTS:
-            rows = of(chosen, weights)
+            rows = [one for one in of(found, weights) if is_pair(one) == wanted]
             if rows:
                 gained = 100 * fmean(one.own - one.base for one in rows)
                 means = [fmean(one.points[head] for one in rows) for head in HEADS]
