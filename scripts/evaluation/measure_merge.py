@@ -33,10 +33,10 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 ROOT = Path(__file__).resolve().parents[2]
 SPACE = "all-MiniLM-L6-v2/lora"
-#: Related, in between and unrelated by the cosine of their updates; at last four that have nothing in common.
+#: Related, in between and unrelated by the cosine of their updates; one of two norms; three and four at once.
 MERGES = (
     "movie_reviews+sst2 sick_entailment+snli sst2+trec banking77+clinc150 emotion+tweet_emotion snli+trec "
-    "sst2+tweet_sentiment banking77+emotion banking77+snli+sst2+trec"
+    "sst2+tweet_sentiment banking77+emotion mpqa+mrpc snli+sst2+trec banking77+snli+sst2+trec"
 ).split()
 WEIGHTS = ("mean", "whole")
 FORETOLD = "weight survives disturbed distance cosine reads moves opposite cancelled kept rank".split()

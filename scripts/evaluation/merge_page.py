@@ -89,16 +89,22 @@ def cell(score: float | None) -> str:
 
 
 def losses_table(found: Sequence[Loss]) -> str:
-    """The mean loss in points, and as a share of what the own adapters had gained."""
+    """The mean loss in points, beside what the own adapters had gained, and how often `whole` loses less."""
     lines = []
-    for kind, wanted in (("pairs", True), ("four at once", False)):
+    means_of = {(one.row.merge, one.row.task): one.points for one in of(found, "mean")}
+    for count, kind in ((2, "pairs"), (3, "three at once"), (4, "four at once")):
         for weights in WEIGHTS:
-            rows = [one for one in of(found, weights) if is_pair(one) == wanted]
+            rows = [one for one in of(found, weights) if one.row.merge.count("+") == count - 1]
             if rows:
                 gained = 100 * fmean(one.own - one.base for one in rows)
                 means = [fmean(one.points[head] for one in rows) for head in HEADS]
                 lines.append([kind, weights, str(len(rows)), f"{gained:.1f}", *(f"{mean:.1f}" for mean in means)])
-    heads = [f"lost, {head}" for head in HEADS]
+                better = [
+                    sum(one.points[head] < means_of[one.row.merge, one.row.task][head] for one in rows)
+                    for head in HEADS
+                ]
+                lines[-1] += [""] * 2 if weights == "mean" else [f"{count} of {len(rows)}" for count in better]
+    heads = [f"{what}, {head}" for what in ("lost", "less than with mean") for head in HEADS]
     return markdown_table(["merges", "weights", "rows", "own adapter's gain over the base model", *heads], lines)
 
 

@@ -86,6 +86,14 @@ def test_entries_that_are_zero_have_no_sign() -> None:
     assert found.cancelled == pytest.approx(2 / 8)
 
 
+def test_some_blocks_alone() -> None:
+    sources = [lora("a", 1), lora("b", 2)]
+    name = sources[0].blocks[1].name
+    found = sign_conflicts(sources, [1, 1], blocks=[name])
+    first, second = (dense(one)[name] for one in sources)
+    assert found.opposite[0, 1] == pytest.approx((first * second < 0).mean())
+
+
 def test_no_entries_are_refused() -> None:
     with pytest.raises(TupateHubError, match="0 entries"):
         sign_conflicts([lora("a", 1)], [1], most=0)

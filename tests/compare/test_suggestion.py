@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tupate_hub.compare.blend import blend
-from tupate_hub.compare.interference import products
+from tupate_hub.compare.interference import interference, products
 from tupate_hub.compare.suggestion import MOST_DISTURBED, suggest
 from tupate_hub.embedding import Block, TaskEmbedding
 
@@ -76,6 +76,21 @@ def test_what_another_brings_along_is_left_out() -> None:
     (drop,) = found.dropped
     assert (drop.update, drop.why, drop.other) == (0, "covered", 1)
     assert drop.value > 1
+
+
+def test_smaller_groups_keep_what_is_alike() -> None:
+    """c is half a, d is alone."""
+    a, b, d = wide("a", 1), wide("b", 2), wide("d", 4)
+    c = replace(blend([a, b], [1.0, 0.8], rank=4), task="c")
+    known = products([a, d, b, c])
+    smaller = suggest(known).smaller
+    assert [group.chosen for group in smaller] == [(0, 2, 3), smaller[1].chosen]
+    assert smaller[1].chosen in ((0, 3), (2, 3))
+    for group in smaller:
+        shares = np.zeros(4)
+        shares[list(group.chosen)] = 1 / len(group.chosen)
+        assert group.survives == pytest.approx(interference(known, shares).survives[list(group.chosen)].min())
+    assert smaller[1].survives > smaller[0].survives
 
 
 @given(st.integers(0, 2**32 - 1), st.lists(st.sampled_from([0.01, 1.0, 30.0]), min_size=4, max_size=4))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from tupate_hub.errors import TupateHubError
 
 if TYPE_CHECKING:
     from tupate_hub.compare.interference import Interference
+    from tupate_hub.compare.signs import Signs
     from tupate_hub.search.merge_check import MergeCheck
 
 
@@ -125,17 +127,17 @@ def _print(check: MergeCheck, explain: bool) -> None:
 
     found, signs, names = check.found, check.signs, check.names
     output.note(f"{len(names)} adapters, {check.space}")
-    columns = ["adapter", "norm", "weight", "survives", "disturbed", "distance"]
+    columns = ["adapter", "norm", "weight", "survives", "distance", "disturbed"]
     rows: list[list[output.Cell]] = []
     for at, name in enumerate(names):
-        lengths = [_known(values[at]) for values in (found.disturbed, found.distance)]
+        lengths = [_known(values[at]) for values in (found.distance, found.disturbed)]
         rows.append([name, float(found.norms[at]), float(found.weights[at]), _share(found.survives[at]), *lengths])
     output.table(columns, rows, right=columns[1:])
     columns = ["first", "second", "cosine", "inputs", "outputs", "opposite signs"]
     rows = []
     for i, j in _pairs(len(names)):
         error = signs.error[i, j]
-        opposite = _share(signs.opposite[i, j]) + (f" ± {error:.1%}" if error > 0 else "")
+        opposite = _share(signs.opposite[i, j]) + (f" ± {error:.2%}" if error > 0 else "")
         pair = [_known(matrix[i, j]) for matrix in (found.cosines, found.reads, found.moves)]
         rows.append([names[i], names[j], *pair, opposite])
     output.table(columns, rows, right=columns[2:])
@@ -147,31 +149,28 @@ def _print(check: MergeCheck, explain: bool) -> None:
         output.note("--weights suggested takes these")
 
 
-def _print_layers(layers: dict[str, Interference], names: tuple[str, ...]) -> None:
-    """A line a layer: what is meant over the pairs, and how disturbed each adapter is there."""
+def _print_layers(layers: Mapping[str, tuple[Interference, Signs]], names: Sequence[str]) -> None:
+    """A line a layer: what the pairs have on average, and what survives of each adapter there."""
     rows: list[list[output.Cell]] = []
-    for layer, found in layers.items():
+    for layer, (found, signs) in layers.items():
         means = [_mean_of_pairs(matrix) for matrix in (found.cosines, found.reads, found.moves)]
-        disturbed = [_known(value) for value in found.disturbed]
-        rows.append([layer, found.norm, *map(_known, means), _known(found.total), *disturbed])
-    columns = ["layer", "norm", "cosine", "inputs", "outputs", "disturbed", *names]
+        survives = [_share(value) for value in found.survives]
+        shares = [_share(_mean_of_pairs(signs.opposite)), _share(signs.cancelled)]
+        rows.append([layer, found.norm, *map(_known, means), *shares, _known(found.total), *survives])
+    columns = ["layer", "norm", "cosine", "inputs", "outputs", "opposite signs", "cancelled", "disturbed"]
+    columns += [f"{name} survives" for name in names]
     output.table(columns, rows, right=columns[1:])
 
 
 def _document(check: MergeCheck, explain: bool) -> dict[str, Any]:
     from tupate_hub.search.merge_check import sentences
 
-    names, signs, advice = check.names, check.signs, check.suggestion
-    layers = {layer: _figures(found, names) for layer, found in check.by_layer().items()} if explain else None
-    figures = _figures(check.found, names)
-    for pair, (i, j) in zip(figures["pairs"], _pairs(len(names)), strict=True):
-        pair |= {"opposite": _known(signs.opposite[i, j]), "opposite_error": _known(signs.error[i, j])}
+    names, advice = check.names, check.suggestion
+    layers = [{"layer": layer, **_figures(*both, names)} for layer, both in check.by_layer().items()] if explain else []
     return {
         "base": check.space.base,
         "method": check.space.method,
-        **figures,
-        "cancelled": signs.cancelled,
-        "looked_at": signs.looked_at,
+        **_figures(check.found, check.signs, names),
         "suggestion": {
             "adapters": [names[at] for at in advice.chosen],
             "weights": [float(advice.weights[at]) for at in advice.chosen],
@@ -179,36 +178,53 @@ def _document(check: MergeCheck, explain: bool) -> dict[str, Any]:
                 {"name": names[one.update], "why": one.why, "other": names[one.other], "value": one.value}
                 for one in advice.dropped
             ],
-            "disturbed": _known(advice.found.total),
+            "survives": [float(advice.found.survives[at]) for at in advice.chosen],
+            "distance": [float(advice.found.distance[at]) for at in advice.chosen],
+            "smaller": [
+                {"adapters": [names[at] for at in group.chosen], "survives": group.survives} for group in advice.smaller
+            ],
         },
         "sentences": sentences(check),
-        **({"layers": [{"layer": layer, **figures} for layer, figures in layers.items()]} if layers else {}),
+        **({"layers": layers} if explain else {}),
     }
 
 
-def _figures(found: Interference, names: tuple[str, ...]) -> dict[str, Any]:
-    of_each = ("norms", "weights", "survives", "disturbed", "distance")
-    called = ("norm", "weight", "survives", "disturbed", "distance")
+def _figures(found: Interference, signs: Signs, names: Sequence[str]) -> dict[str, Any]:
+    """What there is to be said of a merge, or of a layer of it."""
+    of_each = {
+        "norm": found.norms,
+        "weight": found.weights,
+        "survives": found.survives,
+        "distance": found.distance,
+        "disturbed": found.disturbed,
+    }
+    of_pairs = {
+        "cosine": found.cosines,
+        "inputs": found.reads,
+        "outputs": found.moves,
+        "inputs_by_chance": found.chance[0],
+        "outputs_by_chance": found.chance[1],
+        "opposite": signs.opposite,
+        "opposite_error": signs.error,
+    }
     return {
         "adapters": [
-            {"name": name, **{word: _known(getattr(found, one)[at]) for word, one in zip(called, of_each, strict=True)}}
+            {"name": name, **{word: _known(values[at]) for word, values in of_each.items()}}
             for at, name in enumerate(names)
         ],
         "pairs": [
             {
                 "first": names[i],
                 "second": names[j],
-                "cosine": float(found.cosines[i, j]),
-                "inputs": _known(found.reads[i, j]),
-                "outputs": _known(found.moves[i, j]),
-                "inputs_by_chance": _known(found.chance[0, i, j]),
-                "outputs_by_chance": _known(found.chance[1, i, j]),
+                **{word: _known(matrix[i, j]) for word, matrix in of_pairs.items()},
             }
             for i, j in _pairs(len(names))
         ],
         "norm": found.norm,
         "norm_if_unrelated": found.unrelated,
         "disturbed": _known(found.total),
+        "cancelled": signs.cancelled,
+        "looked_at": signs.looked_at,
     }
 
 
@@ -217,8 +233,7 @@ def _pairs(count: int) -> list[tuple[int, int]]:
 
 
 def _mean_of_pairs(matrix: Any) -> float:
-    values = [float(matrix[pair]) for pair in _pairs(len(matrix))]
-    known = [value for value in values if math.isfinite(value)]
+    known = [value for pair in _pairs(len(matrix)) if math.isfinite(value := float(matrix[pair]))]
     return sum(known) / len(known) if known else math.nan
 
 

@@ -19,6 +19,8 @@ from tupate_hub.errors import FormatError, SpaceMismatch, TupateHubError
 
 #: The forms whose parts are linear in the update, with the value that changes nothing.
 _NEUTRAL: Mapping[str, float] = {"bias": 0.0, "vector": 0.0, "scaling": 1.0}
+#: Facts that the blend shares with its sources where they all agree.
+_SHARED_FACTS = ("base_sha256", "task_kind")
 
 
 def blend(
@@ -165,9 +167,11 @@ def _linear(name: str, having: Sequence[tuple[float, Block]], scale: float) -> t
 def _facts(embeddings: Sequence[TaskEmbedding]) -> dict[str, Any]:
     """What all sources agree on; sizes are in the blocks. Of the base model, what any of them says and none denies."""
     first = embeddings[0].facts
-    facts: dict[str, Any] = {}
-    if "base_sha256" in first and all(one.facts.get("base_sha256") == first["base_sha256"] for one in embeddings):
-        facts["base_sha256"] = first["base_sha256"]
+    facts = {
+        key: first[key]
+        for key in _SHARED_FACTS
+        if key in first and all(embedding.facts.get(key) == first[key] for embedding in embeddings)
+    }
     if architecture := _undisputed([one.facts.get("architecture") for one in embeddings]):
         facts["architecture"] = architecture
     settings = [embedding.facts.get("settings") or {} for embedding in embeddings]

@@ -28,6 +28,8 @@ from tupate_hub.errors import TupateHubError
 
 #: The inner products of a place are as many as the third power of this.
 MOST_UPDATES = 24
+#: Larger weights would overflow, and are a mistake.
+MOST_WEIGHT = 1e6
 #: Directions of an update that are weaker than this share of the strongest are the rounding of float32.
 _ROUNDING = 1e-5
 #: What is left of updates that are one and the same when one is taken from the other, in float16 files.
@@ -78,6 +80,16 @@ class Products:
         """<W_i, W_j> in each block, of shape (blocks, n, n)."""
         own = np.arange(self.count)
         return np.asarray(self.seen[:, own, own, :])
+
+    @cached_property
+    def summed(self) -> tuple[Float64Array, Float64Array]:
+        """`seen` and `cross` over all blocks."""
+        return self.seen.sum(axis=0), self.cross.sum(axis=0)
+
+    @cached_property
+    def means(self) -> tuple[Float64Array, Float64Array, Float64Array]:
+        """`reads`, `moves` and `chance` on average over the blocks where they are known, NaN where they are nowhere."""
+        return _mean(self.reads), _mean(self.moves), _mean(self.chance)
 
     def by_layer(self) -> dict[str, Products]:
         """The products of each layer alone."""
@@ -173,12 +185,14 @@ def interference(known: Products, weights: Sequence[float] | Float64Array) -> In
     Raises
     ------
     TupateHubError
-        When there are not as many finite weights as updates.
+        When there are not as many weights as updates, or one is not a number or above `MOST_WEIGHT`.
     """
     shares = np.asarray(weights, dtype=np.float64)
-    if shares.shape != (known.count,) or not np.isfinite(shares).all():
-        raise TupateHubError(f"{known.count} updates need as many finite weights, not {shares.ravel()[:8].tolist()}.")
-    seen, cross = known.seen.sum(axis=0), known.cross.sum(axis=0)
+    if shares.shape != (known.count,) or not (np.abs(shares) <= MOST_WEIGHT).all():
+        raise TupateHubError(
+            f"{known.count} updates need as many weights of at most {MOST_WEIGHT:,.0f}, not {shares.ravel()[:8].tolist()}."
+        )
+    (seen, cross), (reads, moves, chance) = known.summed, known.means
     squares = np.diag(cross)
     there = np.where(squares > 0, squares, np.nan)
     along = cross @ shares / there - shares  # of each update, what the others add to its own share
@@ -195,9 +209,9 @@ def interference(known: Products, weights: Sequence[float] | Float64Array) -> In
         disturbed=np.sqrt(across / there),
         distance=np.sqrt(np.maximum(apart, 0) / there),
         cosines=divided(cross, np.sqrt(np.outer(squares, squares))),
-        reads=_mean(known.reads),
-        moves=_mean(known.moves),
-        chance=_mean(known.chance),
+        reads=reads,
+        moves=moves,
+        chance=chance,
         norm=float(np.sqrt(max(0.0, whole))),
         unrelated=float(np.sqrt(np.square(shares) @ squares)),
     )
@@ -218,7 +232,7 @@ def equal_shares(known: Products, chosen: Sequence[int] | None = None) -> Float6
     it, the solution is negative, and cut at 0.
     """
     rows = list(range(known.count)) if chosen is None else list(chosen)
-    cross = known.cross.sum(axis=0)[np.ix_(rows, rows)]
+    cross = known.summed[1][np.ix_(rows, rows)]
     norms = np.sqrt(np.diag(cross))
     solved = np.linalg.lstsq(cross / np.outer(norms, norms), norms, rcond=_SAME)[0] / norms
     weights = np.zeros(known.count)

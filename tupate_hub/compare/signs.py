@@ -7,7 +7,7 @@ formed whole, of another so many rows are drawn, and the rest is an estimate wit
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,6 +41,7 @@ def sign_conflicts(
     embeddings: Sequence[TaskEmbedding],
     weights: Sequence[float] | Float64Array,
     *,
+    blocks: Sequence[str] | None = None,
     most: int = MOST_ENTRIES,
     seed: int = 0,
 ) -> Signs:
@@ -48,6 +49,8 @@ def sign_conflicts(
 
     Parameters
     ----------
+    blocks : sequence of str, optional
+        Those to look at; all by default.
     most : int
         How many entries of a block are looked at.
     seed : int
@@ -60,7 +63,7 @@ def sign_conflicts(
     clashes, entries, variance = (np.zeros((count, count)) for _ in range(3))
     kept = whole = 0.0
     seen = total = 0
-    for name in shared_names(embeddings):
+    for name in shared_names(embeddings) if blocks is None else blocks:
         owners = [at for at, one in enumerate(embeddings) if name in one.by_name]
         rows, size, held = _rows(embeddings, owners, name, most, rng)
         seen, total = seen + rows.shape[1] * rows.shape[2], total + size
@@ -68,23 +71,14 @@ def sign_conflicts(
         weighed = shares[owners, None, None] * rows
         kept += grows * float(np.abs(weighed.sum(axis=0)).sum(dtype=np.float64))
         whole += grows * float(np.abs(weighed).sum(dtype=np.float64))
-        signs = np.sign(rows).astype(np.int8)
-        for i, j in _pairs(len(owners)):
-            product = signs[i] * signs[j]
-            found = (product < 0).sum(axis=1)
-            counted = np.abs(product).sum(axis=1, dtype=np.int64)
-            pair = owners[i], owners[j]
-            clashes[pair] += grows * found.sum()
-            entries[pair] += grows * counted.sum()
-            variance[pair] += _variance(found, counted, held)
+        found, counted = _clashes(rows)
+        pairs = np.ix_(owners, owners)
+        clashes[pairs] += grows * found.sum(axis=0)
+        entries[pairs] += grows * counted.sum(axis=0)
+        variance[pairs] += _variance(found, counted, held)
     with np.errstate(divide="ignore", invalid="ignore"):
         opposite, error = clashes / entries, np.sqrt(variance) / entries
-    return Signs(
-        _both_ways(opposite),
-        _both_ways(error),
-        1 - kept / whole if whole else 0.0,
-        seen / total if total else 1.0,
-    )
+    return Signs(opposite, error, 1 - kept / whole if whole else 0.0, seen / total if total else 1.0)
 
 
 def _rows(
@@ -100,20 +94,23 @@ def _rows(
     return np.stack([one.bt[:, chosen].T @ one.a for one in factors]), inner * outer, outer
 
 
-def _variance(found: Float64Array, counted: Float64Array, rows: int) -> float:
-    """That of the estimated number of clashes in a block of so many rows, from those drawn without replacement."""
+def _clashes(rows: Float32Array) -> tuple[Float64Array, Float64Array]:
+    """How many entries of each row have opposite signs in two updates, and how many have signs, (rows, owners, owners).
+
+    From products of the signs, of which each sum is a whole number that float32 holds.
+    """
+    signs = np.sign(rows).transpose(1, 0, 2)
+    agreeing = np.matmul(signs, signs.transpose(0, 2, 1)).astype(np.float64)
+    there = np.abs(signs)
+    counted = np.matmul(there, there.transpose(0, 2, 1)).astype(np.float64)
+    return (counted - agreeing) / 2, counted
+
+
+def _variance(found: Float64Array, counted: Float64Array, rows: int) -> Float64Array | float:
+    """Those of the estimated numbers of clashes in a block of so many rows, from those drawn without replacement."""
     drawn = len(found)
     if drawn == rows or drawn < 2:
         return 0.0
-    apart = found - counted * (found.sum() / max(1, counted.sum()))  # of the ratio, as entries may be 0
-    return float(rows**2 * (1 - drawn / rows) * np.square(apart).sum() / (drawn - 1) / drawn)
-
-
-def _pairs(count: int) -> Iterator[tuple[int, int]]:
-    return ((i, j) for i in range(count) for j in range(i + 1, count))
-
-
-def _both_ways(upper: Float64Array) -> Float64Array:
-    """A symmetric matrix from its upper half, 0 on the diagonal."""
-    found = np.triu(upper, 1)
-    return np.asarray(found + found.T)
+    shares = found.sum(axis=0) / np.maximum(1, counted.sum(axis=0))  # of the ratio, as entries may be 0
+    apart = np.square(found - counted * shares).sum(axis=0)
+    return np.asarray(rows**2 * (1 - drawn / rows) * apart / (drawn - 1) / drawn)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,13 +36,23 @@ class Drop:
 class Suggestion:
     """Which updates to add up, in their order, the weights of all, 0 for those left out, and what that does to them.
 
-    With a single one left there is no merge to be advised.
+    With a single one left there is no merge to be advised. `smaller` are groups of fewer, down to two, the largest
+    first: the fewer are merged, the more of each survives a mean.
     """
 
     chosen: tuple[int, ...]
     weights: Float64Array
     dropped: tuple[Drop, ...]
     found: Interference
+    smaller: tuple[Group, ...] = ()
+
+
+@dataclass(frozen=True)
+class Group:
+    """Some of the updates, and the least that survives of one of them in their mean."""
+
+    chosen: tuple[int, ...]
+    survives: float
 
 
 def suggest(known: Products) -> Suggestion:
@@ -61,7 +72,25 @@ def suggest(known: Products) -> Suggestion:
         dropped.append(drop)
         chosen.remove(drop.update)
     weights = equal_shares(known, chosen)
-    return Suggestion(tuple(chosen), weights, tuple(dropped), interference(known, weights))
+    return Suggestion(
+        tuple(chosen), weights, tuple(dropped), interference(known, weights), tuple(_smaller(known, chosen))
+    )
+
+
+def _smaller(known: Products, chosen: list[int]) -> Iterator[Group]:
+    """Groups each of one less than the one before, without the one whose absence helps the worst off most."""
+    left = list(chosen)
+    while len(left) > 2:
+        found = {update: _least(known, [one for one in left if one != update]) for update in left}
+        left.remove(max(left, key=found.__getitem__))
+        yield Group(tuple(left), _least(known, left))
+
+
+def _least(known: Products, chosen: list[int]) -> float:
+    """The least that survives of one of them in their mean."""
+    weights = np.zeros(known.count)
+    weights[chosen] = 1 / len(chosen)
+    return float(interference(known, weights).survives[chosen].min())
 
 
 def _alike(found: Interference, chosen: list[int]) -> Drop | None:
@@ -78,7 +107,7 @@ def _covered(known: Products, found: Interference, chosen: list[int]) -> Drop | 
     """One that the others bring along whole, so that there is nothing to add."""
     for update in chosen:
         if found.weights[update] == 0:
-            brought = found.weights * known.cross.sum(axis=0)[update]
+            brought = found.weights * known.summed[1][update]
             return Drop(update, "covered", int(np.argmax(brought)), float(found.survives[update]))
     return None
 

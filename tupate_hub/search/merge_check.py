@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 #: The weights that have a name; numbers are the other way to give them.
 WEIGHTS = ("mean", "whole", "suggested")
 _LONGEST_NAME = 120
+#: So many of the smallest groups are told.
+_MOST_GROUPS = 2
 
 
 @dataclass(frozen=True)
@@ -55,9 +57,13 @@ class MergeCheck:
         """The adapters' names, no two alike."""
         return tuple(embedding.task for embedding in self.embeddings)
 
-    def by_layer(self) -> dict[str, Interference]:
+    def by_layer(self) -> dict[str, tuple[Interference, Signs]]:
         """The same of each layer alone, with the same weights."""
-        return {layer: interference(part, self.found.weights) for layer, part in self.known.by_layer().items()}
+        weights = self.found.weights
+        return {
+            layer: (interference(part, weights), sign_conflicts(self.embeddings, weights, blocks=part.blocks))
+            for layer, part in self.known.by_layer().items()
+        }
 
     def merged(self, rank: int | None = None) -> TaskEmbedding:
         """The weighted sum as one embedding; its fact `blend` says what was added up, and what the rank keeps of it.
@@ -172,10 +178,16 @@ def _advice(check: MergeCheck) -> list[str]:
     if len(advice.chosen) < 2:
         return [*told, f"Suggested: do not merge these; {names[advice.chosen[0]]} alone is left."]
     weights = ", ".join(f"{names[at]} {advice.weights[at]:.2f}" for at in advice.chosen)
+    fewer = [
+        f"The {len(group.chosen)} that keep most of one another: {', '.join(names[at] for at in group.chosen)}; "
+        f"{group.survives:.0%} or more of each survives their mean."
+        for group in advice.smaller[-_MOST_GROUPS:]
+    ]
     return [
         *told,
-        f"Suggested weights: {weights}. Each of these updates then survives whole, and the others put in "
-        f"{advice.found.total:.0%} of its norm where it acts.",
+        *fewer,
+        f"Suggested weights: {weights}. Each of these updates then survives whole; what is added to it has at most "
+        f"{advice.found.distance[list(advice.chosen)].max():.2f} times its norm.",
     ]
 
 
