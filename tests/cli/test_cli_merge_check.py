@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,8 @@ def test_two_folders_of_one_name_are_told_apart(check: Any, tmp_path: Path) -> N
         str(paths[0]),
         f"{paths[0]} (2)",
     ]
+    assert check(*paths, "--write", tmp_path / "sum", "--bare").code == 0
+    assert str(tmp_path) not in (tmp_path / "sum" / "README.md").read_text()  # it may be published
 
 
 def test_a_task_is_taken_from_the_space_of_the_folder_beside_it(invoke: Any, tmp_path: Path) -> None:
@@ -116,6 +119,25 @@ def test_a_task_is_taken_from_the_space_of_the_folder_beside_it(invoke: Any, tmp
     result = invoke("merge-check", "imdb", mine, "--registry", zoo.root, "--json")
     assert result.code == 0, result.err
     assert result.json()["method"] == "lora"
+
+
+def test_a_repository_of_the_hub_is_one_of_them(
+    invoke: Any, toy_zoo: Path, hub: Any, adapter: dict[str, bytes]
+) -> None:
+    hub.store.put("models", "acme/mine", adapter)
+    result = invoke("merge-check", "imdb", "acme/mine", "--registry", toy_zoo, "--json")
+    assert result.code == 0, result.err
+    rows = result.json()["adapters"]
+    alone = invoke("merge-check", "imdb", "rte", "--registry", toy_zoo, "--json").json()["adapters"]
+    assert [row["norm"] for row in rows] == pytest.approx([row["norm"] for row in alone])
+    missing = invoke("merge-check", "imdb", "acme/nowhere", "--registry", toy_zoo)
+    assert missing.code == 2
+    assert "acme/nowhere" in missing.err
+
+
+def test_the_suggested_weights_are_advised_where_others_are_used(check: Any) -> None:
+    assert "--weights suggested takes these" in check("imdb", "mnli").err
+    assert "--weights suggested" not in check("imdb", "mnli", "--weights", "suggested").err
 
 
 # --- what is written -------------------------------------------------------------------------------------------
@@ -153,6 +175,24 @@ def test_suggested_weights_leave_out_what_is_left_out(check: Any, tmp_path: Path
     result = check("imdb", "squad", "mnli", tmp_path / "loud", *options)
     assert result.code == 0, result.err
     assert "loud" not in (tmp_path / "sum" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("form", ["embedding", "peft", "adapters"])
+def test_a_stranger_s_name_and_facts_stay_in_the_folder(form: str, check: Any, tmp_path: Path) -> None:
+    facts = {"settings": "x", "architecture": [1], "task_kind": {}, "source": 3, "blend": {"of": 1}}
+    evil = replace(lora("evil", 1), task="../../evil\x1b[2J", facts=facts)
+    (tmp_path / "evil.safetensors").write_bytes(evil.to_bytes())
+    before = {path for path in tmp_path.rglob("*") if path.is_file()}
+    options = ("--write", tmp_path / "deep" / "sum", "--as", form, *(["--bare"] if form == "peft" else []))
+    result = check("imdb", tmp_path / "evil.safetensors", *options)
+    assert "\x1b" not in result.out + result.err
+    made = {path for path in tmp_path.rglob("*") if path.is_file()} - before
+    assert all(path.parent == tmp_path / "deep" / "sum" for path in made)
+    if form == "adapters":  # which needs to know the model's type
+        assert (result.code, made) == (2, set())
+    else:
+        assert result.code == 0, result.err
+        assert made
 
 
 def test_a_folder_is_not_replaced_without_force(check: Any, tmp_path: Path) -> None:

@@ -145,7 +145,8 @@ def _print(check: MergeCheck, explain: bool) -> None:
         _print_layers(check.by_layer(), names)
     for sentence in sentences(check):
         output.note(sentence)
-    if len(check.suggestion.chosen) > 1:
+    other = any(abs(one - two) > 1e-9 for one, two in zip(found.weights, check.suggestion.weights, strict=True))
+    if other and len(check.suggestion.chosen) > 1:
         output.note("--weights suggested takes these")
 
 

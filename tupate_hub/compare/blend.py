@@ -174,7 +174,8 @@ def _facts(embeddings: Sequence[TaskEmbedding]) -> dict[str, Any]:
     }
     if architecture := _undisputed([one.facts.get("architecture") for one in embeddings]):
         facts["architecture"] = architecture
-    settings = [embedding.facts.get("settings") or {} for embedding in embeddings]
+    said = [embedding.facts.get("settings") for embedding in embeddings]
+    settings = [one if isinstance(one, Mapping) else {} for one in said]  # a fact may be a stranger's
     common = {
         key: value
         for key, value in settings[0].items()
@@ -185,6 +186,10 @@ def _facts(embeddings: Sequence[TaskEmbedding]) -> dict[str, Any]:
 
 def _undisputed(said: Sequence[Any]) -> dict[str, Any]:
     """The values by name that are the same wherever the name is there; a fact may be a stranger's and no mapping."""
-    pairs = [pair for one in said if isinstance(one, Mapping) for pair in one.items()]
-    values = dict(pairs)
-    return {name: value for name, value in values.items() if all(other == value for key, other in pairs if key == name)}
+    values: dict[str, Any] = {}
+    disputed: set[str] = set()
+    for one in said:
+        for name, value in one.items() if isinstance(one, Mapping) else ():
+            if values.setdefault(name, value) != value:
+                disputed.add(name)
+    return {name: value for name, value in values.items() if name not in disputed}

@@ -189,9 +189,8 @@ def interference(known: Products, weights: Sequence[float] | Float64Array) -> In
     """
     shares = np.asarray(weights, dtype=np.float64)
     if shares.shape != (known.count,) or not (np.abs(shares) <= MOST_WEIGHT).all():
-        raise TupateHubError(
-            f"{known.count} updates need as many weights of at most {MOST_WEIGHT:,.0f}, not {shares.ravel()[:8].tolist()}."
-        )
+        given = shares.ravel()[:8].tolist()
+        raise TupateHubError(f"{known.count} updates need as many weights of at most {MOST_WEIGHT:,.0f}, not {given}.")
     (seen, cross), (reads, moves, chance) = known.summed, known.means
     squares = np.diag(cross)
     there = np.where(squares > 0, squares, np.nan)

@@ -26,6 +26,7 @@ from tupate_hub.export.origin import require_complete
 from tupate_hub.registry import Registry
 from tupate_hub.search.resolve import read_query
 from tupate_hub.space import Space
+from tupate_hub.tasknames import dashed
 
 if TYPE_CHECKING:
     from tupate_hub.zoo import Zoo
@@ -41,21 +42,17 @@ _MOST_GROUPS = 2
 class MergeCheck:
     """Adapters of one space, what their weighted sum does to them, and which sum would be better.
 
-    `embeddings` are named apart. `signs` and `found` are those of the weights in `found`; `known` gives those of others
+    `names` tells them apart: what was written stands for tasks of one name. `signs` and `found` are those of the weights in `found`; `known` gives those of others
     and of each layer.
     """
 
     space: Space
+    names: tuple[str, ...]
     embeddings: tuple[TaskEmbedding, ...]
     known: Products
     found: Interference
     signs: Signs
     suggestion: Suggestion
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The adapters' names, no two alike."""
-        return tuple(embedding.task for embedding in self.embeddings)
 
     def by_layer(self) -> dict[str, tuple[Interference, Signs]]:
         """The same of each layer alone, with the same weights."""
@@ -82,8 +79,10 @@ class MergeCheck:
         parts = [(one, weight) for one, weight in zip(self.embeddings, weights, strict=True) if weight]
         if not parts:
             raise TupateHubError("All weights are 0: there is nothing to write.", hint="`weights='mean'`")
+        name = "+".join(filter(None, (dashed(one.task) for one, _ in parts)))  # may be a stranger's text
+        fits = 0 < len(name.encode()) <= _LONGEST_NAME
         found = blend([one for one, _ in parts], [weight for _, weight in parts], rank)
-        return found if len(found.task.encode()) <= _LONGEST_NAME else replace(found, task=f"merge-of-{len(parts)}")
+        return replace(found, task=name if fits else f"merge-of-{len(parts)}")
 
 
 def merge_check(
@@ -118,20 +117,22 @@ def merge_check(
     """
     if len(asked) < 2:
         raise TupateHubError("A merge is of two adapters or more.", hint="name two or more")
-    embeddings = _named_apart(_embeddings(zoo, asked, space, base), asked)
-    first = embeddings[0]
-    for other in embeddings[1:]:
-        if other.space != first.space:
+    embeddings = _embeddings(zoo, asked, space, base)
+    names = _apart([embedding.task for embedding in embeddings], asked)
+    first = embeddings[0].space
+    for name, other in zip(names, embeddings, strict=True):
+        if other.space != first:
             raise SpaceMismatch(
-                f"{first.task} is {first.space}, {other.task} is {other.space}: their updates do not add up.",
+                f"{names[0]} is {first}, {name} is {other.space}: their updates do not add up.",
                 hint="merge adapters of one base model and one method",
             )
     blend(embeddings[:1], rank=1)  # refuses a method that has no sums, before anything is measured
-    known = products(embeddings)
+    known = products([replace(one, task=name) for one, name in zip(embeddings, names, strict=True)])
     suggestion = suggest(known)
     chosen = _weights(weights, known, suggestion)
     return MergeCheck(
-        first.space,
+        first,
+        names,
         tuple(embeddings),
         known,
         interference(known, chosen),
@@ -225,16 +226,15 @@ def _task(registry: Registry, written: str) -> str | None:
         return None
 
 
-def _named_apart(embeddings: Sequence[TaskEmbedding], asked: Sequence[str]) -> list[TaskEmbedding]:
-    """With names that no two share: many strangers' folders are called `adapter`."""
-    tasks = [embedding.task for embedding in embeddings]
-    names = [written if tasks.count(task) > 1 else task for task, written in zip(tasks, asked, strict=True)]
+def _apart(tasks: Sequence[str], asked: Sequence[str]) -> tuple[str, ...]:
+    """Names that no two share: many strangers' folders are called `adapter`."""
     seen: Counter[str] = Counter()
     apart = []
-    for name, embedding in zip(names, embeddings, strict=True):
+    for task, written in zip(tasks, asked, strict=True):
+        name = written if tasks.count(task) > 1 else task
         seen[name] += 1
-        apart.append(replace(embedding, task=name if seen[name] == 1 else f"{name} ({seen[name]})"))
-    return apart
+        apart.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return tuple(apart)
 
 
 def _weights(written: str | Sequence[float], known: Products, suggestion: Suggestion) -> Float64Array:
