@@ -10,10 +10,11 @@ from builders import LORA, dense, each_block, lora, lora_block, prompt, single
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tupate_hub.compare import interference as module
 from tupate_hub.compare.blend import blend
 from tupate_hub.compare.interference import MOST_UPDATES, equal_shares, interference, products
 from tupate_hub.embedding import Block, TaskEmbedding, make_block, order_blocks
-from tupate_hub.errors import FormatError, SpaceMismatch, TupateHubError
+from tupate_hub.errors import FormatError, SpaceMismatch, TupateHubError, WorkFailed
 
 seeds = st.integers(0, 2**32 - 1)
 #: Float32 factors: what is said of them agrees with what is formed in full to six digits.
@@ -217,6 +218,12 @@ def test_what_does_not_compare_is_refused() -> None:
         products([lora("a", 1), scaled(lora("b", 2), 1e38)])
     with pytest.raises(TupateHubError, match="too many to compare all at once"):
         products([lora(str(at), at) for at in range(MOST_UPDATES + 1)])
+
+
+def test_more_than_the_memory_holds_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_BYTES", 8 * 4 * 2**3 - 1)
+    with pytest.raises(WorkFailed, match="2 updates of 4 blocks"):
+        products([lora("a", 1), lora("b", 2)])
 
 
 @pytest.mark.parametrize("weights", [[1.0], [1.0, np.nan], [1.0, 2.0, 3.0], [-2e6, 1.0], [np.inf, 1.0]])

@@ -20,11 +20,11 @@ from functools import cached_property
 import numpy as np
 
 from tupate_hub.arrays import Float64Array
-from tupate_hub.compare.kernel import divided, pack
+from tupate_hub.compare.kernel import MOST_BYTES, divided, pack
 from tupate_hub.compare.lowrank import Factors
 from tupate_hub.compare.similarity import DEFAULT, get_similarity
 from tupate_hub.embedding import Block, TaskEmbedding, layer_of, shared_names
-from tupate_hub.errors import TupateHubError
+from tupate_hub.errors import TupateHubError, WorkFailed
 
 #: The inner products of a place are as many as the third power of this.
 MOST_UPDATES = 24
@@ -118,11 +118,19 @@ def products(embeddings: Sequence[TaskEmbedding]) -> Products:
         For an update that is all zero or too large to measure.
     TupateHubError
         For more than `MOST_UPDATES`.
+    WorkFailed
+        When they have so many blocks that the inner products would fill the memory.
     """
     if len(embeddings) > MOST_UPDATES:
         raise TupateHubError(f"{len(embeddings)} updates are too many to compare all at once: at most {MOST_UPDATES}.")
     pack(embeddings)  # refuses what has no direction, and what does not fit together
     names, count = shared_names(embeddings), len(embeddings)
+    if (size := 8 * len(names) * count**3) > MOST_BYTES:
+        raise WorkFailed(
+            f"To compare {count} updates of {len(names)} blocks takes {size / 1e9:.0f} GB of memory; at most "
+            f"{MOST_BYTES / 1e9:.0f} are used.",
+            hint="compare fewer at once",
+        )
     seen = np.zeros((len(names), count, count, count))
     reads, moves = (np.full((len(names), count, count), np.nan) for _ in range(2))
     chance = np.full((len(names), 2, count, count), np.nan)

@@ -42,8 +42,8 @@ _MOST_GROUPS = 2
 class MergeCheck:
     """Adapters of one space, what their weighted sum does to them, and which sum would be better.
 
-    `names` tells them apart: what was written stands for tasks of one name. `signs` and `found` are those of the weights
-    in `found`; `known` gives those of others and of each layer.
+    `names` tells them apart: what was written stands for tasks of one name. `signs` and `found` are those of the
+    weights in `found`; `known` gives those of others and of each layer.
     """
 
     space: Space
