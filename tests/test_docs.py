@@ -83,7 +83,7 @@ def test_the_page_documents_every_verb_and_option(verb: str) -> None:
 
 
 def test_the_page_documents_no_verb_that_is_not_there() -> None:
-    headings = re.findall(r"^## `(\w+)`", CLI_PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    headings = re.findall(r"^## `([\w-]+)`", CLI_PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)
     assert headings == list(VERBS)
 
 
@@ -111,6 +111,7 @@ def fields(value: Any) -> set[str]:
         ("inspect", "FOLDER"),
         ("add", "FOLDER", "--task", "mine"),
         ("add", "FOLDER", "--all", "--force"),
+        ("merge-check", "imdb", "mnli", "--explain", "--bare", "--write", "OUT"),
     ],
 )
 def test_the_page_documents_every_json_field(
@@ -118,7 +119,8 @@ def test_the_page_documents_every_json_field(
 ) -> None:
     folder = tmp_path / "adapter"
     assert invoke("pull", "rte", "--as", "peft", "--bare", "--to", folder, "--registry", toy_zoo).code == 0
-    given = [str(folder) if one == "FOLDER" else one for one in arguments]
+    named = {"FOLDER": str(folder), "OUT": str(tmp_path / "out")}
+    given = [named.get(one, one) for one in arguments]
     registry = [] if given[0] == "inspect" else ["--registry", str(toy_zoo)]
     found = fields(invoke(*given, *registry, "--json").json())
     assert found
@@ -205,7 +207,7 @@ def test_every_command_of_a_hint_exists() -> None:
     for path in sorted(Path(tupate_hub.__file__).parent.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.keyword) and node.arg == "hint":
-                for verb in re.findall(r"tupate-hub ([a-z]+)\b", ast.unparse(node.value)):
+                for verb in re.findall(r"tupate-hub ([a-z]+(?:-[a-z]+)*)\b", ast.unparse(node.value)):
                     assert verb in VERBS, f"{path.name}:{node.value.lineno} names {verb}"
                     seen.add(verb)
     assert "verify" in seen

@@ -68,6 +68,7 @@ def test_looking_at_the_registry_loads_nothing(arguments: list[str]) -> None:
         ["pull", "sst2"],
         ["pull", "sst2", "--as", "peft"],
         ["verify"],
+        ["merge-check", "sst2", "trec", "--explain"],
     ],
 )
 def test_answers_on_the_bundled_zoo_need_numpy_and_safetensors(arguments: list[str]) -> None:

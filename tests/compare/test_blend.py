@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tupate_hub.compare.blend import blend
 from tupate_hub.embedding import Block, TaskEmbedding, make_block, order_blocks
 from tupate_hub.errors import FormatError, SpaceMismatch, TupateHubError
+from tupate_hub.export import export
 
 seeds = st.integers(0, 2**32 - 1)
 weight_lists = st.lists(st.floats(-2, 2, width=32), min_size=3, max_size=3)
@@ -241,6 +242,34 @@ def test_facts_that_all_agree_on() -> None:
     found = blend([first, second]).facts
     assert set(found) == {"architecture", "settings", "blend"}
     assert (found["settings"], found["architecture"]) == ({"non_linearity": "relu"}, architecture)
+
+
+def test_of_the_base_model_it_keeps_what_none_denies() -> None:
+    """A task of the zoo names sizes, a stranger's file the attribute of the encoder."""
+    ours = lora("a", 1, architecture={"model_type": "bert", "hidden_size": 6})
+    theirs = lora("b", 2, architecture={"encoder": "bert", "hidden_size": 6})
+    assert blend([ours, theirs]).facts["architecture"] == {"model_type": "bert", "hidden_size": 6, "encoder": "bert"}
+    other = lora("c", 3, architecture={"model_type": "roberta"})
+    assert blend([ours, theirs, other]).facts["architecture"] == {"hidden_size": 6, "encoder": "bert"}
+    assert "architecture" not in blend([lora("a", 1, architecture="bert"), lora("b", 2)]).facts
+
+
+def test_a_bias_beside_lora_is_in_the_units_of_its_block() -> None:
+    """PEFT's `lora_bias`, which has one scale with the factors."""
+
+    def biased(task: str, seed: int, scale: float) -> TaskEmbedding:
+        one = lora(task, seed, scale=scale)
+        values = np.random.default_rng(seed).standard_normal(5)
+        biases = [make_block(f"{block.name}.bias", {"bias": values}, scale) for block in one.blocks]
+        return replace(one, blocks=order_blocks([*one.blocks, *biases]))
+
+    first, second = biased("a", 1, 3.0), biased("b", 2, 5.0)
+    found = blend([first, second], [0.5, -1.0])
+    for block in (block for block in found.blocks if block.form == "bias"):
+        assert block.scale == found.by_name[block.name.removesuffix(".bias")].scale == 4.0
+        mine, other = (one.by_name[block.name].parts["bias"] for one in (first, second))
+        np.testing.assert_allclose(block.scale * block.parts["bias"], 1.5 * mine - 5 * other, rtol=1e-5)
+    assert "adapter_model.safetensors" in export(found, "peft", bare=True)
 
 
 def test_it_can_be_written_and_read_again() -> None:

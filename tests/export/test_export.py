@@ -245,7 +245,7 @@ GROUPS = JSON | st.dictionaries(WORDS, JSON | WORDS, max_size=6)
     content=st.sampled_from(list(PLACES)),
     form=st.sampled_from(list(EXPORTS)),
     bare=st.booleans(),
-    facts=st.dictionaries(st.sampled_from(["settings", "architecture", "source", "task_kind"]), GROUPS),
+    facts=st.dictionaries(st.sampled_from(["settings", "architecture", "source", "task_kind", "blend"]), GROUPS),
 )
 def test_hostile_facts_end_in_files_or_in_a_sentence(
     method: str, content: str, form: str, bare: bool, facts: dict[str, Any]
@@ -272,6 +272,31 @@ def test_a_base_model_s_name_stays_text_in_the_readme(base: str) -> None:
         assert not {"os"} & {
             name.name for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Import) for name in node.names
         }
+
+
+@pytest.mark.parametrize(
+    ("fact", "said"),
+    [
+        (
+            {"of": ["a", "b"], "weights": [0.5, 2.0], "kept": 0.875},
+            "The sum of the updates 0.5 x a, 2 x b, with 87.50%",
+        ),
+        (
+            {"of": ["x\n```python\nimport os", "b"], "weights": [0.5, 2.0], "kept": 0.5},
+            "0.5 x x ```python import os, 2",
+        ),
+        ({"of": ["a"], "weights": [0.5, 2.0], "kept": 0.5}, ""),
+        ({"of": ["a"], "weights": ["0.5"], "kept": 0.5}, ""),
+        ({"of": "a", "weights": [0.5], "kept": 0.5}, ""),
+        ({"of": ["a"], "weights": [0.5]}, ""),
+        (["a"], ""),
+    ],
+)
+def test_the_readme_says_what_a_blend_is_the_sum_of(fact: Any, said: str) -> None:
+    """The fact of an embedding file may be a stranger's."""
+    page = export(trained("lora", blend=fact), "peft")["README.md"].decode()
+    assert said in page if said else "sum of the updates" not in page
+    assert page.count("\n```") == 2
 
 
 @pytest.mark.parametrize("form", ["peft", "adapters"])

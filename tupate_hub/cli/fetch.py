@@ -55,7 +55,7 @@ def pull_command(
     files = export(embedding, form, bare=bare)
     place = target or cache_root() / where / embedding.task / (f"{form}-bare" if bare else form)
     if force:
-        _require_only(place, files)
+        require_only(place, files)
     write_folder(place, files, force=force or target is None)
     if as_json:
         output.document({"task": embedding.task, "space": where, "form": form, "folder": str(place), "files": [*files]})
@@ -107,7 +107,7 @@ def _asked(zoo: Zoo, task: str, space: str | None) -> tuple[TaskEmbedding, str]:
     return zoo.embedding(task, space), zoo.registry.find(task, space).space
 
 
-def _require_only(folder: Path, files: Iterable[str]) -> None:
+def require_only(folder: Path, files: Iterable[str]) -> None:
     """Refuse to replace a folder that holds anything but files of these names: --force must not delete others."""
     try:
         others = sorted({entry.name for entry in os.scandir(folder)} - set(files))

@@ -38,7 +38,7 @@ OPTIONS: Mapping[str, str] = {
     "target": "--to",
 }
 PARAMETER = re.compile(r"`(?P<name>[a-z]\w*)(?:=(?P<value>[^`]+))?`")
-_COMMAND = re.compile(r"\btupate-hub (?P<verb>[a-z]+)(?: [^\s(),;]+)*$")
+_COMMAND = re.compile(r"\btupate-hub (?P<verb>[a-z]+(?:-[a-z]+)*)(?: [^\s(),;]+)*$")
 _BETWEEN = ", or "
 
 

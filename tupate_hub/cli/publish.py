@@ -56,8 +56,8 @@ def init_command(folder: Path, as_json: bool) -> None:
 def merge_command(ours: str, theirs: str, target: Path, take_ours: bool, take_theirs: bool, as_json: bool) -> None:
     """Make one registry of two.
 
-    A and B are registries, which stay as they are. A task that both have in one space with different content is
-    refused, unless --ours or --theirs decides.
+    A and B are registries, which stay as they are (adapters are merged by `tupate-hub merge-check`). A task that
+    both have in one space with different content is refused, unless --ours or --theirs decides.
 
     \b
       tupate-hub merge ./my-zoo ./your-zoo --to ./our-zoo

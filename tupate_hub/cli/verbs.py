@@ -19,6 +19,7 @@ VERBS = {
     "recommend": ("recommend", "Say which task to start from, for data of your own."),
     "transfer": ("transfer", "Measure what starting from a source adds on data of your own."),
     "subspace": ("subspace", "Find and use the few numbers that describe a task (IPT)."),
+    "merge-check": ("merge_check", "Say what merging adapters would do to each of them, and make one of them."),
     "pull": ("fetch", "Fetch a task's embedding, or weights ready to load."),
     "verify": ("fetch", "Check every file of a registry against its hash and its entry."),
     "duplicates": ("duplicates", "Find embeddings that are near-duplicates of one another."),
@@ -37,5 +38,5 @@ def command_of(verb: str) -> click.Command | None:
     if verb not in VERBS:
         return None
     module = import_module(f".{VERBS[verb][0]}", __package__)
-    command = getattr(module, f"{verb}_command")
+    command = getattr(module, f"{verb.replace('-', '_')}_command")
     return command if isinstance(command, click.Command) else None

@@ -20,7 +20,7 @@ from tupate_hub.errors import FormatError, SpaceMismatch, TupateHubError
 #: The forms whose parts are linear in the update, with the value that changes nothing.
 _NEUTRAL: Mapping[str, float] = {"bias": 0.0, "vector": 0.0, "scaling": 1.0}
 #: Facts that the blend shares with its sources where they all agree.
-_SHARED_FACTS = ("architecture", "base_sha256")
+_SHARED_FACTS = ("base_sha256", "task_kind")
 
 
 def blend(
@@ -64,7 +64,7 @@ def blend(
         if having[0][1].form == "lowrank":
             block, squares = _low_rank(name, having, rank or 1, scale)
         else:
-            block, squares = _linear(name, having)
+            block, squares = _linear(name, having, scale)
         blocks.append(block)
         kept, total = kept + math.fsum(squares[:rank]), total + math.fsum(squares)
     known = {
@@ -146,32 +146,50 @@ def _low_rank(name: str, having: Sequence[tuple[float, Block]], rank: int, scale
     return make_block(name, parts, scale), [float(value) ** 2 for value in s]
 
 
-def _linear(name: str, having: Sequence[tuple[float, Block]]) -> tuple[Block, list[float]]:
-    """The sum of blocks whose one part is their update, or 1 more than it; and its squared norm, alone in a list."""
+def _linear(name: str, having: Sequence[tuple[float, Block]], scale: float) -> tuple[Block, list[float]]:
+    """The sum of blocks whose one part is their update, or 1 more than it; and its squared norm, alone in a list.
+
+    A bias beside LoRA is in the units of its block's scale.
+    """
     form = having[0][1].form
     neutral = _NEUTRAL[form]
     update: Any = 0.0
     for share, block in having:
         (part,) = block.parts.values()
-        scale = block.scale if form != "scaling" else 1.0
-        update = update + share * scale * (part.astype(np.float64) - neutral)
+        own = block.scale if form != "scaling" else 1.0
+        update = update + share * own * (part.astype(np.float64) - neutral)
     (part_name,) = having[0][1].parts
-    values: Float64Array = update + neutral
-    return make_block(name, {part_name: values}), [float(np.square(update).sum())]
+    unit = scale if form == "bias" else 1.0
+    values: Float64Array = update / unit + neutral
+    return make_block(name, {part_name: values}, unit), [float(np.square(update).sum())]
 
 
 def _facts(embeddings: Sequence[TaskEmbedding]) -> dict[str, Any]:
-    """What all sources agree on; sizes are in the blocks."""
+    """What all sources agree on; sizes are in the blocks. Of the base model, what any of them says and none denies."""
     first = embeddings[0].facts
     facts = {
         key: first[key]
         for key in _SHARED_FACTS
-        if all(embedding.facts.get(key) == first.get(key) for embedding in embeddings) and key in first
+        if key in first and all(embedding.facts.get(key) == first[key] for embedding in embeddings)
     }
-    settings = [embedding.facts.get("settings") or {} for embedding in embeddings]
+    if architecture := _undisputed([one.facts.get("architecture") for one in embeddings]):
+        facts["architecture"] = architecture
+    said = [embedding.facts.get("settings") for embedding in embeddings]
+    settings = [one if isinstance(one, Mapping) else {} for one in said]  # a fact may be a stranger's
     common = {
         key: value
         for key, value in settings[0].items()
         if key not in ("r", "alpha") and all(key in other and other[key] == value for other in settings)
     }
     return {**facts, "settings": common}
+
+
+def _undisputed(said: Sequence[Any]) -> dict[str, Any]:
+    """The values by name that are the same wherever the name is there; a fact may be a stranger's and no mapping."""
+    values: dict[str, Any] = {}
+    disputed: set[str] = set()
+    for one in said:
+        for name, value in one.items() if isinstance(one, Mapping) else ():
+            if values.setdefault(name, value) != value:
+                disputed.add(name)
+    return {name: value for name, value in values.items() if name not in disputed}

@@ -158,9 +158,20 @@ def _auto_class(embedding: TaskEmbedding) -> str:
     return _CLASSES[task_type(embedding) or "SEQ_CLS"]
 
 
+def _sum(embedding: TaskEmbedding) -> list[str]:
+    """What a blend is the sum of, by the fact that `compare.blend` writes; nothing where it is no such fact."""
+    of, weights, kept = (fact(embedding, "blend", name) for name in ("of", "weights", "kept"))
+    if not (isinstance(of, list) and isinstance(weights, list) and isinstance(kept, float)):
+        return []
+    if len(of) != len(weights) or not all(isinstance(weight, float) for weight in weights):
+        return []
+    parts = [f"{weight:.4g} x {' '.join(str(name).split())[:80]}" for name, weight in zip(of, weights, strict=True)]
+    return [f"The sum of the updates {', '.join(parts)}, with {kept:.2%} of its squared norm."]
+
+
 def _page(embedding: TaskEmbedding, notes: Sequence[str], code: Sequence[str]) -> bytes:
     title = f"# {embedding.task}: {embedding.space}"
-    page = [" ".join(title.split()), "", " ".join(["Exported by tupate-hub.", *notes])]
+    page = [" ".join(title.split()), "", " ".join(["Exported by tupate-hub.", *_sum(embedding), *notes])]
     if code:
         page += ["", "```python", *code, "```"]
     return ("\n".join(page) + "\n").encode()
