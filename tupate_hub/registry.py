@@ -177,6 +177,23 @@ class Registry:
         """The embeddings of a space, in order of their tasks."""
         return tuple(entry for entry in self.entries if entry.space == space)
 
+    def rows(self) -> list[dict[str, Any]]:
+        """A row for each embedding: task, space, kind, train size, metric, score, baseline and note."""
+        return [
+            {
+                "task": entry.task,
+                "space": entry.space,
+                "kind": task.kind,
+                "train size": task.train_size,
+                "metric": task.metric or None,
+                "score": entry.scores.get("primary"),
+                "baseline": entry.scores.get("baseline"),
+                "note": ", ".join(entry.flags),
+            }
+            for entry in self.entries
+            for task in [self.tasks[entry.task]]
+        ]
+
     def entry(self, task: str, space: str) -> Entry:
         """The embedding of a task, by its name, in a space.
 

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tupate_hub.errors import FormatError, RegistryError, SpaceMismatch, TupateHubError
+from tupate_hub.notebook import data_frame, html_table
 from tupate_hub.registry import FILENAME, Entry, Registry, Task
 from tupate_hub.storage.registry_json import parse_registry
 
@@ -344,6 +345,13 @@ class Zoo:
     def tasks(self) -> dict[str, Task]:
         """The tasks that have an embedding, by name."""
         return {entry.task: self.registry.tasks[entry.task] for entry in self.registry.entries}
+
+    def to_pandas(self) -> Any:
+        """The embeddings as a `pandas.DataFrame`, a row each; a TupateHubError where pandas is not installed."""
+        return data_frame(self.registry.rows())
+
+    def _repr_html_(self) -> str:
+        return html_table(self.registry.rows(), f"{len(self.registry.entries)} embeddings, {self.where('')}")
 
 
 def bundled_root() -> Path:

@@ -32,23 +32,10 @@ def list_command(space: str | None, kind: str | None, registry: str | None, as_j
     if as_json:
         output.document([{**asdict(entry), "kind": held.tasks[entry.task].kind} for entry in entries])
         return
-    rows = []
-    for entry in entries:
-        task, scores = held.tasks[entry.task], entry.scores
-        rows.append(
-            [
-                entry.task,
-                entry.space,
-                task.kind,
-                task.train_size,
-                task.metric or None,
-                scores.get("primary"),
-                scores.get("baseline"),
-                output.some(entry.flags),
-            ]
-        )
+    shown = {(entry.task, entry.space) for entry in entries}
+    rows = [row for row in held.rows() if (row["task"], row["space"]) in shown]
     columns = ["task", "space", "kind", "train size", "metric", "score", "baseline", "note"]
-    output.table(columns, rows, right=("train size", "score", "baseline"))
+    output.table(columns, [list(row.values()) for row in rows], right=("train size", "score", "baseline"))
 
 
 @click.command("show")

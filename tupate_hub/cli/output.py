@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 import time
@@ -11,6 +12,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from tupate_hub.cli.columns import display_width, fitting, padded, shortened, width
 
 if TYPE_CHECKING:
     from tupate_hub.zoo import Zoo
@@ -69,19 +72,44 @@ def document(value: Any) -> None:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Cell]], right: Sequence[str] = ()) -> None:
-    """Print rows: aligned on a terminal, `right` columns to the right; tab-separated with a header line elsewhere."""
+    """Print rows: aligned on a terminal, `right` columns to the right; tab-separated with a header line elsewhere.
+
+    On a terminal texts are shortened until a line fits; numbers never are.
+    """
     texts = [[_cell(value) for value in row] for row in rows]
     if not sys.stdout.isatty():
         for line in [list(columns), *texts]:
             click.echo("\t".join(line))
         return
-    widths = [max(len(line[at]) for line in [list(columns), *texts]) for at in range(len(columns))]
-    for number, line in enumerate([list(columns), *texts]):
+    listed = [list(columns), *texts]
+    widths = fitting(
+        [max(map(display_width, cells)) for cells in zip(*listed, strict=True)],
+        [name in right for name in columns],
+        width(),
+    )
+    for number, line in enumerate(listed):
         cells = [
-            text.rjust(width) if name in right else text.ljust(width)
-            for text, width, name in zip(line, widths, columns, strict=True)
+            padded(shortened(text, most), most, name in right)
+            for text, most, name in zip(line, widths, columns, strict=True)
         ]
-        click.echo(click.style("  ".join(cells).rstrip(), bold=number == 0))
+        whole = "  ".join(cells).rstrip()
+        click.echo(whole if number else styled(whole, bold=True))
+
+
+def on_terminal() -> bool:
+    """Whether a person looks at the data as it is printed."""
+    return sys.stdout.isatty()
+
+
+def bar(share: float, columns: int = 10) -> str:
+    """A share of 0 to 1 as a bar of eighths of a column."""
+    eighths = round(8 * columns * min(1.0, max(0.0, share)))
+    return "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()
+
+
+def styled(text: str, **style: Any) -> str:
+    """Text in a style, where colours are wanted (https://no-color.org)."""
+    return text if os.environ.get("NO_COLOR") else click.style(text, **style)
 
 
 def lines(pairs: Iterable[tuple[str, Cell]]) -> None:
@@ -138,7 +166,7 @@ def note(sentence: str) -> None:
 def error(sentence: str, hint: str) -> None:
     """Say what is wrong, on one line or several, and what to type next, on stderr."""
     lines = "\n".join(map(printable, sentence.split("\n")))
-    click.echo(click.style("Error: ", fg="red") + lines, err=True)
+    click.echo(styled("Error: ", fg="red") + lines, err=True)
     if hint:
         click.echo(f"  {printable(hint)}", err=True)
 

@@ -162,6 +162,11 @@ def _print_ranking(ranking: Ranking, explain: bool) -> None:
             best = sorted(neighbor.contributions.items(), key=lambda item: -abs(item[1]))[:3]
             rows[-1] += [f"{low:.3f} to {high:.3f}", "; ".join(f"{name} {value:+.3f}" for name, value in best)]
     more = ["interval", "blocks"] if explain else []
+    if output.on_terminal() and ranking.neighbors:
+        peak = max(neighbor.score for neighbor in ranking.neighbors) or 1.0
+        columns.insert(3, "")
+        for row, neighbor in zip(rows, ranking.neighbors, strict=True):
+            row.insert(3, output.bar(neighbor.score / peak))
     if rows:
         output.table([*columns, *more], rows, right=("rank", "score", "percentile", "train size"))
     else:

@@ -10,6 +10,7 @@ import click
 VERBS = {
     "similar": ("rank", "Rank tasks by similarity to a task or an adapter."),
     "explain": ("rank", "Show what each block adds to the similarity of two tasks."),
+    "map": ("map", "Draw a task and its neighbours, near where they are similar."),
     "inspect": ("collect", "Say what a file or folder of tuned parameters holds."),
     "add": ("collect", "Read tuned parameters into a registry of your own."),
     "import": ("import_hub", "Read what the Hub lists for a base model into a registry of your own."),

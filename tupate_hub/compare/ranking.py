@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from tupate_hub.arrays import Float64Array, FloatArray
 from tupate_hub.compare.noise import NoiseLevel
+from tupate_hub.notebook import data_frame, html_table
 
 #: Neighbours whose scores are closer than this are called tied: float16 files do not carry the difference.
 TIE = 1e-4
@@ -64,6 +66,28 @@ class Ranking:
 
     def __len__(self) -> int:
         return len(self.neighbors)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A row for each neighbour: rank, task, score, percentile, kind, train size and note."""
+        return [
+            {
+                "rank": one.rank,
+                "task": one.task,
+                "score": one.score,
+                "percentile": one.percentile,
+                "kind": one.kind,
+                "train size": one.train_size,
+                "note": ", ".join(one.notes),
+            }
+            for one in self.neighbors
+        ]
+
+    def to_pandas(self) -> Any:
+        """The rows as a `pandas.DataFrame`; a TupateHubError where pandas is not installed."""
+        return data_frame(self.rows())
+
+    def _repr_html_(self) -> str:
+        return html_table(self.rows(), f"{self.query} in {self.space}: {self.similarity}")
 
 
 def order(scores: Float64Array, names: Sequence[str]) -> list[int]:
