@@ -114,6 +114,7 @@ def similar_command(
         return
     ways = [similarity, *(f"fused over {fuse}",) * bool(fuse), *("centred",) * centre, *("balanced",) * balance]
     output.note(f"{ranking.query} in {ranking.space}: {', '.join(ways)}{f', blocks {blocks}' if blocks else ''}")
+    _say_of_query(ranking)
     _print_ranking(ranking, explain)
     if ranking.from_index and zoo.remote is not None:
         output.note("these scores are its publisher's word: --explain computes them, tupate-hub verify checks all")
@@ -144,11 +145,14 @@ def _asked(registry: str | None, among: tuple[Path, ...], base: str | None) -> I
         yield zoo
 
 
-def _print_ranking(ranking: Ranking, explain: bool) -> None:
+def _say_of_query(ranking: Ranking) -> None:
     if ranking.itself not in (None, ranking.query):
         output.note(f"it is here as {ranking.itself}, which is no neighbour of itself")
     if "diverged" in ranking.notes:
         output.note(f"{ranking.query} diverged: its update is far too large to work (tupate-hub inspect says more)")
+
+
+def _print_ranking(ranking: Ranking, explain: bool) -> None:
     columns = ["rank", "task", "score", "percentile", "kind", "train size", "note"]
     rows: list[list[output.Cell]] = []
     for neighbor in ranking.neighbors:
