@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,7 +16,7 @@ import pytest
 from builders import LORA, PROMPT, TASKS
 from loopback import LoopbackHub
 
-from tupate_hub.publish.browse import COORDINATES, FILE, NEIGHBORS, browse_table, nearest, number
+from tupate_hub.publish.browse import COORDINATES, FILE, NEIGHBORS, browse_table, nearest, number, space_files
 from tupate_hub.publish.card import About, card_of
 from tupate_hub.registry import Entry, Registry, Task
 from tupate_hub.zoo import Zoo
@@ -188,6 +189,12 @@ def test_the_datasets_library_loads_the_folder_of_the_card(at: str, zoo: Zoo, tm
     rows = list(loaded["train"])
     assert rows == [json.loads(line) for line in (folder / FILE).read_text(encoding="utf-8").splitlines()]
     assert set(loaded["train"].column_names) == set(COLUMNS)
+    parts = datasets.load_dataset(str((folder / at).parent), "by_space", cache_dir=str(tmp_path / "cache"))
+    assert {split: set(part["space"]) for split, part in parts.items()} == {
+        "tiny_bert_lora": {"tiny-bert/lora"},
+        "tiny_bert_prompt": {"tiny-bert/prompt"},
+    }
+    assert [row for part in parts.values() for row in part] == rows
 
 
 def test_the_datasets_library_takes_one_folder_for_another_but_not_one_file(
@@ -229,6 +236,17 @@ def test_the_datasets_library_loads_the_table_from_the_hub(hub: LoopbackHub, zoo
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == [json.loads(line) for line in files[FILE].decode().splitlines()]
+
+
+def test_splits_have_names_of_their_own(zoo: Zoo) -> None:
+    names = ("a-b/lora", "a_b/lora", "a.b/lora", "a_b/lora_2", "ü")
+    spaces = {name: replace(zoo.registry.spaces[LORA.name], name=name) for name in names}
+    entry = zoo.registry.entries[0]
+    entries = tuple(replace(entry, space=name) for name in names)
+    found = space_files(replace(zoo.registry, spaces=spaces, entries=entries))
+    assert list(found.values()) == [f"zoo/{name}/embeddings.jsonl" for name in names]
+    assert all(re.fullmatch(r"\w+", split, re.ASCII) for split in found)
+    assert space_files(replace(zoo.registry, entries=entries[:1], spaces=spaces)) == {}
 
 
 def test_a_single_embedding_has_no_neighbours(zoo: Zoo) -> None:

@@ -20,6 +20,7 @@ from tupate_hub.publish.browse import FILE
 from tupate_hub.publish.card import BUNDLED, CARD, card_files, card_of, escaped
 from tupate_hub.publish.frontmatter import About, front_matter
 from tupate_hub.registry import Entry, Registry, Repeat, SpaceEntry, Task
+from tupate_hub.search.by_gain import read_forecasts
 from tupate_hub.storage.registry_json import parse_registry
 from tupate_hub.zoo import Zoo
 
@@ -90,7 +91,8 @@ def nasty(zoo: Zoo, words: str) -> Zoo:
 def test_the_card_the_pictures_and_the_table_are_made(zoo: Zoo) -> None:
     pictures = {f"zoo/{space.name}/{kind}.svg" for space in (LORA, PROMPT) for kind in ("heatmap", "map")}
     files = card_of(zoo, About())
-    assert set(files) == {CARD, FILE, *pictures}
+    parts = {f"zoo/{space.name}/embeddings.jsonl" for space in (LORA, PROMPT)}
+    assert set(files) == {CARD, FILE, *pictures, *parts}
     assert all(files[name].startswith(b"<svg ") for name in pictures)
     assert len(files[FILE].splitlines()) == len(zoo.registry.entries)
 
@@ -110,8 +112,34 @@ def test_links_start_where_the_card_lies(at: str, zoo: Zoo) -> None:
     here = Path(at).parent
     assert len(links) == 4
     assert all((here / link).as_posix() in files for link in links)
-    (config,) = head(text)["configs"]
-    assert (here / config["data_files"][0]["path"]).as_posix() == FILE
+    whole, parts = head(text)["configs"]
+    assert (here / whole["data_files"][0]["path"]).as_posix() == FILE
+    splits = {one["split"]: (here / one["path"]).as_posix() for one in parts["data_files"]}
+    assert splits == {
+        "tiny_bert_lora": "zoo/tiny-bert/lora/embeddings.jsonl",
+        "tiny_bert_prompt": "zoo/tiny-bert/prompt/embeddings.jsonl",
+    }
+    assert b"".join(files[file] for file in splits.values()) == files[FILE]
+
+
+def test_the_default_space_comes_first_then_the_largest(zoo: Zoo) -> None:
+    text = text_of(part(zoo, LORA.name, len(TASKS) - 1))  # fewer than prompts, and the default all the same
+    assert text.index("## How far to trust it") < text.index("## Spaces") < text.index(f"\n## {LORA.name}\n")
+    assert text.index(f"\n## {LORA.name}\n") < text.index(f"\n## {PROMPT.name}\n")
+    other = replace(zoo, registry=replace(zoo.registry, default_space=PROMPT.name))
+    text = text_of(other)
+    assert text.index(f"\n## {PROMPT.name}\n") < text.index(f"\n## {LORA.name}\n")
+
+
+def test_measured_transfer_is_told_on_top() -> None:
+    text = card_of(Zoo.open(), About())[CARD].decode()
+    lines = [line for line in text.splitlines() if line.startswith("- In `all-MiniLM-L6-v2/lora`, on ")]
+    forecasts = read_forecasts(Zoo.open().registry.space(None))
+    assert forecasts
+    for line, forecast in zip(lines, forecasts, strict=True):
+        assert f"on {forecast.targets} targets with {forecast.examples} examples" in line
+        assert f"by {forecast.gained:+.1f} points on average" in line
+    assert "holds no measured transfer" not in text
 
 
 def test_an_index_that_no_longer_fits_is_computed_anew(zoo: Zoo) -> None:
@@ -132,7 +160,20 @@ def test_the_hub_reads_the_front_matter(zoo: Zoo) -> None:
         "language": ["en", "no"],
         "tags": ["tupate", "task-embeddings", "adapters", "peft"],
         "size_categories": ["n<1K"],
-        "configs": [{"config_name": "embeddings", "data_files": [{"split": "train", "path": "embeddings.jsonl"}]}],
+        "configs": [
+            {
+                "config_name": "embeddings",
+                "data_files": [{"split": "train", "path": "embeddings.jsonl"}],
+                "default": True,
+            },
+            {
+                "config_name": "by_space",
+                "data_files": [
+                    {"split": "tiny_bert_lora", "path": "tiny-bert/lora/embeddings.jsonl"},
+                    {"split": "tiny_bert_prompt", "path": "tiny-bert/prompt/embeddings.jsonl"},
+                ],
+            },
+        ],
     }
 
 
@@ -186,7 +227,7 @@ def test_the_card_has_every_task_with_its_metric_and_its_nearest(zoo: Zoo) -> No
 
 
 def test_the_card_has_every_space(zoo: Zoo) -> None:
-    rows = tables(text_of(zoo))[0][2:]
+    (rows,) = [one[2:] for one in tables(text_of(zoo)) if one[0][1] == "base model"]
     assert [row[0] for row in rows] == [f"`{LORA.name}` (default)", f"`{PROMPT.name}`"]
     assert [row[1:4] for row in rows] == [["acme/tiny-bert", "lora", "6"], ["acme/tiny-bert", "prompt", "6"]]
 
@@ -348,8 +389,9 @@ def section(text: str, space: str) -> str:
 @pytest.mark.parametrize(("tasks", "shown"), [(card.FEWEST_SHOWN - 1, False), (card.FEWEST_SHOWN, True)])
 def test_a_space_of_few_tasks_has_a_table_and_no_picture(tasks: int, shown: bool, zoo: Zoo) -> None:
     files = card_of(part(zoo, PROMPT.name, tasks), About())
-    inside = section(files[CARD].decode(), PROMPT.name)
+    inside = section(files[CARD].decode(), PROMPT.name if shown else "Small spaces")
     assert len(tables(inside)[0]) == tasks + 2  # with the heading and its rule
+    assert tables(inside)[0][0][0] == ("task" if shown else "space")
     for kind in ("heatmap", "map"):
         assert (f"zoo/{PROMPT.name}/{kind}.svg" in files) == shown
         assert (f"{kind}.svg" in inside) == shown

@@ -234,7 +234,8 @@ def test_only_what_changed_is_sent(hub: LoopbackHub, toy_zoo: Path, small: Zoo) 
     assert pushed.resolved == tuple(f"{task} in {LORA.name}" for task in ("imdb", "rte", "sst2"))
     embeddings = {f"zoo/{LORA.name}/{task}.safetensors" for task in ("imdb", "rte", "sst2")}
     assert (pushed.added, pushed.removed) == ((), ())
-    assert names(pushed.changed) == {FILENAME, README, FILE, INDEX, *embeddings, *PICTURES}
+    table = f"zoo/{LORA.name}/embeddings.jsonl"
+    assert names(pushed.changed) == {FILENAME, README, FILE, table, INDEX, *embeddings, *PICTURES}
     assert len(sent(hub)) == 4
     after = files(hub)
     assert {file for file in after if after[file] != before[file]} == names(pushed.changed)

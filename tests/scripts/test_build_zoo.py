@@ -118,7 +118,8 @@ def test_every_generated_file_is_made(script, root):
         f"zoo/tiny-bert/lora/{picture}.svg"
         for picture in ("heatmap", "map")  # one task makes no picture
     }
-    card = {"zoo/README.md", "zoo/embeddings.jsonl"}
+    card = {f"zoo/{name}" for name in ("README.md", "embeddings.jsonl")}
+    card |= {f"zoo/tiny-bert/{method}/embeddings.jsonl" for method in ("lora", "prompt")}
     assert set(script.build(root)) == {"registry.json", "docs/zoo.md", *indexes, *shown, *card}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -20,6 +21,30 @@ NEIGHBORS = 5
 COORDINATES = 8
 
 _MOST_WHOLE = 2**63 - 1  # what a column of the viewer holds
+
+
+def space_files(registry: Registry) -> dict[str, str]:
+    """The table of each space that has embeddings, where there are two or more, by the name of its split.
+
+    The Hub's viewer offers a split for each; a split's name has letters, digits and underscores alone.
+    """
+    spaces = [space for space in registry.spaces if registry.in_space(space)]
+    found: dict[str, str] = {}
+    for space in spaces if len(spaces) > 1 else ():
+        name = re.sub(r"[^A-Za-z0-9]+", "_", space).strip("_") or "space"
+        same = sum(split == name or re.fullmatch(rf"{name}_\d+", split) is not None for split in found)
+        found[f"{name}_{same + 1}" if same else name] = f"zoo/{space}/{FILE.rpartition('/')[2]}"
+    return found
+
+
+def browse_tables(registry: Registry, indexes: Mapping[str, PairIndex]) -> dict[str, str]:
+    """The table of the registry, and one of each space where there are several, by their paths; see `browse_table`."""
+    whole = browse_table(registry, indexes)
+    lines: dict[str, list[str]] = {}
+    for line in whole.splitlines(keepends=True):
+        lines.setdefault(json.loads(line)["space"], []).append(line)
+    parts = {f"zoo/{space}/{FILE.rpartition('/')[2]}": "".join(own) for space, own in lines.items()}
+    return {FILE: whole, **(parts if len(parts) > 1 else {})}
 
 
 def browse_table(registry: Registry, indexes: Mapping[str, PairIndex]) -> str:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import posixpath
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from tupate_hub.compare.pair_index import PairIndex
 from tupate_hub.compare.similarity import SIMILARITIES
-from tupate_hub.publish.browse import FILE, browse_table, nearest, number
+from tupate_hub.publish.browse import browse_tables, nearest, number
 from tupate_hub.publish.frontmatter import FOLDER, About, front_matter
 from tupate_hub.publish.layout import coordinates
 from tupate_hub.publish.pictures import Point, heatmap, task_map
 from tupate_hub.publish.subspaces import subspace_map, subspace_section
 from tupate_hub.publish.table import markdown_table
+from tupate_hub.publish.trust import trust_section
 from tupate_hub.registry import Entry, Registry
 
 if TYPE_CHECKING:
@@ -32,6 +32,10 @@ FEWEST_SHOWN = 5
 _COLUMNS = ("task", "what it asks", "kind", "metric", "score", "baseline", "train size", "nearest", "note")
 #: Columns that describe a task; a space whose tasks the default space has does not repeat them.
 _OF_THE_TASK = ("what it asks", "kind", "train size")
+_COLUMNS_SAY = (
+    "`score` is the metric on validation data, `baseline` the best that needs no input; `weak` tasks do not clearly "
+    f"beat it. `nearest` is by the cosine of the `{SHOWN}` similarity.\n\n"
+)
 _MOST_TEXT = 160
 Indexes = Mapping[str, Mapping[str, PairIndex]]
 
@@ -90,17 +94,21 @@ def card_files(
     -------
     The files by their paths relative to the registry.
     """
-    indexes = {space: indexes[space] for space in registry.spaces if space in indexes}
-    files = {FILE: browse_table(registry, {space: each[SHOWN] for space, each in indexes.items()}).encode()}
+    indexes = {space: indexes[space] for space in _largest_first(registry) if space in indexes}
+    tables = browse_tables(registry, {space: each[SHOWN] for space, each in indexes.items()})
+    files = {name: text.encode() for name, text in tables.items()}
     for space, each in indexes.items():
         if len(each[SHOWN].tasks) >= FEWEST_SHOWN:
             for kind, text in _pictures(registry, space, each[SHOWN]).items():
                 files[_picture(space, kind)] = text.encode()
     parts = [front_matter(registry, about, at), _introduction(registry, indexes, about)]
     if registry.entries:
-        parts += [_spaces(registry)]
-        parts += [_space(registry, space, each[SHOWN], at) for space, each in indexes.items()]
-        parts += [_evaluation(registry, indexes, about), _provenance(registry), _limits()]
+        where = f" --registry {about.location}" if about.location else ""
+        small = {space: each for space, each in indexes.items() if _is_small(registry, space)}
+        parts += [trust_section(registry, indexes, where), _spaces(registry)]
+        parts += [_space(registry, space, each[SHOWN], at) for space, each in indexes.items() if space not in small]
+        parts += [_small_spaces(registry, {space: each[SHOWN] for space, each in small.items()})] if small else []
+        parts += [_provenance(registry), _limits()]
     if subspaces:
         kinds = {task.name: task.kind for task in registry.tasks.values()}
         shown = {space: subspace_map(subspace, kinds).encode() for space, subspace in subspaces.items()}
@@ -110,6 +118,18 @@ def card_files(
         parts.append(subspace_section(subspaces, links))
     files[at] = "\n".join(parts).encode()
     return files
+
+
+def _largest_first(registry: Registry) -> list[str]:
+    """The spaces as people want to see them: the default one, then by how many embeddings they have."""
+    return sorted(
+        registry.spaces, key=lambda name: (name != registry.default_space, -len(registry.in_space(name)), name)
+    )
+
+
+def _is_small(registry: Registry, space: str) -> bool:
+    """Whether a space shares a section with others: too few tasks for pictures, and not the default one."""
+    return space != registry.default_space and len(registry.in_space(space)) < FEWEST_SHOWN
 
 
 def _picture(space: str, kind: str) -> str:
@@ -175,7 +195,7 @@ def _example(index: PairIndex) -> str:
 
 def _spaces(registry: Registry) -> str:
     rows = []
-    for space in registry.spaces.values():
+    for space in (registry.spaces[name] for name in _largest_first(registry)):
         entries = registry.in_space(space.name)
         settings = ", ".join(f"{name} {space.settings[name]}" for name in sorted(space.settings))
         rows.append(
@@ -200,23 +220,37 @@ def _space(registry: Registry, space: str, index: PairIndex, at: str) -> str:
     columns = list(_COLUMNS)
     if space != registry.default_space and {entry.task for entry in entries} <= _described(registry):
         columns = [column for column in columns if column not in _OF_THE_TASK]
-    scores, place = index.scores(), {task: row for row, task in enumerate(index.tasks)}
-    rows = []
-    for entry in entries[:MOST_ROWS]:
-        row = place.get(entry.task)
-        near = [] if row is None else nearest(scores, row, index.tasks, 1)
-        cells = _cells(registry, entry, f"`{index.tasks[near[0]]}` {scores[row, near[0]]:.2f}" if near else "")
-        if row is None:
-            cells["note"] = "does not compare"
-        rows.append([cells[column] for column in columns])
+    rows = [[cells[column] for column in columns] for cells in _rows(registry, space, index)]
     return (
         f"## {escaped(space)}\n\n"
         + (_shown(space, len(index.tasks), at) if len(index.tasks) >= FEWEST_SHOWN else "")
-        + "`score` is the metric on validation data, `baseline` the best that needs no input; `weak` tasks do not "
-        f"clearly beat it. `nearest` is by the cosine of the `{SHOWN}` similarity.\n\n"
+        + _COLUMNS_SAY
         + markdown_table(columns, rows)
         + _more(len(entries))
     )
+
+
+def _small_spaces(registry: Registry, indexes: Mapping[str, PairIndex]) -> str:
+    """The spaces that are too small for a section, in one table."""
+    tasks = {entry.task for space in indexes for entry in registry.in_space(space)}
+    hidden = _OF_THE_TASK if tasks <= _described(registry) else ()
+    columns = ["space", *(column for column in _COLUMNS if column not in hidden)]
+    rows = [
+        [{**cells, "space": f"`{space}`"}[column] for column in columns]
+        for space, index in indexes.items()
+        for cells in _rows(registry, space, index)
+    ]
+    return f"## Small spaces\n\n{_COLUMNS_SAY}" + markdown_table(columns, rows[:MOST_ROWS]) + _more(len(rows))
+
+
+def _rows(registry: Registry, space: str, index: PairIndex) -> Iterator[dict[str, str]]:
+    """The cells of each embedding of a space by their columns, of the first `MOST_ROWS`."""
+    scores, place = index.scores(), {task: row for row, task in enumerate(index.tasks)}
+    for entry in registry.in_space(space)[:MOST_ROWS]:
+        row = place.get(entry.task)
+        near = [] if row is None else nearest(scores, row, index.tasks, 1)
+        cells = _cells(registry, entry, f"`{index.tasks[near[0]]}` {scores[row, near[0]]:.2f}" if near else "")
+        yield {**cells, "note": "does not compare"} if row is None else cells
 
 
 def _described(registry: Registry) -> set[str]:
@@ -247,53 +281,6 @@ def _cells(registry: Registry, entry: Entry, near: str) -> dict[str, str]:
         "nearest": near,
         "note": escaped(", ".join(entry.flags)),
     }
-
-
-def _evaluation(registry: Registry, indexes: Indexes, about: About) -> str:
-    """What the registry itself can tell of its embeddings: scores beside baselines, and the nearest neighbours."""
-    where = f" --registry {about.location}" if about.location else ""
-    scored, classes = [], []
-    for space, each in indexes.items():
-        entries = registry.in_space(space)
-        pairs = [(number(entry.scores.get("primary")), number(entry.scores.get("baseline"))) for entry in entries]
-        known = [(score, base) for score, base in pairs if score is not None and base is not None]
-        if known:
-            better = sum(score > base for score, base in known)
-            weak = sum("weak" in entry.flags for entry in entries)
-            command = f"`tupate-hub list --space {space}{where}`"
-            scored.append([f"`{space}`", str(len(known)), str(better), str(weak), command])
-        for similarity, index in each.items():
-            if agreement := _agreement(registry, _compared(registry, space, index), index):
-                command = f"`tupate-hub similar TASK -k 1 --space {space} --similarity {similarity}{where}`"
-                classes.append([f"`{space}`", similarity, *agreement, command])
-    parts = ["## Evaluation\n"]
-    if scored:
-        parts.append(markdown_table(["space", "tasks with scores", "above baseline", "weak", "command"], scored))
-    if classes:
-        columns = ["space", "similarity", "grouped by", "nearest neighbour of the same group", "by chance", "command"]
-        parts.append(markdown_table(columns, classes))
-    parts.append(
-        "The registry holds no measured transfer, and a neighbour of the same group is not yet a good start. "
-        f"`tupate-hub evaluate{where} --truth FILE.csv` judges the rankings by transfer that was measured.\n"
-    )
-    return "\n".join(parts)
-
-
-def _agreement(registry: Registry, entries: Sequence[Entry], index: PairIndex) -> list[str]:
-    """How often the nearest neighbour is of the task's own class, beside how often chance does that; empty if unknown.
-
-    Classes are `task_class` where every task has one, else `kind`.
-    """
-    tasks = [registry.tasks[entry.task] for entry in entries]
-    by_class = all(task.task_class for task in tasks)
-    groups = [task.task_class if by_class else task.kind for task in tasks]
-    sizes = Counter(groups)
-    if len(tasks) < FEWEST_SHOWN or len(sizes) < 2 or "" in sizes:
-        return []
-    scores = index.scores()
-    same = sum(groups[nearest(scores, row, index.tasks, 1)[0]] == group for row, group in enumerate(groups))
-    chance = sum(sizes[group] - 1 for group in groups) / (len(groups) * (len(groups) - 1))
-    return ["class" if by_class else "kind", f"{same} of {len(groups)} ({same / len(groups):.0%})", f"{chance:.0%}"]
 
 
 def _provenance(registry: Registry) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import posixpath
 from dataclasses import dataclass
+from typing import Any
 
 from tupate_hub.errors import FormatError
-from tupate_hub.publish.browse import FILE
+from tupate_hub.publish.browse import FILE, space_files
 from tupate_hub.registry import Entry, Registry
 
 _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"))
@@ -43,15 +44,21 @@ def front_matter(registry: Registry, about: About, at: str) -> str:
     from huggingface_hub import DatasetCardData
 
     size = next((name for most, name in _SIZES if len(registry.entries) < most), "n>1M")
-    table = posixpath.relpath(FILE, posixpath.dirname(at) or ".")
-    viewer = {"config_name": "embeddings", "data_files": [{"split": "train", "path": table}]}
+    here = posixpath.dirname(at) or "."
+    viewer: list[dict[str, Any]] = [
+        {"config_name": "embeddings", "data_files": [{"split": "train", "path": posixpath.relpath(FILE, here)}]}
+    ]
+    if tables := space_files(registry):
+        viewer[0]["default"] = True
+        parts = [{"split": split, "path": posixpath.relpath(file, here)} for split, file in tables.items()]
+        viewer.append({"config_name": "by_space", "data_files": parts})
     fields = {
         "pretty_name": _printable(about.title),
         "license": sorted({_hub_licence(entry) for entry in registry.entries}) or ["unknown"],
         "language": [_printable(code) for code in about.languages] or None,
         "tags": ["tupate", "task-embeddings", "adapters", "peft"],
         "size_categories": [size],
-        "configs": [viewer] if registry.entries else None,  # the viewer takes no empty table
+        "configs": viewer if registry.entries else None,  # the viewer takes no empty table
     }
     return f"---\n{DatasetCardData(**fields).to_yaml(original_order=list(fields))}\n---\n"
 
