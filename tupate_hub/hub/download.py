@@ -169,7 +169,7 @@ def _require_config(at: Location, files: Files) -> str:
 
 def _weights_of(at: Location, config: Path, files: Files, tagged: str | None, base: str | None) -> str:
     """The weights that go with a configuration; `tagged` is the base model where that names none."""
-    from tupate_hub.readers.layouts import LAYOUTS
+    from tupate_hub.readers.table import LAYOUTS
 
     try:
         fields = parse_json(config.read_bytes().decode("utf-8-sig"), _MOST_ITEMS)

@@ -19,7 +19,7 @@ from tupate_hub.embedding import Adapter, Block, order_blocks
 from tupate_hub.errors import FormatError
 from tupate_hub.readers.names import encoder_of
 from tupate_hub.space import normalise_base
-from tupate_hub.storage.safetensors import parse_tensorfile
+from tupate_hub.storage.safetensors import parse_tensorfile, read_header
 from tupate_hub.storage.strangers_json import parse_json
 
 Legacy = Callable[[Path], dict[str, Array] | Array]
@@ -42,7 +42,8 @@ class Source:
     """What a reader is given.
 
     `path` is what the user named, `config` the parsed configuration ({} where there is none), `tensors` the weights by
-    key (`BARE` for a file that is one array). `base`, `task` and `base_weights` are what the user said.
+    key (`BARE` for a file that is one array). `base`, `task` and `base_weights` are what the user said. `metadata` is
+    what the weights file says beside its tensors, for the layouts that ask for it.
     """
 
     path: Path
@@ -53,6 +54,7 @@ class Source:
     base: str | None = None
     task: str | None = None
     base_weights: Path | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def where(self) -> str:
@@ -207,6 +209,10 @@ def parse_weights(data: bytes, path: Path, legacy: Legacy | None = None) -> Mapp
     suffix, where = path.suffix.lower(), str(path)
     if suffix == ".safetensors":
         tensors: Mapping[str, Array] | Array = parse_tensorfile(data, where).tensors
+    elif suffix == ".gguf" or data[:4] in (b"GGUF", b"algg"):
+        from tupate_hub.readers.formats.gguffile import parse_gguf_file
+
+        tensors = parse_gguf_file(data, where)[0]
     elif suffix in (".npy", ".npz"):
         from tupate_hub.readers.formats.numpyfile import parse_numpy_file
 
@@ -223,6 +229,18 @@ def parse_weights(data: bytes, path: Path, legacy: Legacy | None = None) -> Mapp
     if any(len(key) > _MOST_KEY for key in named):
         raise FormatError(f"{path} holds a key of more than {_MOST_KEY} characters.")
     return named
+
+
+def parse_metadata(data: bytes, path: Path) -> Mapping[str, Any]:
+    """What a weights file says beside its tensors, {} where its format has no place for it; as `parse_weights`."""
+    if path.suffix.lower() == ".safetensors":
+        metadata = read_header(data, str(path))[0].get("__metadata__")
+        return metadata if isinstance(metadata, dict) else {}
+    if path.suffix.lower() == ".gguf":
+        from tupate_hub.readers.formats.gguffile import parse_gguf_header
+
+        return parse_gguf_header(data, str(path)).metadata
+    return {}
 
 
 def read_bytes(path: Path) -> bytes:

@@ -1,0 +1,104 @@
+"""Checkpoint: a whole model's safetensors, one file or several with an index, read a header or a tensor at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tupate_hub.arrays import Array
+from tupate_hub.errors import FormatError
+from tupate_hub.readers.names import block_name
+from tupate_hub.readers.source import check_weights, read_config
+from tupate_hub.storage.safetensors import read_file_header, read_tensors
+
+INDEX = "model.safetensors.index.json"
+WHOLE = "model.safetensors"
+_MOST_SHARDS = 1000
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where the tensors of a model lie: by canonical name the file, the key there and the shape."""
+
+    path: Path
+    places: Mapping[str, tuple[Path, str, tuple[int, ...]]]
+
+    def shape(self, name: str) -> tuple[int, ...] | None:
+        """The shape of a tensor, None where the model has none of that name."""
+        return self.places[name][2] if name in self.places else None
+
+    def read(self, name: str) -> Array:
+        """One tensor; nothing else of its file is read but the header.
+
+        Raises
+        ------
+        FormatError
+            When the file is malformed.
+        """
+        file, key, _ = self.places[name]
+        return read_tensors(file, lambda each: each == key)[key]
+
+
+def open_checkpoint(path: Path) -> Checkpoint:
+    """A model's tensors, from the headers of its files.
+
+    Raises
+    ------
+    FormatError
+        When there is no safetensors file, one is malformed, or two tensors have one canonical name.
+    """
+    places: dict[str, tuple[Path, str, tuple[int, ...]]] = {}
+    for file in shards(path):
+        for key, shape in _shapes(file):
+            name = block_name(key)
+            if name in places:
+                raise FormatError(f"{path} holds two tensors called {name!r}.")
+            places[name] = (file, key, shape)
+    return Checkpoint(path, places)
+
+
+def shards(path: Path) -> list[Path]:
+    """The safetensors files that hold a model: the file itself, or those of its folder, by its index where it has one.
+
+    Raises
+    ------
+    FormatError
+        When there are none, or the index is malformed or names a file elsewhere.
+    """
+    if not path.is_dir():
+        if path.suffix != ".safetensors":
+            raise FormatError(f"{path} is not a safetensors file, the only kind whose tensors are read one by one.")
+        return [path]
+    if (path / WHOLE).is_file():
+        return [path / WHOLE]
+    if (path / INDEX).is_file():
+        return [path / name for name in _listed(path / INDEX)]
+    files = sorted(path.glob("*.safetensors"))
+    if not files:
+        raise FormatError(f"{path} holds no safetensors file of a model.")
+    return files
+
+
+def _listed(index: Path) -> list[str]:
+    names = read_config(index).get("weight_map")
+    if not isinstance(names, dict) or not names or not all(isinstance(name, str) for name in names.values()):
+        raise FormatError(f"{index} has no 'weight_map' of names of files.")
+    listed = sorted(set(names.values()))
+    if len(listed) > _MOST_SHARDS or any(
+        Path(name).name != name or not name.endswith(".safetensors") for name in listed
+    ):
+        raise FormatError(f"{index} names files that are not safetensors beside it.")
+    return listed
+
+
+def _shapes(file: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
+    check_weights(file)
+    header, _ = read_file_header(file)
+    header.pop("__metadata__", None)
+    for key, entry in header.items():
+        shape: Any = entry.get("shape") if isinstance(entry, dict) else None
+        if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape):
+            raise FormatError(f"{file} is malformed: {key[:200]!r} has an impossible shape.")
+        yield key, tuple(shape)
