@@ -202,16 +202,10 @@ def test_trained_tokens_alone_are_refused(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_eva_is_an_ordinary_lora_of_differing_ranks(tmp_path: Path) -> None:
     eva = peft.EvaConfig(rho=2.0)
-    options = {
-        "r": 3,
-        "lora_alpha": 6,
-        "target_modules": ["query", "dense"],
-        "init_lora_weights": "eva",
-        "eva_config": eva,
-    }
-    model = peft.get_peft_model(tiny("bert"), peft.LoraConfig(**options))
-    ids = torch.randint(2, 50, (12, 9), generator=torch.Generator().manual_seed(1))
-    data = [{"input_ids": part, "attention_mask": torch.ones_like(part)} for part in ids.split(4)]
+    options = {"r": 3, "lora_alpha": 6, "target_modules": ["query", "output.dense"], "eva_config": eva}
+    model = peft.get_peft_model(tiny("bert"), peft.LoraConfig(init_lora_weights="eva", **options))
+    ids = torch.randint(2, 50, (32, 9), generator=torch.Generator().manual_seed(1))
+    data = [{"input_ids": part, "attention_mask": torch.ones_like(part)} for part in ids.split(8)]
     peft.initialize_lora_eva_weights(model, data, show_progress_bar=False)
     shake([value for name, value in model.named_parameters() if "lora_B" in name])
     folder = saved(model.eval(), tmp_path)
