@@ -20,14 +20,18 @@ _MOST_SHARDS = 1000
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where the tensors of a model lie: by canonical name the file, the key there and the shape."""
+    """Where the tensors of a model lie: by canonical name the file, the key there, the shape and the type."""
 
     path: Path
-    places: Mapping[str, tuple[Path, str, tuple[int, ...]]]
+    places: Mapping[str, tuple[Path, str, tuple[int, ...], str]]
 
     def shape(self, name: str) -> tuple[int, ...] | None:
         """The shape of a tensor, None where the model has none of that name."""
         return self.places[name][2] if name in self.places else None
+
+    def dtype(self, name: str) -> str:
+        """The type in which a tensor is stored, as safetensors calls it."""
+        return self.places[name][3]
 
     def read(self, name: str) -> Array:
         """One tensor; nothing else of its file is read but the header.
@@ -37,7 +41,7 @@ class Checkpoint:
         FormatError
             When the file is malformed.
         """
-        file, key, _ = self.places[name]
+        file, key, _, _ = self.places[name]
         return read_tensors(file, lambda each: each == key)[key]
 
 
@@ -49,13 +53,13 @@ def open_checkpoint(path: Path) -> Checkpoint:
     FormatError
         When there is no safetensors file, one is malformed, or two tensors have one canonical name.
     """
-    places: dict[str, tuple[Path, str, tuple[int, ...]]] = {}
+    places: dict[str, tuple[Path, str, tuple[int, ...], str]] = {}
     for file in shards(path):
-        for key, shape in _shapes(file):
+        for key, shape, dtype in _entries(file):
             name = block_name(key)
             if name in places:
                 raise FormatError(f"{path} holds two tensors called {name!r}.")
-            places[name] = (file, key, shape)
+            places[name] = (file, key, shape, dtype)
     return Checkpoint(path, places)
 
 
@@ -93,7 +97,7 @@ def _listed(index: Path) -> list[str]:
     return listed
 
 
-def _shapes(file: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
+def _entries(file: Path) -> Iterator[tuple[str, tuple[int, ...], str]]:
     check_weights(file)
     header, _ = read_file_header(file)
     header.pop("__metadata__", None)
@@ -101,4 +105,4 @@ def _shapes(file: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
         shape: Any = entry.get("shape") if isinstance(entry, dict) else None
         if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape):
             raise FormatError(f"{file} is malformed: {key[:200]!r} has an impossible shape.")
-        yield key, tuple(shape)
+        yield key, tuple(shape), str(entry.get("dtype"))
