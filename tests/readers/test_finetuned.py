@@ -171,7 +171,7 @@ BROKEN = {
     "no names": "no 'weight_map'",
     "a shard is missing": "is not a file",
     "a name twice": "two tensors called",
-    "NaN": "NaN or infinity",
+    "NaN": "by NaN, infinity",
     "the same": "does not differ from",
     "another model": "not its base model",
 }

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tupate_hub.errors import FormatError
-from tupate_hub.readers import read_adapter
+from tupate_hub.readers import find_adapters, read_adapter
 from tupate_hub.readers.formats.gguffile import parse_gguf_file, parse_gguf_header
 
 ADAPTER = {"general.type": "adapter", "general.architecture": "llama", "adapter.type": "lora"}
@@ -248,8 +248,8 @@ def test_every_cut_is_refused_or_whole() -> None:
 
 
 FACTS: dict[str, tuple[dict[str, Any], str]] = {
-    "a whole model": ({"general.type": "model"}, "of type 'model', not an adapter"),
-    "nothing said": ({"general.type": 3}, "not an adapter"),
+    "a whole model": ({"general.type": "model"}, "whole model in GGUF"),
+    "nothing said": ({"general.type": 3}, "whole model in GGUF"),
     "another kind": ({"adapter.type": "control"}, "type 'control'"),
     "an alpha that is a text": ({"adapter.lora.alpha": "much"}, "not a number"),
 }
@@ -271,3 +271,32 @@ def test_half_a_pair_and_heads_that_do_not_divide_are_refused(tmp_path: Path) ->
     (tmp_path / "config.json").write_text(json.dumps({"num_attention_heads": "many"}))
     with pytest.raises(FormatError, match="how many attention heads"):
         read_adapter(saved(tmp_path, layer()[0]), base="x/y", base_weights=tmp_path)
+
+
+def test_a_whole_model_is_not_read_to_find_out_what_it_is(tmp_path: Path) -> None:
+    """Its first bytes say it; the rest of this one is a hole of a gigabyte."""
+    path = tmp_path / "model.gguf"
+    path.write_bytes(write_gguf({"general.architecture": "llama", "general.type": "model"}, {}))
+    with path.open("ab") as file:
+        file.truncate(1_000_000_000)
+    saved(tmp_path, PAIR)
+    tracemalloc.start()
+    try:
+        assert find_adapters(tmp_path) == [tmp_path / "adapter.gguf"]
+        with pytest.raises(FormatError, match="whole model in GGUF"):
+            read_adapter(path)
+        assert tracemalloc.get_traced_memory()[1] < 4_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_what_is_no_gguf_says_what_it_is(tmp_path: Path) -> None:
+    (tmp_path / "x.gguf").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    with pytest.raises(FormatError, match="Git LFS pointer"):
+        read_adapter(tmp_path / "x.gguf")
+    (tmp_path / "x.gguf").write_bytes(bytes(100))
+    with pytest.raises(FormatError, match="not a GGUF file"):
+        read_adapter(tmp_path / "x.gguf")
+    (tmp_path / "ggml-adapter-model.bin").write_bytes(b"algg" + bytes(100))
+    with pytest.raises(FormatError, match="GGLA file, from before GGUF"):
+        read_adapter(tmp_path / "ggml-adapter-model.bin")

@@ -129,9 +129,7 @@ def _change(source: Source, pair: Finetuned, name: str, findings: Findings, sums
         findings.left_out["tensors of integers"] += 1
         return None
     change = _difference(source, name, ours, theirs, pair.model.dtype(name))
-    if not np.isfinite(change).all():
-        raise source.refuse(f"differs from its base model by NaN or infinity in {name!r}.")
-    square = float(np.linalg.norm(change)) ** 2
+    square = _square(source, name, change)
     if not square:
         findings.left_out["unchanged weights"] += 1
         return None
@@ -139,7 +137,7 @@ def _change(source: Source, pair: Finetuned, name: str, findings: Findings, sums
         findings.left_out["biases and norms" if change.ndim < 2 else "stacked matrices"] += 1
         sums.add(vectors=square)
         return None
-    sums.add(base=float(np.linalg.norm(floats(source, name, theirs))) ** 2)
+    sums.add(base=_square(source, name, floats(source, name, theirs)))
     place = name.removesuffix(".weight").rpartition(".")[2]
     flat = change.reshape(len(change), -1)
     return flat.T if place in _TABLES or (place in CONV1D and name.startswith("h.")) else flat
@@ -153,6 +151,15 @@ def _difference(source: Source, name: str, ours: Array, theirs: Array, dtype: st
             theirs = theirs.astype(np.float16)
         change -= _as_bfloat16(floats(source, name, theirs)) if dtype == "BF16" else floats(source, name, theirs)
     return change
+
+
+def _square(source: Source, name: str, array: Float32Array) -> float:
+    """The square of an array's norm; refused where a number is NaN or infinity, or so large that the square is."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        norm = float(np.linalg.norm(array))
+    if not np.isfinite(norm):
+        raise source.refuse(f"differs from its base model by NaN, infinity or numbers next to it in {name!r}.")
+    return norm**2
 
 
 def _as_bfloat16(array: Float32Array) -> Float32Array:

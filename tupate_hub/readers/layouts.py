@@ -18,11 +18,13 @@ from tupate_hub.readers.bitfit import header_keys
 from tupate_hub.readers.source import (
     Legacy,
     Source,
+    check_weights,
     digest_of,
     parse_metadata,
     parse_weights,
     read_bytes,
     read_config,
+    read_start,
     short_list,
 )
 from tupate_hub.readers.table import LAYOUTS, Layout
@@ -241,6 +243,9 @@ def _without_config(path: Path, folder: Path, names: tuple[str, ...]) -> tuple[D
 
 def _unnamed(path: Path) -> tuple[Detection, Layout, Mapping[str, Any]]:
     """A file whose name says nothing: told by its keys where it is safetensors, else read as a bare array."""
+    if path.suffix == ".gguf":
+        check_weights(path)
+        raise FormatError(f"{path} is a whole model in GGUF, or a malformed file, not an adapter.")
     if path.suffix == ".safetensors":
         keys = header_keys(path)
         layout = next((known for known in LAYOUTS if known.keys is not None and known.keys(keys)), None)
@@ -265,9 +270,9 @@ def _matches(name: str, patterns: tuple[str, ...]) -> bool:
 
 
 def _has_keys(layout: Layout, path: Path) -> bool:
-    if layout.keys is None:
-        return True
     try:
-        return layout.keys(header_keys(path))
+        if layout.start is not None:
+            return layout.start(read_start(path))
+        return layout.keys is None or layout.keys(header_keys(path))
     except FormatError:
         return False

@@ -32,6 +32,7 @@ _MOST_CONFIG = 4_000_000
 _MOST_ITEMS = 200_000
 _MOST_WEIGHTS = 8_000_000_000
 _PIECE = 1 << 20
+_START = 1 << 16
 _FEWEST_BYTES = 32
 _MOST_KEY = 500
 _MOST_TENSORS = 50_000
@@ -253,6 +254,12 @@ def read_bytes(path: Path) -> bytes:
     """
     with _opened_weights(path) as file:
         return file.read()
+
+
+def read_start(path: Path) -> bytes:
+    """The first bytes of a weights file, 64 KB at most; errors as in `read_bytes`."""
+    with _opened_weights(path) as file:
+        return file.read(_START)
 
 
 def check_weights(path: Path) -> None:

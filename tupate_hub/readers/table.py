@@ -10,6 +10,7 @@ from tupate_hub.embedding import Adapter
 from tupate_hub.readers.adapterhub import read_adapterhub
 from tupate_hub.readers.bitfit import read_biases, read_checkpoint
 from tupate_hub.readers.diffusion import is_diffusion, read_diffusion
+from tupate_hub.readers.formats.gguffile import is_adapter
 from tupate_hub.readers.gguf import read_gguf
 from tupate_hub.readers.mlx import read_mlx
 from tupate_hub.readers.numbered import is_numbered, read_numbered
@@ -23,7 +24,8 @@ class Layout:
     """How one library leaves tuned parameters.
 
     `weights` are the names of the weights file, best first; `config` tells the layout's own `adapter_config.json`, and
-    is None where there is none; `keys` looks at a safetensors header, where the file's name does not say enough.
+    is None where there is none; `keys` looks at a safetensors header, where the file's name does not say enough, and
+    `start` at the first bytes of another file.
     `whole` is False where the reader takes what it needs from the file by itself; `metadata` is True where it needs
     what the weights file says beside its tensors.
     """
@@ -34,6 +36,7 @@ class Layout:
     summary: str
     config: Callable[[Mapping[str, Any]], bool] | None = None
     keys: Callable[[tuple[str, ...]], bool] | None = None
+    start: Callable[[bytes], bool] | None = None
     whole: bool = True
     metadata: bool = False
 
@@ -90,7 +93,7 @@ LAYOUTS: tuple[Layout, ...] = (
         _read_unnamed,
         "a bare array: a soft prompt (tokens, width) or a plain vector",
     ),
-    Layout("gguf", ("*.gguf",), read_gguf, "GGUF: a LoRA as llama.cpp loads it", metadata=True),
+    Layout("gguf", ("*.gguf",), read_gguf, "GGUF: a LoRA as llama.cpp loads it", start=is_adapter, metadata=True),
     Layout(
         "diffusion",
         ("*.safetensors",),

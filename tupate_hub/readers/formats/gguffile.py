@@ -156,6 +156,25 @@ def parse_gguf_header(data: bytes, where: str) -> Header:
     return Header(metadata, _entries(reader, tensors, metadata.get("general.alignment", 32)))
 
 
+def is_adapter(start: bytes) -> bool:
+    """Whether the first bytes of a file say that it is an adapter: a model's gigabytes are not read to find that out.
+
+    True for what is no GGUF file of a known version too: reading it says what is wrong.
+    """
+    if start[:4] != b"GGUF" or start[4:8] not in (b"\2\0\0\0", b"\3\0\0\0"):
+        return True
+    reader = _Reader(start, "")
+    reader.at = 16
+    try:
+        for _ in range(reader.count("key-values", _MOST_FIELDS)):
+            if reader.text(_MOST_TEXT) == "general.type":
+                return bool(reader.value() == "adapter")
+            reader.value()
+    except FormatError:
+        pass
+    return False
+
+
 def _entries(reader: _Reader, count: int, alignment: object) -> dict[str, Entry]:
     if type(alignment) is not int or not 0 < alignment <= _MOST_ALIGNMENT:
         raise reader.refuse("its alignment is no sensible number")
