@@ -23,7 +23,7 @@ _PATH = click.Path(path_type=Path)
 @click.argument("path")
 @click.option("--base", metavar="MODEL", help="The base model, where the file does not name one of the Hub.")
 @click.option(
-    "--base-weights", type=_PATH, metavar="PATH", help="The base model's safetensors, to subtract its biases."
+    "--base-weights", type=_PATH, metavar="PATH", help="The base model's folder or safetensors: biases are subtracted."
 )
 @output.json_option
 def inspect_command(path: str, base: str | None, base_weights: Path | None, as_json: bool) -> None:

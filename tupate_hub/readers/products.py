@@ -68,7 +68,9 @@ def loha_pair(source: Source, module: str, parts: Parts, room: Room) -> Pair:
     if rank > min(out, inner):
         room.take(module, 2 * out * inner + min(out, inner) ** 2)
         with np.errstate(over="ignore", invalid="ignore"):  # make_block refuses what is not finite
-            return _with_identity((u1 @ v1) * (u2 @ v2))
+            whole = u1 @ v1
+            whole *= u2 @ v2
+        return _with_identity(whole)
     room.take(module, rank * (out + inner))
     with np.errstate(over="ignore", invalid="ignore"):
         a = (v1[:, None, :] * v2[None, :, :]).reshape(rank, inner)
