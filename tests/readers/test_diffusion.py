@@ -99,6 +99,8 @@ def test_text_encoders_have_their_places(tmp_path: Path) -> None:
         ("lora_unet_mid_block_resnets_0_time_emb_proj", "unet.mid_block.resnets.0.time_emb_proj"),
         ("lora_unet_up_blocks_1_resnets_0_conv_shortcut", "unet.up_blocks.1.resnets.0.conv_shortcut"),
         ("lora_unet_double_blocks_7_img_attn_qkv", "unet.double_blocks.7.img_attn.qkv"),
+        ("lycoris_up_blocks_1_resnets_0_conv1", "unet.up_blocks.1.resnets.0.conv1"),
+        ("lycoris_transformer_blocks_3_attn_to_q", "transformer.transformer_blocks.3.attn.to_q"),
         ("lora_transformer_single_transformer_blocks_0_proj_mlp", "transformer.single_transformer_blocks.0.proj_mlp"),
     ],
 )  # fmt: skip
@@ -273,8 +275,8 @@ def test_a_third_factor_cannot_make_any_amount(shape: tuple[int, ...], tmp_path:
         read(tmp_path, tensors)
 
 
-def test_peft_keys_without_a_configuration_stay_refused(tmp_path: Path) -> None:
-    key = "base_model.model.model.layers.0.self_attn.q_proj"
+@pytest.mark.parametrize("key", ["base_model.model.model.layers.0.self_attn.q_proj", "transformer.h.0.attn.c_attn"])
+def test_peft_keys_without_a_configuration_stay_refused(key: str, tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="neither method nor scale"):
         read(tmp_path, {f"{key}.lora_A.weight": DOWN, f"{key}.lora_B.weight": UP})
 

@@ -11,7 +11,7 @@ from tupate_hub.arrays import Array
 from tupate_hub.errors import FormatError
 from tupate_hub.readers.names import block_name
 from tupate_hub.readers.source import check_weights, read_config
-from tupate_hub.storage.safetensors import read_file_header, read_tensors
+from tupate_hub.storage.safetensors import read_file_header, read_tensor
 
 INDEX = "model.safetensors.index.json"
 WHOLE = "model.safetensors"
@@ -19,30 +19,45 @@ _MOST_SHARDS = 1000
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where one tensor lies: its file, its key and entry there, and the offset at which the file's buffer begins."""
+
+    file: Path
+    key: str
+    entry: Mapping[str, Any]
+    begin: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its shape."""
+        return tuple(self.entry["shape"])
+
+
+@dataclass(frozen=True)
 class Checkpoint:
-    """Where the tensors of a model lie: by canonical name the file, the key there, the shape and the type."""
+    """The tensors of a model by canonical name, none of them read."""
 
     path: Path
-    places: Mapping[str, tuple[Path, str, tuple[int, ...], str]]
+    places: Mapping[str, Place]
 
     def shape(self, name: str) -> tuple[int, ...] | None:
         """The shape of a tensor, None where the model has none of that name."""
-        return self.places[name][2] if name in self.places else None
+        return self.places[name].shape if name in self.places else None
 
     def dtype(self, name: str) -> str:
         """The type in which a tensor is stored, as safetensors calls it."""
-        return self.places[name][3]
+        return str(self.places[name].entry.get("dtype"))
 
     def read(self, name: str) -> Array:
-        """One tensor; nothing else of its file is read but the header.
+        """One tensor; nothing else of its file is read.
 
         Raises
         ------
         FormatError
-            When the file is malformed.
+            When it does not fit the file.
         """
-        file, key, _, _ = self.places[name]
-        return read_tensors(file, lambda each: each == key)[key]
+        place = self.places[name]
+        return read_tensor(place.file, place.key, place.entry, place.begin)
 
 
 def open_checkpoint(path: Path) -> Checkpoint:
@@ -53,13 +68,13 @@ def open_checkpoint(path: Path) -> Checkpoint:
     FormatError
         When there is no safetensors file, one is malformed, or two tensors have one canonical name.
     """
-    places: dict[str, tuple[Path, str, tuple[int, ...], str]] = {}
+    places: dict[str, Place] = {}
     for file in shards(path):
-        for key, shape, dtype in _entries(file):
-            name = block_name(key)
+        for place in _places(file):
+            name = block_name(place.key)
             if name in places:
-                raise FormatError(f"{path} holds two tensors called {name!r}.")
-            places[name] = (file, key, shape, dtype)
+                raise FormatError(f"{path} holds two tensors called {name[:200]!r}.")
+            places[name] = place
     return Checkpoint(path, places)
 
 
@@ -97,12 +112,12 @@ def _listed(index: Path) -> list[str]:
     return listed
 
 
-def _entries(file: Path) -> Iterator[tuple[str, tuple[int, ...], str]]:
+def _places(file: Path) -> Iterator[Place]:
     check_weights(file)
-    header, _ = read_file_header(file)
+    header, begin = read_file_header(file)
     header.pop("__metadata__", None)
     for key, entry in header.items():
-        shape: Any = entry.get("shape") if isinstance(entry, dict) else None
+        shape = entry.get("shape") if isinstance(entry, dict) else None
         if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape):
             raise FormatError(f"{file} is malformed: {key[:200]!r} has an impossible shape.")
-        yield key, tuple(shape), str(entry.get("dtype"))
+        yield Place(file, key, entry, begin)

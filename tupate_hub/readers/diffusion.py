@@ -72,7 +72,13 @@ _BEGINNINGS: Mapping[str, str] = MappingProxyType(
         "lycoris_": "transformer.",
     }
 )
+#: How a key of such a file begins. `transformer.` alone may be a language model's.
+_OF_DIFFUSION = re.compile(
+    r"(?:unet|text_encoder(?:_\d)?|diffusion_model)\.|(?:lora|lycoris)_|transformer\..*(?:transformer_blocks|\.to_[qkv])\b"
+    r"|.*\.processor\."
+)
 _OLD_PROCESSOR = re.compile(r"\.processor\.(to_[qkv]|to_out|add_[qkv]_proj|to_add_out)$")
+_PARTS_OF_A_UNET = ("down_blocks_", "mid_block_", "up_blocks_")
 #: Parts of names that keep their underscores; every other one stands for a dot. SD, SDXL, SD3 and FLUX.
 _WORDS = (
     "down_blocks up_blocks mid_block single_transformer_blocks transformer_blocks input_blocks middle_block"
@@ -87,13 +93,7 @@ _PIECES = re.compile("(?:" + "|".join(sorted(_WORDS, key=len, reverse=True)) + r
 
 def is_diffusion(keys: tuple[str, ...]) -> bool:
     """Whether the keys of a file are those of a diffusion model's LoRA."""
-    for key in keys:
-        end = _ENDING.search(key)
-        if end is None or end[0] in (".alpha", ".scalar", ".dora_scale"):
-            continue
-        if "lora_A" not in end[0] or key.startswith(_PARTS_OF_A_PIPELINE):
-            return key.startswith((*_PARTS_OF_A_PIPELINE, *_BEGINNINGS)) or ".processor." in key
-    return False
+    return any(_ENDING.search(key) and _OF_DIFFUSION.match(key) for key in keys)
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,8 @@ def _name(written: str) -> str:
     beginning = next((start for start in _BEGINNINGS if written.startswith(start)), None)
     if beginning is not None and "." not in written:
         rest = written.removeprefix(beginning).removeprefix("unet_")
-        return _BEGINNINGS[beginning] + ".".join(_PIECES.findall(rest))
+        part = "unet." if rest.startswith(_PARTS_OF_A_UNET) else _BEGINNINGS[beginning]
+        return part + ".".join(_PIECES.findall(rest))
     name = _OLD_PROCESSOR.sub(lambda match: f".{match[1]}" + (".0" if match[1] == "to_out" else ""), written)
     name = name.replace("diffusion_model.", "transformer.", 1) if name.startswith("diffusion_model.") else name
     return name if name.startswith(_PARTS_OF_A_PIPELINE) else f"unet.{name}"
