@@ -98,7 +98,8 @@ def test_text_encoders_have_their_places(tmp_path: Path) -> None:
         ("lora_unet_input_blocks_4_1_transformer_blocks_0_ff_net_0_proj", "unet.input_blocks.4.1.transformer_blocks.0.ff.net.0.proj"),
         ("lora_unet_mid_block_resnets_0_time_emb_proj", "unet.mid_block.resnets.0.time_emb_proj"),
         ("lora_unet_up_blocks_1_resnets_0_conv_shortcut", "unet.up_blocks.1.resnets.0.conv_shortcut"),
-        ("lora_unet_double_blocks_7_img_attn_qkv", "unet.double_blocks.7.img_attn.qkv"),
+        ("lora_unet_double_blocks_7_img_attn_qkv", "transformer.double_blocks.7.img_attn.qkv"),
+        ("lora_unet_blocks_0_cross_attn_k_proj", "transformer.blocks.0.cross_attn.k_proj"),
         ("lycoris_up_blocks_1_resnets_0_conv1", "unet.up_blocks.1.resnets.0.conv1"),
         ("lycoris_transformer_blocks_3_attn_to_q", "transformer.transformer_blocks.3.attn.to_q"),
         ("lora_transformer_single_transformer_blocks_0_proj_mlp", "transformer.single_transformer_blocks.0.proj_mlp"),
@@ -107,6 +108,23 @@ def test_text_encoders_have_their_places(tmp_path: Path) -> None:
 def test_underscores_become_dots_where_the_model_has_them(written: str, name: str, tmp_path: Path) -> None:
     tensors = {f"{written}.lora_down.weight": DOWN, f"{written}.lora_up.weight": UP}
     assert [block.name for block in read(tmp_path, tensors).blocks] == [name]
+
+
+def test_fluxs_places_have_one_name_in_three_programs(tmp_path: Path) -> None:
+    """sd-scripts, AI-toolkit and XLabs, whose first stream is the image's."""
+    for down, up in (
+        (
+            "lora_unet_double_blocks_0_img_attn_qkv.lora_down.weight",
+            "lora_unet_double_blocks_0_img_attn_qkv.lora_up.weight",
+        ),
+        (
+            "diffusion_model.double_blocks.0.img_attn.qkv.lora_A.weight",
+            "diffusion_model.double_blocks.0.img_attn.qkv.lora_B.weight",
+        ),
+        ("double_blocks.0.processor.qkv_lora1.down.weight", "double_blocks.0.processor.qkv_lora1.up.weight"),
+    ):
+        (block,) = read(tmp_path, {down: DOWN, up: UP}).blocks
+        assert block.name == "transformer.double_blocks.0.img_attn.qkv"
 
 
 # --- alpha ---------------------------------------------------------------------------------------------------------

@@ -38,6 +38,8 @@ _ENDINGS: Mapping[str, str] = MappingProxyType(
         "_lora.up.weight": "B",
         ".lora_linear_layer.down.weight": "A",
         ".lora_linear_layer.up.weight": "B",
+        ".down.weight": "A",
+        ".up.weight": "B",
         ".lora_A.weight": "A",
         ".lora_B.weight": "B",
         ".lora_A.default.weight": "A",
@@ -51,34 +53,30 @@ _ENDINGS: Mapping[str, str] = MappingProxyType(
     }
 )
 _ENDING = re.compile("(?:" + "|".join(re.escape(end) for end in sorted(_ENDINGS, key=len, reverse=True)) + ")$")
-_PARTS_OF_A_PIPELINE = (
-    "unet.",
-    "transformer.",
-    "text_encoder.",
-    "text_encoder_2.",
-    "text_encoder_3.",
-    "diffusion_model.",
-)
-#: How sd-scripts and LyCORIS begin a key, and what diffusers calls that part of a pipeline.
+_PARTS_OF_A_PIPELINE = ("unet.", "transformer.", "text_encoder.", "text_encoder_2.", "text_encoder_3.")
+#: How sd-scripts and LyCORIS begin a key, and what diffusers calls that part of a pipeline: of "" the rest decides.
 _BEGINNINGS: Mapping[str, str] = MappingProxyType(
     {
-        "lora_unet_": "unet.",
-        "lycoris_unet_": "unet.",
+        "lora_unet_": "",
+        "lora_transformer_": "transformer.",
         "lora_te1_": "text_encoder.",
         "lora_te2_": "text_encoder_2.",
         "lora_te3_": "text_encoder_3.",
         "lora_te_": "text_encoder.",
-        "lora_transformer_": "transformer.",
-        "lycoris_": "transformer.",
+        "lycoris_unet_": "",
+        "lycoris_": "",
     }
 )
+#: What a transformer's parts begin with; whatever else has no part of a pipeline before it is a UNet's.
+_OF_A_TRANSFORMER = ("transformer_blocks", "single_", "double_blocks", "joint_blocks", "context_refiner", "blocks")
 #: How a key of such a file begins. `transformer.` alone may be a language model's.
 _OF_DIFFUSION = re.compile(
     r"(?:unet|text_encoder(?:_\d)?|diffusion_model)\.|(?:lora|lycoris)_|transformer\..*(?:transformer_blocks|\.to_[qkv])\b"
     r"|.*\.processor\."
 )
 _OLD_PROCESSOR = re.compile(r"\.processor\.(to_[qkv]|to_out|add_[qkv]_proj|to_add_out)$")
-_PARTS_OF_A_UNET = ("down_blocks_", "mid_block_", "up_blocks_")
+#: XLabs numbers the streams of FLUX's blocks: its first is the image's, its second the text's.
+_XLABS = re.compile(r"\.processor\.(qkv|proj)_lora([12])$")
 #: Parts of names that keep their underscores; every other one stands for a dot. SD, SDXL, SD3 and FLUX.
 _WORDS = (
     "down_blocks up_blocks mid_block single_transformer_blocks transformer_blocks input_blocks middle_block"
@@ -87,6 +85,7 @@ _WORDS = (
     " time_emb_proj time_embedding add_embedding linear_1 linear_2 conv_shortcut conv_in conv_out text_model"
     " self_attn img_attn txt_attn img_mlp txt_mlp img_mod txt_mod text_projection ff_context norm1_context"
     " context_embedder x_embedder emb_layers in_layers out_layers skip_connection adaLN_modulation final_layer"
+    " cross_attn o_proj gate_proj up_proj down_proj"
 ).split()
 _PIECES = re.compile("(?:" + "|".join(sorted(_WORDS, key=len, reverse=True)) + r")(?=_|$)|[^_]+")
 
@@ -188,11 +187,16 @@ def _name(written: str) -> str:
     beginning = next((start for start in _BEGINNINGS if written.startswith(start)), None)
     if beginning is not None and "." not in written:
         rest = written.removeprefix(beginning).removeprefix("unet_")
-        part = "unet." if rest.startswith(_PARTS_OF_A_UNET) else _BEGINNINGS[beginning]
-        return part + ".".join(_PIECES.findall(rest))
+        return (_BEGINNINGS[beginning] or _part(rest)) + ".".join(_PIECES.findall(rest))
     name = _OLD_PROCESSOR.sub(lambda match: f".{match[1]}" + (".0" if match[1] == "to_out" else ""), written)
-    name = name.replace("diffusion_model.", "transformer.", 1) if name.startswith("diffusion_model.") else name
-    return name if name.startswith(_PARTS_OF_A_PIPELINE) else f"unet.{name}"
+    name = _XLABS.sub(lambda match: f".{'img' if match[2] == '1' else 'txt'}_attn.{match[1]}", name)
+    name = name.removeprefix("diffusion_model.")
+    return name if name.startswith(_PARTS_OF_A_PIPELINE) else _part(name) + name
+
+
+def _part(name: str) -> str:
+    """The part of a pipeline that a place is in, where its key does not say."""
+    return "transformer." if name.startswith(_OF_A_TRANSFORMER) else "unet."
 
 
 def _pair(
