@@ -23,7 +23,7 @@ from tupate_hub.readers.source import Findings, Source, floats, read_config
 #: Architectures whose models, in transformers, name the parts of a layer as Llama does.
 _LIKE_LLAMA = frozenset(
     "llama mistral3 deci xverse olmo minicpm granite granitemoe arcee smollm3 apertus llama4 qwen2 qwen2moe qwen3"
-    " qwen3moe gemma gemma2 gemma3 phi3 stablelm starcoder2 olmo2 cohere2 command-r exaone4 seed_oss".split()
+    " qwen3moe gemma gemma2 gemma3 phi3 stablelm olmo2 cohere2 command-r exaone4 seed_oss".split()
 )
 #: Of those, the ones whose q and k the converter reorders (LlamaModel and its subclasses with `undo_permute`).
 _PERMUTED = frozenset("llama mistral3 deci xverse olmo minicpm granite granitemoe arcee smollm3 apertus".split())
