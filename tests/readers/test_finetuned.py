@@ -150,6 +150,8 @@ def broken(folder: Path, case: str) -> Path:
     index = folder / "model.safetensors.index.json"
     if case == "elsewhere":
         index.write_text(json.dumps({"weight_map": {"x": "../base/model.safetensors"}}))
+    elif case == "a name without end":
+        index.write_text(json.dumps({"weight_map": {"x": "9" * 5000 + ".safetensors"}}))
     elif case == "no names":
         index.write_text(json.dumps({"weight_map": [1]}))
     elif case == "a shard is missing":
@@ -168,6 +170,7 @@ def broken(folder: Path, case: str) -> Path:
 
 BROKEN = {
     "elsewhere": "names files that are not safetensors beside it",
+    "a name without end": "names files that are not safetensors beside it",
     "no names": "no 'weight_map'",
     "a shard is missing": "is not a file",
     "a name twice": "two tensors called",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from tupate_hub.storage.safetensors import read_file_header, read_tensor
 INDEX = "model.safetensors.index.json"
 WHOLE = "model.safetensors"
 _MOST_SHARDS = 1000
+#: A file of the index's own folder, by a name that can be printed.
+_SHARD = re.compile(r"\w[\w.-]{0,200}\.safetensors")
 
 
 @dataclass(frozen=True)
@@ -105,9 +108,7 @@ def _listed(index: Path) -> list[str]:
     if not isinstance(names, dict) or not names or not all(isinstance(name, str) for name in names.values()):
         raise FormatError(f"{index} has no 'weight_map' of names of files.")
     listed = sorted(set(names.values()))
-    if len(listed) > _MOST_SHARDS or any(
-        Path(name).name != name or not name.endswith(".safetensors") for name in listed
-    ):
+    if len(listed) > _MOST_SHARDS or not all(map(_SHARD.fullmatch, listed)):
         raise FormatError(f"{index} names files that are not safetensors beside it.")
     return listed
 
