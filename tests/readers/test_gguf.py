@@ -93,6 +93,39 @@ def test_q_and_k_are_put_back_in_order_where_the_base_model_says_its_heads(tmp_p
         np.testing.assert_allclose(found[name], update, rtol=1e-6)
 
 
+def test_the_places_are_those_of_peft(tmp_path: Path) -> None:
+    """A LoRA that PEFT saved of a tiny Llama, and the same one as llama.cpp's converter writes it."""
+    pytest.importorskip("torch")
+    peft, transformers = pytest.importorskip("peft"), pytest.importorskip("transformers")
+    from tiny_models import shake
+
+    sizes = {"vocab_size": 30, "hidden_size": WIDTH, "intermediate_size": 24, "num_hidden_layers": 2}
+    config = transformers.LlamaConfig(**sizes, num_attention_heads=HEADS, num_key_value_heads=GROUPED)
+    config.save_pretrained(tmp_path / "base")
+    model = peft.get_peft_model(
+        transformers.LlamaForCausalLM(config), peft.LoraConfig(r=3, lora_alpha=6, target_modules="all-linear")
+    )
+    shake([value for value in model.parameters() if value.requires_grad])
+    model.save_pretrained(tmp_path / "peft")
+    expected = read_adapter(tmp_path / "peft", base="acme/tiny-llama")
+    short = {"self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v"}
+    short |= {"self_attn.o_proj": "attn_output", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up"}
+    short |= {"mlp.down_proj": "ffn_down"}
+    tensors = {}
+    for block in expected.blocks:
+        _, number, place = block.name.split(".", 2)
+        heads = {"self_attn.q_proj": HEADS, "self_attn.k_proj": GROUPED}.get(place)
+        b = block.parts["B"]
+        tensors[f"blk.{number}.{short[place]}.weight.lora_a"] = block.parts["A"]
+        tensors[f"blk.{number}.{short[place]}.weight.lora_b"] = permuted(b, heads) if heads else b
+    found = read_adapter(saved(tmp_path, tensors), base="acme/tiny-llama", base_weights=tmp_path / "base")
+    assert [block.name for block in found.blocks] == [block.name for block in expected.blocks]
+    for block, other in zip(found.blocks, expected.blocks, strict=True):
+        assert block.scale == other.scale
+        for part in "AB":
+            np.testing.assert_array_equal(block.parts[part], other.parts[part])
+
+
 def test_without_the_heads_q_and_k_keep_a_name_of_their_own(tmp_path: Path) -> None:
     tensors, _ = layer()
     adapter = read_adapter(saved(tmp_path, tensors), base="acme/tiny-llama")
