@@ -36,6 +36,9 @@ from fuzz_inputs import Files, Seed, extra_seeds, make_seeds, mutate  # noqa: E4
 from tupate_hub.embedding import Adapter, TaskEmbedding, embed, parse_embedding  # noqa: E402
 from tupate_hub.errors import TupateHubError  # noqa: E402
 from tupate_hub.readers import detect, read_adapter  # noqa: E402
+from tupate_hub.readers.checkpoint import INDEX  # noqa: E402
+from tupate_hub.readers.finetuned import open_finetuned, read_finetuned  # noqa: E402
+from tupate_hub.readers.formats.gguffile import parse_gguf_file  # noqa: E402
 from tupate_hub.readers.formats.torchfile import parse_torch_file  # noqa: E402
 from tupate_hub.storage.safetensors import parse_tensorfile  # noqa: E402
 
@@ -91,6 +94,17 @@ def _feed_adapter(files: Files, folder: Path) -> None:
     _check_embedding(embed(adapter, "task"))
 
 
+def _feed_gguffile(files: Files, folder: Path) -> None:
+    for array in parse_gguf_file(files["file"], "file")[0].values():
+        _check_array(array)
+
+
+def _feed_finetuned(files: Files, folder: Path) -> None:
+    model = folder if INDEX in files else folder / "model.safetensors"
+    pair = open_finetuned(model, folder / "base.safetensors")
+    _check_embedding(embed(read_finetuned(pair, pair.names, rank=2, base="bert-base-uncased"), "task"))
+
+
 def _check_embedding(embedding: TaskEmbedding) -> None:
     for block in embedding.blocks:
         for part in block.parts.values():
@@ -106,6 +120,8 @@ TARGETS: Mapping[str, Target] = {
     "adapter": _feed_adapter,
     "tensorfile": _feed_tensorfile,
     "torchfile": _feed_torchfile,
+    "gguffile": _feed_gguffile,
+    "finetuned": _feed_finetuned,
     "embedding": _feed_embedding,
 }
 

@@ -144,7 +144,7 @@ def adapter_folders(rng: np.random.Generator) -> dict[str, Files]:
             r=4,
         ),
         "ln": _peft("LN_TUNING", per_layer(output__LayerNorm__ln_tuning_layers__weight=(8,))),
-        "vera": _peft("VERA", per_layer(**{f"{value}vera_lambda_b": (8,), f"{value}vera_lambda_d": (4,)})),
+        **_products(random_array),
         "prompt array": {"task_prompt": torch_bytes(random_array(3, 8))},
         "prompt numpy": {"prompt.npy": _numpy_bytes(random_array(3, 8))},
         "prompt npz": {"prompt.npz": _numpy_bytes({"prompt": random_array(3, 8)})},
@@ -174,8 +174,136 @@ def adapter_folders(rng: np.random.Generator) -> dict[str, Files]:
     folders["mlx"] = {"adapter_config.json": config, "adapters.safetensors": TensorFile(per_layer(**mlx)).to_bytes()}
     folders["mlx npz"] = {"adapter_config.json": config, "adapters.npz": _numpy_bytes(per_layer(**mlx))}
     prefix = "bert.encoder.layer."
+    folders |= _of_the_adapters_library(random_array)
+    folders |= _containers(random_array)
     folders["bitfit"] = {"bitfit.safetensors": TensorFile(per_layer(output__dense__bias=(8,))).to_bytes()}
     return folders
+
+
+Random = Callable[..., np.ndarray]
+
+
+def _products(random_array: Random) -> dict[str, Files]:
+    """PEFT's methods whose updates are products of what the file holds."""
+
+    def module(method: str, shapes: dict[str, tuple[int, ...]], shared: Arrays | None = None, **config: Any) -> Files:
+        query = "base_model.model.bert.encoder.layer.0.attention.self.query."
+        arrays = {query + name: random_array(*shape) for name, shape in shapes.items()}
+        return _peft(method, {**arrays, **(shared or {})}, **config)
+
+    factors = {"hada_w1_a": (8, 2), "hada_w1_b": (2, 8), "hada_w2_a": (8, 2), "hada_w2_b": (2, 8)}
+    core = {"hada_w1_a": (2, 8), "hada_w2_a": (2, 8), "hada_t1": (2, 2, 3, 3), "hada_t2": (2, 2, 3, 3)}
+    kron = {"lokr_w1": (2, 2), "lokr_w2_a": (4, 2), "lokr_w2_b": (2, 4)}
+    whole = {"lokr_w1": (2, 2), "lokr_w2": (4, 4)}
+    shared = {"base_model.vera_A": random_array(4, 8), "base_model.vera_B": random_array(8, 4)}
+    logits = {"vblora_logits_A": (2, 2, 5), "vblora_logits_B": (2, 2, 5)}
+    bank = {"base_model.vblora_vector_bank": random_array(5, 4)}
+    chosen = {f"vblora_logits_{half}_topk_weights": (2, 2, 1) for half in "AB"}
+    query = "base_model.model.bert.encoder.layer.0.attention.self.query."
+    indices = {f"{query}vblora_logits_{half}_topk_indices": np.ones((2, 2, 2), np.uint8) for half in "AB"}
+    delora = {"delora_A": (2, 8), "delora_B": (8, 2), "delora_lambda": (1,), "delora_w_norm": (8,)}
+    patterns = {"alpha_pattern": {"query": 3}, "rank_pattern": {"query": 2}}
+    return {
+        "loha": module("LOHA", factors, r=2, alpha=6, **patterns),
+        "loha core": module("LOHA", {**factors, **core}, r=2, alpha=6),
+        "lokr": module("LOKR", kron, r=2, alpha=6, **patterns),
+        "lokr whole": module("LOKR", whole, r=2, alpha=6),
+        "vera": module("VERA", {"vera_lambda_b": (8,), "vera_lambda_d": (4,)}, shared, r=4),
+        "vb-lora": module("VBLORA", logits, bank, r=2, topk=2, num_vectors=5, vector_length=4),
+        "vb-lora chosen": module("VBLORA", chosen, {**bank, **indices}, r=2, topk=2, save_only_topk_weights=True),
+        "delora": module("DELORA", delora, r=2, delora_lambda=15),
+    }
+
+
+def _of_the_adapters_library(random_array: Random) -> dict[str, Files]:
+    """VeRA and LoReFT as the adapters library saves them."""
+    loras, shared = "bert.encoder.layer.0.attention.self.query.loras.sst.", "bert.shared_parameters.sst."
+    vera = {f"{loras}vera_D": (2, 2), f"{loras}vera_B": (8, 8), f"{shared}lora_A": (2, 8), f"{shared}lora_B": (8, 2)}
+    unit = "bert.encoder.layer.0.reft_layer.refts.sst.units.0."
+    reft = {f"{unit}learned_source.weight": (2, 8), f"{unit}learned_source.bias": (2,)}
+    reft |= {f"{unit}projection.parametrizations.weight.{name}": shape for name, shape in _PROJECTION.items()}
+    arrays = [{key: random_array(*shape) for key, shape in shapes.items()} for shapes in (vera, reft)]
+    settings = {"prefix_positions": 3, "suffix_positions": 0, "tied_weights": False, "non_linearity": None}
+    return {
+        "hub vera": _adapterhub(arrays[0], architecture="lora", r=2, alpha=4, vera_d=0.1, vera_b=0.0),
+        "hub loreft": _adapterhub(arrays[1], architecture="reft", r=2, orthogonality=True, **settings),
+    }
+
+
+_PROJECTION: dict[str, tuple[int, ...]] = {"original": (2, 8), "0.base": (8, 8)}
+
+
+def _containers(random_array: Random) -> dict[str, Files]:
+    """LoRA in the files of other programs: one file each, with no configuration beside it."""
+    place = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
+    kohya, down, up = f"lora_unet_{place.replace('.', '_')}", random_array(2, 8), random_array(8, 2)
+    alpha = {f"{kohya}.alpha": np.array(4, np.float32)}
+    pair = {f"{kohya}.lora_down.weight": down, f"{kohya}.lora_up.weight": up, **alpha}
+    conv = {f"{kohya}.lora_down.weight": down[:, :, None, None], f"{kohya}.lora_up.weight": up[:, :, None, None]}
+    conv[f"{kohya}.lora_mid.weight"] = random_array(2, 2, 3, 3)
+    lycoris = {f"{kohya}.{name}": random_array(*shape) for name, shape in _LOKR.items()} | alpha
+    said = json.dumps({"unet.lora_alpha": 4, "unet.r": 2, "unet.alpha_pattern": {"attn1.to_q": 2}})
+    today = {f"unet.{place}.lora_A.weight": down, f"unet.{place}.lora_B.weight": up}
+    old = {
+        f"{place.replace('to_q', 'processor.to_q_lora')}.{half}.weight": x for half, x in (("down", down), ("up", up))
+    }
+    files = {
+        "sd-scripts": TensorFile(pair, {"ss_base_model_version": "sd_v1", "ss_sd_model_name": "acme/sd"}),
+        "sd-scripts convolution": TensorFile(conv),
+        "lycoris": TensorFile(lycoris),
+        "diffusers": TensorFile(today, {"lora_adapter_metadata": said}),
+        "diffusers of old": TensorFile(old),
+        "numbered": TensorFile({"w_a_000": down, "w_b_000": up}),
+    }
+    made: dict[str, Files] = {name: {"lora.safetensors": file.to_bytes()} for name, file in files.items()}
+    return {
+        **made,
+        "gguf": {"lora.gguf": gguf_bytes({"blk.0.attn_q.weight.lora_a": down, "blk.0.attn_q.weight.lora_b": up})},
+    }
+
+
+_LOKR: dict[str, tuple[int, ...]] = {"lokr_w1_a": (2, 1), "lokr_w1_b": (1, 2), "lokr_w2": (4, 4)}
+
+
+def gguf_bytes(tensors: Arrays) -> bytes:
+    """A small adapter in GGUF, version 3; half of the tensors in float16."""
+
+    def text(value: str) -> bytes:
+        return struct.pack("<Q", len(value)) + value.encode()
+
+    facts = {"general.type": "adapter", "general.architecture": "llama", "adapter.type": "lora"}
+    data = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(facts) + 2)
+    for key, value in facts.items():
+        data += text(key) + struct.pack("<I", 8) + text(value)
+    data += text("adapter.lora.alpha") + struct.pack("<If", 6, 4.0)
+    data += text("general.tags") + struct.pack("<IIQ", 9, 8, 2) + text("lora") + text("sst2")
+    buffer = b""
+    for number, (name, array) in enumerate(tensors.items()):
+        stored = array.astype(np.float16) if number % 2 else array
+        sizes = struct.pack(f"<{array.ndim}Q", *array.shape[::-1])
+        data += text(name) + struct.pack("<I", array.ndim) + sizes + struct.pack("<IQ", number % 2, len(buffer))
+        buffer += stored.tobytes() + bytes(-stored.nbytes % 32)
+    return data + bytes(-len(data) % 32) + buffer
+
+
+def _finetuned() -> list[Seed]:
+    """A model and its base model, whole and in shards."""
+    rng = np.random.default_rng(1)
+    query, words = "bert.encoder.layer.0.attention.self.query.weight", "bert.embeddings.word_embeddings.weight"
+    base = {
+        query: rng.standard_normal((8, 8)).astype(np.float32),
+        words: rng.standard_normal((9, 8)).astype(np.float16),
+    }
+    tuned = {key: array + array.dtype.type(1) for key, array in base.items()}
+    index = json.dumps({"metadata": {}, "weight_map": {query: "model-0.safetensors", words: "model-1.safetensors"}})
+    minus = {"base.safetensors": TensorFile(base).to_bytes()}
+    shards = {
+        f"model-{n}.safetensors": TensorFile({key: tuned[key]}).to_bytes() for n, key in enumerate((query, words))
+    }
+    return [
+        Seed("finetuned", "whole", {"model.safetensors": TensorFile(tuned).to_bytes(), **minus}),
+        Seed("finetuned", "shards", {"model.safetensors.index.json": index.encode(), **shards, **minus}),
+    ]
 
 
 def make_seeds() -> list[Seed]:
@@ -185,6 +313,8 @@ def make_seeds() -> list[Seed]:
     for name, files in folders.items():
         for file, data in files.items():
             pickled = data[:2] == b"PK" and not file.endswith(".npz")
+            if file.endswith(".gguf"):
+                seeds.append(Seed("gguffile", f"{name}/{file}", {"file": data}))
             target = "tensorfile" if file.endswith(".safetensors") else "torchfile"
             if pickled or target == "tensorfile":
                 seeds.append(Seed(target, f"{name}/{file}", {"file": data}))
@@ -192,7 +322,7 @@ def make_seeds() -> list[Seed]:
     meta = {"schema": "tupate-hub-embedding/1", "task": "sst2", "base": "bert-base-uncased", "method": "lora"}
     meta |= {"scales": '{"layer.0.query":2.0}', "settings": '{"r":2}'}
     seeds.append(Seed("embedding", "embedding", {"file": TensorFile(arrays, meta).to_bytes()}))
-    return seeds
+    return seeds + _finetuned()
 
 
 def extra_seeds(folder: Path) -> list[Seed]:
@@ -347,7 +477,7 @@ def _change_header(data: bytes, rng: random.Random) -> bytes:
 
 _FILE_NAMES = [
     "adapter_model.bin", "adapter_model.safetensors", "pytorch_adapter.bin", "adapter_config.json", "adapters.npz",
-    "x.npy", "x.safetensors", "training_args.bin", "README.md", "x",
+    "x.npy", "x.safetensors", "x.gguf", "training_args.bin", "README.md", "x",
 ]  # fmt: skip
 
 _FRAGMENTS = [
@@ -411,6 +541,49 @@ def _change_zip(data: bytes, rng: random.Random) -> bytes:
     return _zipped(members)
 
 
+def _places_of_numbers(data: bytes) -> list[tuple[int, int]]:
+    """Where a GGUF file of this module's kind has its counts, lengths, types, sizes and offsets, with their widths."""
+    found, at = [(4, 4), (8, 8), (16, 8)], 24
+
+    def text(at: int) -> int:
+        found.append((at, 8))
+        return at + 8 + int.from_bytes(data[at : at + 8], "little")
+
+    tensors, facts = (int.from_bytes(data[start : start + 8], "little") for start in (8, 16))
+    for _ in range(min(facts, 20)):
+        at = text(at)
+        found.append((at, 4))
+        kind, at = int.from_bytes(data[at : at + 4], "little"), at + 4
+        if kind == 9:
+            found += [(at, 4), (at + 4, 8)]
+            count, at = int.from_bytes(data[at + 4 : at + 12], "little"), at + 12
+            for _ in range(min(count, 20)):
+                at = text(at)
+        else:
+            at = text(at) if kind == 8 else at + 4
+    for _ in range(min(tensors, 20)):
+        at = text(at)
+        axes = min(int.from_bytes(data[at : at + 4], "little"), 4)
+        found += [
+            (at, 4),
+            *((at + 4 + 8 * axis, 8) for axis in range(axes)),
+            (at + 4 + 8 * axes, 4),
+            (at + 8 + 8 * axes, 8),
+        ]
+        at += 16 + 8 * axes
+    return [place for place in found if sum(place) <= len(data)]
+
+
+def _change_gguf(data: bytes, rng: random.Random) -> bytes:
+    """A GGUF file with one to three of its numbers changed."""
+    for _ in range(rng.choice([1, 1, 2, 3])):
+        at, width = rng.choice(_places_of_numbers(data) or [(0, 4)])
+        old = int.from_bytes(data[at : at + width], "little")
+        new = rng.choice([*_NUMBERS, old + 1, max(old - 1, 0), old * 2, 32, 30, 28]) % 256**width
+        data = data[:at] + new.to_bytes(width, "little") + data[at + width :]
+    return data
+
+
 _BYTES = [_cut, _flip, _flip_early, _flip_late, _remove, _insert, _repeat, _overwrite_number, _change_digits, _replace]
 Mutation = Callable[[bytes, random.Random], bytes]
 
@@ -419,6 +592,8 @@ def _mutations_of(data: bytes) -> list[Mutation]:
     """The mutations that understand what the bytes are."""
     if data[:2] == b"PK":
         return [_change_zip]
+    if data[:4] == b"GGUF":
+        return [_change_gguf]
     if data[:1] == b"{":
         return [_change_json]
     return [_change_header] if data[8:9] == b"{" else [_change_digits]
@@ -438,7 +613,7 @@ def mutate(seed: Seed, others: list[Seed], rng: random.Random) -> Files:
             other = rng.choice(list(rng.choice(others).files.values()))
             at = rng.randrange(min(len(data), len(other)) + 1)
             files[name] = data[:at] + other[at:]
-        elif seed.target == "adapter":
+        elif seed.target in ("adapter", "finetuned"):
             files = _change_folder(files, name, rng.choice(others), rng)
     return files
 

@@ -6,11 +6,13 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from builders import BASE
 from huggingface_hub import hf_hub_download
 from loopback import LoopbackHub
-from orchards import adapterhub_files, fetched, hub_cache, peft_files, plant
+from orchards import adapterhub_files, fetched, front_matter, hub_cache, peft_files, plant
+from published import make_stale
 
 from tupate_hub.collect.read_adapter import read_downloaded, read_from
 from tupate_hub.errors import FormatError, SpaceMismatch
@@ -19,6 +21,7 @@ from tupate_hub.hub.cache import cache_root
 from tupate_hub.hub.digest import file_has_digest
 from tupate_hub.hub.download import DownloadedAdapter, download_adapter
 from tupate_hub.hub.location import MODEL, Location
+from tupate_hub.storage.safetensors import TensorFile
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
@@ -138,3 +141,42 @@ def test_a_task_gets_its_one_name_unless_the_user_gives_another(hub: LoopbackHub
     plant(hub, "AdapterHub/tiny-pf-record", adapterhub_files(1, "super_glue_record"))
     assert read_from("AdapterHub/tiny-pf-record").task == "record"
     assert read_from("AdapterHub/tiny-pf-record", task="super_glue_record").task == "super_glue_record"
+
+
+# --- containers without a configuration ------------------------------------------------------------------------------
+
+
+def diffusers_files(name: str = "pytorch_lora_weights.safetensors") -> dict[str, bytes]:
+    """A LoRA of a diffusion model as diffusers publishes it."""
+    place = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
+    pair = {"lora_A": np.ones((2, 6), np.float32), "lora_B": np.ones((5, 2), np.float32)}
+    weights = TensorFile({f"{place}.{half}.weight": array for half, array in pair.items()}).to_bytes()
+    card = front_matter({"base_model": "acme/tiny-sd", "library_name": "diffusers"})
+    return {name: weights, "README.md": card, "vae.safetensors": b"x" * 99}
+
+
+@pytest.mark.parametrize("name", ["pytorch_lora_weights.safetensors", "My_LoRA_v2.safetensors"])
+def test_a_container_without_a_configuration_is_fetched_alone(name: str, hub: LoopbackHub) -> None:
+    plant(hub, "acme/style", diffusers_files(name))
+    embedding = read_from("acme/style", base="acme/tiny-sd")
+    assert embedding.space.base == "acme/tiny-sd" and len(embedding.blocks) == 1
+    assert fetched(hub) == [f"acme/style/{name}"]
+    hub.seen.clear()
+    assert read_from("acme/style", base="acme/tiny-sd").to_bytes() == embedding.to_bytes()
+    assert fetched(hub) == []
+    make_stale()
+    assert read_from("acme/style", base="acme/tiny-sd").to_bytes() == embedding.to_bytes()
+
+
+def test_two_files_that_could_be_it_are_not_guessed_among(hub: LoopbackHub) -> None:
+    files = diffusers_files("a-lora.safetensors")
+    plant(hub, "acme/styles", {**files, "b-lora.gguf": b"GGUF" + bytes(99)})
+    with pytest.raises(FormatError, match=r"no adapter_config\.json, and 2 files called a LoRA"):
+        read_from("acme/styles")
+
+
+def test_a_container_of_another_base_is_not_fetched(hub: LoopbackHub) -> None:
+    commit = plant(hub, "acme/style", diffusers_files())
+    with pytest.raises(SpaceMismatch, match=r"an adapter of \S+, not of acme/other"):
+        download_adapter(Location(MODEL, "acme/style", commit), "acme/other")
+    assert fetched(hub) == []

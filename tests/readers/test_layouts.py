@@ -238,6 +238,9 @@ def test_the_table_of_layouts_is_whole() -> None:
         "mlx",
         "mlx-bare",
         "array",
+        "gguf",
+        "diffusion",
+        "numbered",
         "biases",
         "checkpoint",
     }

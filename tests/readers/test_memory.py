@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 import subprocess
 import sys
 import tracemalloc
@@ -159,6 +160,16 @@ def _embedding(kind: str, size: int) -> bytes:
     return TensorFile({"all.vector": data}, meta).to_bytes()
 
 
+def _gguf(kind: int, in_block: int, block: int, size: int, numbers: int = 0) -> bytes:
+    """A GGUF adapter of one tensor of that type, and a list of so many numbers among its key-values."""
+    count = size // block * in_block
+    lists = struct.pack("<Q1sIIQ", 1, b"k", 9, 0, numbers) + bytes(numbers) if numbers else b""
+    head = b"GGUF" + struct.pack("<IQQ", 3, 1, 1 + bool(numbers))
+    head += struct.pack("<Q12sIQ7s", 12, b"general.type", 8, 7, b"adapter") + lists
+    head += struct.pack("<Q8sIQIQ", 8, b"x.lora_a", 1, count, kind, 0)
+    return head + bytes(-len(head) % 32) + bytes(size // block * block)
+
+
 SIZE = 40 * MEGABYTE
 CASES: dict[str, dict[str, Callable[[], bytes]]] = {
     **{
@@ -185,6 +196,11 @@ CASES: dict[str, dict[str, Callable[[], bytes]]] = {
             b"{" + b",".join(b'"%x":0' % number for number in range(1_000_000)) + b"}",
         )
     },
+    **{
+        f"GGUF in {name}": {"x.gguf": lambda sizes=sizes: _gguf(*sizes, SIZE)}  # type: ignore[misc]
+        for name, sizes in {"F16": (1, 1, 2), "BF16": (30, 1, 2), "Q8_0": (8, 32, 34)}.items()
+    },
+    "GGUF with a list of numbers": {"x.gguf": lambda: _gguf(0, 1, 4, 400, numbers=1_000_000)},
     "a configuration of objects": {"adapter_config.json": lambda: _pieces(b'{"a":1}', 4 * MEGABYTE - 10)},
     "a configuration of lists": {"adapter_config.json": lambda: _pieces(b"[]", 4 * MEGABYTE - 10)},
 }
@@ -208,6 +224,17 @@ def test_reading_takes_at_most_four_times_the_file_and_64_megabytes(
         return embed(read_adapter(path, base="bert-base-uncased", task="x"), "x")
 
     assert peak(reader) < TIMES * size + MORE
+
+
+def test_products_of_small_factors_take_at_most_256_megabytes_more(peak: Callable[..., int], tmp_path: Path) -> None:
+    """A LoHa whose r² is beyond its widths: the update itself is formed, and an identity beside it."""
+    shapes = {"hada_w1_a": (3900, 70), "hada_w1_b": (70, 3900), "hada_w2_a": (3900, 70), "hada_w2_b": (70, 3900)}
+    key = "base_model.model.encoder.layer.0.attention.self.query."
+    data = TensorFile({key + name: np.ones(shape, np.float32) for name, shape in shapes.items()}).to_bytes()
+    (tmp_path / "adapter_model.safetensors").write_bytes(data)
+    (tmp_path / "adapter_config.json").write_text(json.dumps({**LORA, "peft_type": "LOHA", "alpha": 8}))
+    taken = peak(lambda: read_adapter(tmp_path))
+    assert 2 * 4 * 3900**2 < taken < TIMES * len(data) + MORE + 256 * MEGABYTE
 
 
 def test_the_limit_holds_for_the_whole_process(tmp_path: Path) -> None:

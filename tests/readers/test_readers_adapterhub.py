@@ -355,9 +355,7 @@ def test_heads_of_the_librarys_flexible_models_stay_in_their_file(tmp_path: Path
 
 
 REFUSED: dict[str, Any] = {
-    "vera": lambda: adapters.VeraConfig(r=4),
     "compacter": lambda: adapters.CompacterConfig(reduction_factor=8),
-    "reft": lambda: adapters.LoReftConfig(),
     "mtl_lora": None,
 }
 
@@ -407,4 +405,42 @@ def test_halves_that_are_missing_are_named(tmp_path: Path) -> None:
     two = {key.replace(NAME, "another") if "layer.0" in key else key: value for key, value in state.items()}
     torch.save(two, weights_file)
     with pytest.raises(FormatError, match="holds 2 adapters: 'another', 'my_task'"):
+        read_adapter(folder)
+
+
+# --- VeRA and LoReFT -----------------------------------------------------------------------------------------------
+
+
+def test_vera_is_what_the_library_merges(tmp_path: Path) -> None:
+    model = with_adapter("bert", adapters.VeraConfig(r=4, alpha=6))
+    adapter = read_adapter(saved(model, tmp_path))
+    assert adapter.method == "lora" and not adapter.left_out and len(adapter.blocks) == 2 * LAYERS
+    assert_updates(adapter.blocks, merged_changes(model, "bert"))
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_loreft_is_the_map_that_the_library_applies(tied: bool, tmp_path: Path) -> None:
+    model = with_adapter("bert", adapters.LoReftConfig(r=3, suffix_positions=2, tied_weights=tied))
+    adapter = read_adapter(saved(model, tmp_path))
+    assert adapter.method == "loreft" and any("first 3 and the last 2" in note for note in adapter.notes)
+    blocks = {block.name: block.parts for block in adapter.blocks}
+    assert len(blocks) == (LAYERS if tied else 2 * LAYERS)
+    x = torch.randn(5, WIDTH, generator=torch.Generator().manual_seed(2))
+    for layer in range(LAYERS):
+        units = model.bert.encoder.layer[layer].reft_layer.refts[NAME].units
+        for unit, place in zip(units, ("both",) if tied else ("prefix", "suffix"), strict=True):
+            parts = blocks[f"encoder.layer.{layer}.{place}"]
+            change = (x.numpy() @ parts["down"].T + parts["down_bias"]) @ parts["up"].T + parts["up_bias"]
+            np.testing.assert_allclose(change, (unit(x) - x).detach().numpy(), atol=CLOSE)
+
+
+def test_a_unit_that_acts_nowhere_is_left_out(tmp_path: Path) -> None:
+    adapter = read_adapter(saved(with_adapter("bert", adapters.LoReftConfig(r=2)), tmp_path))
+    assert len(adapter.blocks) == LAYERS and adapter.left_out == {"units that act nowhere": LAYERS}
+
+
+@pytest.mark.parametrize("variant", ["NoReftConfig", "DiReftConfig"])
+def test_a_reft_that_does_not_say_which_it_is_is_refused(variant: str, tmp_path: Path) -> None:
+    folder = saved(with_adapter("bert", getattr(adapters, variant)(r=2)), tmp_path)
+    with pytest.raises(FormatError, match="may be NoReFT or DiReFT"):
         read_adapter(folder)

@@ -374,9 +374,7 @@ def test_a_fused_projection_of_old_files(enabled: list[bool], tmp_path: Path) ->
 
 
 REFUSED: dict[str, Any] = {
-    "VERA": lambda: peft.VeraConfig(r=4, target_modules=["query"]),
-    "LOHA": lambda: peft.LoHaConfig(r=4, target_modules=["query"]),
-    "LOKR": lambda: peft.LoKrConfig(r=4, target_modules=["query"]),
+    "RANDLORA": lambda: peft.RandLoraConfig(r=4, target_modules=["query"]),
     "OFT": lambda: peft.OFTConfig(oft_block_size=8, target_modules=["query"]),
     "FOURIERFT": lambda: peft.FourierFTConfig(n_frequency=10, target_modules=["query"]),
     "HRA": lambda: peft.HRAConfig(r=4, target_modules=["query"]),

@@ -13,7 +13,7 @@ from tupate_hub.cli import output, sizes
 from tupate_hub.errors import TupateHubError
 
 if TYPE_CHECKING:
-    from tupate_hub.embedding import Adapter
+    from tupate_hub.embedding import Adapter, TaskEmbedding
     from tupate_hub.zoo import Zoo
 
 _PATH = click.Path(path_type=Path)
@@ -23,7 +23,7 @@ _PATH = click.Path(path_type=Path)
 @click.argument("path")
 @click.option("--base", metavar="MODEL", help="The base model, where the file does not name one of the Hub.")
 @click.option(
-    "--base-weights", type=_PATH, metavar="PATH", help="The base model's safetensors, to subtract its biases."
+    "--base-weights", type=_PATH, metavar="PATH", help="The base model's folder or safetensors: biases are subtracted."
 )
 @output.json_option
 def inspect_command(path: str, base: str | None, base_weights: Path | None, as_json: bool) -> None:
@@ -93,6 +93,8 @@ def _described(adapter: Adapter) -> dict[str, Any]:
 @click.option(
     "--base-weights", type=_PATH, metavar="PATH", help="The base model's safetensors, to subtract its biases."
 )
+@click.option("--minus", type=_PATH, metavar="PATH", help="PATH is a whole model: add its change from this base model.")
+@click.option("--rank", type=click.IntRange(1), help="With --minus: the rank of the update. [default: 16]")
 @click.option("--all", "everything", is_flag=True, help="Add every adapter below PATH.")
 @click.option("--force", is_flag=True, help="Replace a task that the registry has already.")
 @output.own_registry_option
@@ -102,6 +104,8 @@ def add_command(
     task: str | None,
     base: str | None,
     base_weights: Path | None,
+    minus: Path | None,
+    rank: int | None,
     everything: bool,
     force: bool,
     registry: str | None,
@@ -116,6 +120,7 @@ def add_command(
     \b
       tupate-hub add ./my-lora --task reviews --registry ./my-zoo
       tupate-hub add --all ./downloads --registry ./my-zoo
+      tupate-hub add ./finetuned --minus ./base --base bert-base-uncased --registry ./my-zoo
     """
     from tupate_hub.collect.add import add, open_or_start
     from tupate_hub.zoo import ENVIRONMENT
@@ -126,21 +131,41 @@ def add_command(
             "The bundled zoo takes no additions.",
             hint=f"{output.command('add', path, '--registry', 'DIR')} (it is made if need be)",
         )
+    if everything and (task is not None or minus is not None):
+        other = "--task names one adapter" if task is not None else "--minus reads one model"
+        raise TupateHubError(f"{other}, --all takes many.", hint="leave one of them out")
+    if rank is not None and minus is None:
+        raise TupateHubError("--rank is that of a whole model's change.", hint="name its base model: --minus PATH")
     zoo = open_or_start(place)
     if everything:
-        if task is not None:
-            raise TupateHubError("--task names one adapter, --all takes many.", hint="leave one of them out")
         _add_all(zoo, Path(path), base, base_weights, force, as_json)
         return
     before = zoo.registry
-    zoo, embedding = add(zoo, path, base=base, task=task, base_weights=base_weights, force=force)
+    if minus is not None:
+        zoo, embedding = _add_finetuned(zoo, Path(path), minus, base, task, rank, force)
+    else:
+        zoo, embedding = add(zoo, path, base=base, task=task, base_weights=base_weights, force=force)
     space = next(entry.name for entry in zoo.registry.spaces.values() if entry.space == embedding.space)
     if as_json:
-        output.document({"task": embedding.task, "space": space, "blocks": len(embedding.blocks)})
+        kept = {"kept": embedding.facts["settings"]["kept"]} if minus is not None else {}
+        output.document({"task": embedding.task, "space": space, "blocks": len(embedding.blocks), **kept})
         return
     done = "is there already, in" if zoo.registry == before else "added to"
     output.note(f"{embedding.task} {done} {zoo.root}, space {space}, {len(embedding.blocks)} blocks")
+    for note in embedding.facts["source"]["notes"] if minus is not None else ():
+        output.note(f"  {note}")
     output.note(f"  {output.command('similar', embedding.task, '--space', space, '--registry', zoo.root)}")
+
+
+def _add_finetuned(
+    zoo: Zoo, model: Path, minus: Path, base: str | None, task: str | None, rank: int | None, force: bool
+) -> tuple[Zoo, TaskEmbedding]:
+    from tupate_hub.collect.finetuned import put_finetuned
+    from tupate_hub.readers.finetuned import RANK, open_finetuned
+
+    pair = open_finetuned(model, minus)
+    with output.progress(pair.names, "subtract", len(pair.names)) as bar:
+        return put_finetuned(zoo, pair, bar, base=base, task=task, rank=rank or RANK, force=force)
 
 
 def _add_all(zoo: Zoo, folder: Path, base: str | None, base_weights: Path | None, force: bool, as_json: bool) -> None:

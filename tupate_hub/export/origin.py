@@ -21,7 +21,9 @@ BACKBONES: Mapping[str, str] = {
 }
 _ATTRIBUTES = re.compile(r"[a-z_]{1,40}(?:\.[a-z_]{1,40}){0,3}")
 #: What a reader may leave out without a change of the outputs, the head's aside.
-_HARMLESS = frozenset({"heads", "aliases", "pruned to rank 0"})
+_HARMLESS = frozenset(
+    {"heads", "aliases", "pruned to rank 0", "unchanged weights", "tensors of integers", "units that act nowhere"}
+)
 MOST_LAYERS = 1000
 
 

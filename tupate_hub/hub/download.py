@@ -28,6 +28,8 @@ from tupate_hub.storage.strangers_json import parse_json
 
 _CONFIG = "adapter_config.json"
 _FACTS = "facts.json"
+#: What diffusers calls a LoRA's file, which has no configuration beside it.
+_DIFFUSERS = "pytorch_lora_weights.safetensors"
 _MOST_CONFIG = 4_000_000
 _MOST_ITEMS = 200_000
 #: The fields of configurations that name the base model: those of PEFT, AdapterHub and MLX.
@@ -75,7 +77,10 @@ def download_adapter(location: Location, base: str | None = None) -> DownloadedA
     TupateHubError
         As `hub_api`.
     """
-    commit, _ = cached_commit(location, lambda at: held_folder(at) is not None, _CONFIG)
+    try:
+        commit, _ = cached_commit(location, lambda at: held_folder(at) is not None, _CONFIG)
+    except FormatError:  # its branch has no configuration by whose head it could be told whether it has moved
+        commit = None
     at = location.at(commit) if commit else _survey(location)
     held = held_folder(at)
     if held is None or not _is_right(at, held):
@@ -87,13 +92,21 @@ def download_adapter(location: Location, base: str | None = None) -> DownloadedA
 
 
 def _fetch_both(at: Location, base: str | None) -> Path:
-    """Fetch configuration and weights into the Hub's cache, and keep where they are; returns their folder."""
+    """Fetch configuration and weights into the Hub's cache, and keep where they are; returns their folder.
+
+    A LoRA in a container that has no configuration is its weights alone.
+    """
     facts = _facts(at)
     files = facts["files"]
-    config = _fetch(at, _require_config(at, files), files, _MOST_CONFIG)
-    weights = _weights_of(at, config, files, facts.get("base"), base)
-    held = _fetch(at, weights, files, MOST_FILE).parent
-    _keep_facts(at, {**facts, "folder": str(held), "held": [_CONFIG, weights]})
+    if _CONFIG in files:
+        config = _fetch(at, _CONFIG, files, _MOST_CONFIG)
+        names = [_CONFIG, _weights_of(at, config, files, facts.get("base"), base)]
+    else:
+        names = [_container_in(at, files)]
+        if base is not None:
+            _require_of(at, base, facts.get("base"))
+    held = _fetch(at, names[-1], files, MOST_FILE).parent
+    _keep_facts(at, {**facts, "folder": str(held), "held": names})
     return held
 
 
@@ -159,17 +172,28 @@ def _is_whole(path: Path, size: int, digest: str) -> bool:
 # --- files -----------------------------------------------------------------------------------------------------
 
 
-def _require_config(at: Location, files: Files) -> str:
-    if _CONFIG not in files:
+def _container_in(at: Location, files: Files) -> str:
+    """The one file that holds a LoRA by its name: diffusers' own, or one in safetensors or GGUF that is called so."""
+    called = [name for name in files if name.endswith((".safetensors", ".gguf")) and "lora" in name.lower()]
+    if _DIFFUSERS in files:
+        return _DIFFUSERS
+    if len(called) != 1:
+        but = f", and {len(called)} files called a LoRA" if called else ""
         raise FormatError(
-            f"{at} does not hold an adapter: it has no {_CONFIG}.", hint=f"see what it holds: {at.page}/tree/main"
+            f"{at} does not hold an adapter: it has no {_CONFIG}{but}.",
+            hint=f"see what it holds: {at.page}/tree/main",
         )
-    return _CONFIG
+    return called[0]
+
+
+def _require_of(at: Location, base: str, named: str | None) -> None:
+    if (of := require_base(named, str(at))) != base:
+        raise SpaceMismatch(f"{at} is an adapter of {of}, not of {base}.", hint=f"name that model: `base={of!r}`")
 
 
 def _weights_of(at: Location, config: Path, files: Files, tagged: str | None, base: str | None) -> str:
     """The weights that go with a configuration; `tagged` is the base model where that names none."""
-    from tupate_hub.readers.layouts import LAYOUTS
+    from tupate_hub.readers.table import LAYOUTS
 
     try:
         fields = parse_json(config.read_bytes().decode("utf-8-sig"), _MOST_ITEMS)
@@ -179,8 +203,8 @@ def _weights_of(at: Location, config: Path, files: Files, tagged: str | None, ba
         raise FormatError(f"{_CONFIG} of {at} is not a JSON object.") from error
     if layout is None:
         raise FormatError(f"{_CONFIG} of {at} is not that of a known library.")
-    if base is not None and (of := require_base(named, str(at))) != base:
-        raise SpaceMismatch(f"{at} is an adapter of {of}, not of {base}.", hint=f"name that model: `base={of!r}`")
+    if base is not None:
+        _require_of(at, base, named)
     names = (name for pattern in layout.weights for name in sorted(files) if fnmatchcase(name, pattern))
     weights = next(names, None)
     if weights is None:

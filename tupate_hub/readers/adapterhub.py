@@ -18,7 +18,9 @@ from tupate_hub.embedding import Adapter, make_block
 from tupate_hub.readers import lowrank
 from tupate_hub.readers.names import block_name, is_head
 from tupate_hub.readers.prefix import flatten_prefix, prefix_blocks
+from tupate_hub.readers.reft import read_loreft
 from tupate_hub.readers.source import Findings, Source, floats, is_plain
+from tupate_hub.readers.vera import read_hub_vera
 
 #: The container that stands before the adapter's name in a key, legacy names included, and what it holds.
 _CONTAINERS: Mapping[str, str] = MappingProxyType(
@@ -113,19 +115,15 @@ def _configs(source: Source) -> dict[str, Mapping[str, Any]]:
 def _kind(source: Source, config: Mapping[str, Any]) -> str:
     architecture = config.get("architecture") or "bottleneck"
     refused = {
-        "reft": "ReFT's interventions act at token positions",
         "mtl_lora": "MTL-LoRA mixes several tasks' factors",
-        "vera": "VeRA's update needs its frozen random matrices",
         "compacter": "Compacter's layers are Kronecker products with a shared part",
         "union": "unions inside unions are not written by the library",
     }
-    if architecture == "lora" and (config.get("vera_d") is not None or config.get("vera_b") is not None):
-        architecture = "vera"
     if architecture == "bottleneck" and config.get("phm_layer"):
         architecture = "compacter"
     if not isinstance(architecture, str) or architecture not in _READERS:
         why = refused.get(architecture, "it is not known here") if isinstance(architecture, str) else "it is not a name"
-        known = "bottleneck, lora, ia3, prefix_tuning, prompt_tuning, mam, unipelt"
+        known = "bottleneck, lora, vera, ia3, prefix_tuning, prompt_tuning, loreft, mam, unipelt"
         raise source.refuse(
             f"is an AdapterHub adapter of architecture {str(architecture)[:40]!r}, which is not read: {why}.",
             f"read: {known}",
@@ -232,6 +230,11 @@ BOTTLENECK: Mapping[str, str] = MappingProxyType(
 def _read_lora(source: Source, config: Mapping[str, Any], keys: _Keys, findings: Findings) -> str:
     if config.get("composition_mode") == "scale":
         return _read_ia3(source, config, keys, findings)
+    if config.get("vera_d") is not None or config.get("vera_b") is not None:
+        shared = keys.kinds.pop("shared parameters", {})
+        read_hub_vera(source, config, keys.kinds.get("lora", {}), next(iter(shared.values()), {}), findings)
+        _note_dora(findings)
+        return "lora"
     rank, alpha = source.number("r", 8.0, config), source.number("alpha", 8.0, config)
     if alpha != rank and _had_faulty_scale(source):
         findings.notes.append("Saved before adapters 1.1.0, which trained with alpha = r whatever alpha said.")
@@ -250,10 +253,14 @@ def _read_lora(source: Source, config: Mapping[str, Any], keys: _Keys, findings:
         ranks.add(rank)
         scale = 1.0 if gated else lowrank.scale_of(alpha, rank)
         findings.blocks.append(make_block(block_name(module), {"A": a, "B": b}, scale, source.where))
+    _note_dora(findings)
+    findings.settings |= {"r": lowrank.one_or_all(ranks), "alpha": alpha}
+    return "lora"
+
+
+def _note_dora(findings: Findings) -> None:
     if findings.left_out["DoRA magnitudes"]:
         findings.notes.append("DoRA: the low-rank part is read; the magnitudes need the base model's weights.")
-    findings.settings |= {"r": ranks.pop() if len(ranks) == 1 else sorted(ranks), "alpha": alpha}
-    return "lora"
 
 
 def _factors(
@@ -337,11 +344,16 @@ def _read_prompt(source: Source, config: Mapping[str, Any], keys: _Keys, finding
     return "prompt"
 
 
+def _read_reft(source: Source, config: Mapping[str, Any], keys: _Keys, findings: Findings) -> str:
+    return read_loreft(source, config, keys.kinds.get("reft", {}), findings)
+
+
 _READERS: Mapping[str, Callable[[Source, Mapping[str, Any], _Keys, Findings], str]] = MappingProxyType(
     {
         "bottleneck": _read_bottleneck,
         "lora": _read_lora,
         "prefix_tuning": _read_prefix,
         "prompt_tuning": _read_prompt,
+        "reft": _read_reft,
     }
 )

@@ -72,7 +72,7 @@ def read_checkpoint(source: Source) -> Adapter:
     if source.base_weights is None:
         raise source.refuse(
             "is a whole model, not an adapter; its biases are read only against those of its base model.",
-            hint="give the base model's weights: `base_weights=FOLDER`",
+            hint="give the base model's weights: `base_weights=FOLDER`, or add all that was tuned: `minus=FOLDER`",
         )
     findings, tuned = Findings(), {}
     ours = {block_name(key): (key, start) for key, start in _beginnings(source.weights)}
@@ -83,7 +83,10 @@ def read_checkpoint(source: Source) -> Adapter:
         elif name.endswith("bias"):
             tuned[name] = key
         elif name in theirs and theirs[name] != start:
-            raise source.refuse(f"differs from its base model in {name!r}, which is not a bias, so this is not BitFit.")
+            raise source.refuse(
+                f"differs from its base model in {name!r}, which is not a bias, so this is not BitFit.",
+                hint="add all that was tuned, as a low-rank update: `minus=FOLDER`",
+            )
         else:
             findings.left_out["unchanged weights" if name in theirs else "weights that the base model lacks"] += 1
     kept = read_named(source.weights, set(tuned))

@@ -1,9 +1,9 @@
-"""Layouts: the table of the ways in which libraries leave tuned parameters, and which of them a path has and why."""
+"""Layouts: which of the ways in which libraries leave tuned parameters (`readers.table`) a path has, and why."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -14,20 +14,20 @@ from typing import Any
 from tupate_hub.arrays import Array
 from tupate_hub.embedding import Adapter, is_embedding
 from tupate_hub.errors import FormatError
-from tupate_hub.readers.adapterhub import read_adapterhub
-from tupate_hub.readers.bitfit import header_keys, read_biases, read_checkpoint
-from tupate_hub.readers.mlx import read_mlx
-from tupate_hub.readers.peft import read_peft
-from tupate_hub.readers.prompts import read_prompt
+from tupate_hub.readers.bitfit import header_keys
 from tupate_hub.readers.source import (
     Legacy,
     Source,
+    check_weights,
     digest_of,
+    parse_metadata,
     parse_weights,
     read_bytes,
     read_config,
+    read_start,
     short_list,
 )
+from tupate_hub.readers.table import LAYOUTS, Layout
 
 CONFIG = "adapter_config.json"
 
@@ -45,87 +45,6 @@ _NEVER = (
     "model_head.safetensors",
 )
 _FUSION = ("adapter_fusion_config.json", "pytorch_model_adapter_fusion.bin", "model_adapter_fusion.safetensors")
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How one library leaves tuned parameters.
-
-    `weights` are the names of the weights file, best first; `config` tells the layout's own `adapter_config.json`, and
-    is None where there is none; `keys` looks at a safetensors header, where the file's name does not say enough.
-    `whole` is False where the reader takes what it needs from the file by itself.
-    """
-
-    name: str
-    weights: tuple[str, ...]
-    read: Callable[[Source], Adapter]
-    summary: str
-    config: Callable[[Mapping[str, Any]], bool] | None = None
-    keys: Callable[[tuple[str, ...]], bool] | None = None
-    whole: bool = True
-
-
-def _all_biases(keys: tuple[str, ...]) -> bool:
-    return bool(keys) and all(key.endswith("bias") for key in keys)
-
-
-def _mlx_keys(keys: tuple[str, ...]) -> bool:
-    return any(key.endswith(".lora_a") for key in keys)
-
-
-def _read_unnamed(source: Source) -> Adapter:
-    """A file of arrays that neither its name nor a configuration explains: its keys have to."""
-    keys = tuple(source.tensors)
-    if len(keys) > 1 and _all_biases(keys):
-        return read_biases(source)
-    return read_mlx(source) if _mlx_keys(keys) else read_prompt(source)
-
-
-LAYOUTS: tuple[Layout, ...] = (
-    Layout(
-        "peft",
-        ("adapter_model.safetensors", "adapter_model.bin"),
-        read_peft,
-        "PEFT: adapter_config.json with a peft_type",
-        config=lambda config: "peft_type" in config,
-    ),
-    Layout(
-        "adapterhub",
-        ("adapter.safetensors", "pytorch_adapter.bin"),
-        read_adapterhub,
-        "AdapterHub: adapter_config.json with an adapter's config inside",
-        config=lambda config: isinstance(config.get("config"), dict),
-    ),
-    Layout(
-        "mlx",
-        ("adapters.safetensors", "*_adapters.safetensors", "adapters.npz"),
-        read_mlx,
-        "MLX: adapter_config.json with lora_parameters or a fine_tune_type",
-        config=lambda config: "lora_parameters" in config or "fine_tune_type" in config,
-    ),
-    Layout("mlx-bare", ("adapters.npz",), read_mlx, "MLX: arrays called *.lora_a and *.lora_b, no configuration"),
-    Layout(
-        "mlx-bare",
-        ("adapters.safetensors", "*_adapters.safetensors"),
-        read_mlx,
-        "MLX: arrays called *.lora_a and *.lora_b, no configuration",
-        keys=_mlx_keys,
-    ),
-    Layout(
-        "array",
-        ("task_prompt", "*.npy", "*.npz", "*prompt*.pt", "*prompt*.pth", "*prompt*.bin"),
-        _read_unnamed,
-        "a bare array: a soft prompt (tokens, width) or a plain vector",
-    ),
-    Layout("biases", ("*.safetensors",), read_biases, "BitFit: every tensor is called *.bias", keys=_all_biases),
-    Layout(
-        "checkpoint",
-        ("model.safetensors",),
-        read_checkpoint,
-        "a whole model's checkpoint, read as BitFit against its base model",
-        whole=False,
-    ),
-)
 
 
 @dataclass(frozen=True)
@@ -193,11 +112,13 @@ def load_adapter(
     """
     detection, layout, config = _detect(path)
     tensors: Mapping[str, Array] = {}
+    metadata: Mapping[str, Any] = {}
     digest = None
     if layout.whole:
         data = read_bytes(detection.weights)
+        metadata = parse_metadata(data, detection.weights) if layout.metadata else {}
         tensors, digest = parse_weights(data, detection.weights, legacy), sha256(data).hexdigest()
-    source = Source(path, detection.weights, config, tensors, layout.name, base, task, base_weights)
+    source = Source(path, detection.weights, config, tensors, layout.name, base, task, base_weights, metadata)
     adapter = layout.read(source)
     return Loaded(detection, replace(adapter, task=task) if task else adapter, digest)
 
@@ -273,7 +194,7 @@ def _detect(path: Path) -> tuple[Detection, Layout, Mapping[str, Any]]:
     if any(name in _FUSION for name in names) and CONFIG not in names:
         raise FormatError(f"{path} is an AdapterFusion, which is not read: name one of the adapters that it mixes.")
     config_file = folder / CONFIG
-    if config_file.is_file() and (only is None or not _matches(only, ("*.npy", "task_prompt"))):
+    if config_file.is_file() and (only is None or not _matches(only, ("*.npy", "*.gguf", "task_prompt"))):
         return _with_config(path, folder, names, config_file)
     return _without_config(path, folder, names)
 
@@ -324,6 +245,9 @@ def _without_config(path: Path, folder: Path, names: tuple[str, ...]) -> tuple[D
 
 def _unnamed(path: Path) -> tuple[Detection, Layout, Mapping[str, Any]]:
     """A file whose name says nothing: told by its keys where it is safetensors, else read as a bare array."""
+    if path.suffix == ".gguf":
+        check_weights(path)
+        raise FormatError(f"{path} is a whole model in GGUF, or a malformed file, not an adapter.")
     if path.suffix == ".safetensors":
         keys = header_keys(path)
         layout = next((known for known in LAYOUTS if known.keys is not None and known.keys(keys)), None)
@@ -348,9 +272,9 @@ def _matches(name: str, patterns: tuple[str, ...]) -> bool:
 
 
 def _has_keys(layout: Layout, path: Path) -> bool:
-    if layout.keys is None:
-        return True
     try:
-        return layout.keys(header_keys(path))
+        if layout.start is not None:
+            return layout.start(read_start(path))
+        return layout.keys is None or layout.keys(header_keys(path))
     except FormatError:
         return False

@@ -155,6 +155,11 @@ def enabled_parts(source: Source, config: Mapping[str, Any]) -> tuple[bool, ...]
     return tuple(written)
 
 
+def one_or_all(ranks: set[int]) -> int | list[int]:
+    """The rank of an adapter's blocks where they have one, else every rank that occurs."""
+    return min(ranks) if len(ranks) == 1 else sorted(ranks)
+
+
 def one_adapter_only(source: Source, names: set[str]) -> None:
     """Refuse a file that holds several adapters, by the names in its keys.
 

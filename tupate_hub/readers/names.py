@@ -39,6 +39,9 @@ _HEADS = frozenset(
 #: Heads whose shape is that of the vocabulary, the same for every task: an adapter of one is compared like any other.
 _LANGUAGE_HEADS = frozenset({"lm_head", "cls", "predictions", "vocab_transform", "vocab_projector", "vocab_layer_norm"})
 
+#: GPT-2's layers, whose weights transformers keeps as (in, out).
+CONV1D = frozenset({"c_attn", "c_proj", "c_fc", "q_attn"})
+
 
 def block_name(module: str) -> str:
     """The canonical name of a module: wrappers and the backbone's attribute taken off.

@@ -11,25 +11,12 @@ from tupate_hub.arrays import Array, Float32Array
 from tupate_hub.embedding import Adapter, make_block
 from tupate_hub.readers import lowrank
 from tupate_hub.readers.bitfit import bias_blocks
-from tupate_hub.readers.names import block_name, is_head, is_task_head
+from tupate_hub.readers.names import block_name, is_head
+from tupate_hub.readers.peft_keys import count_biases, sort_keys
+from tupate_hub.readers.peft_shared import read_delora, read_loha, read_lokr, read_vblora, refuse_xlora
 from tupate_hub.readers.prefix import prefix_blocks
 from tupate_hub.readers.source import Findings, Source, floats, is_plain
-
-Modules = dict[str, dict[str, Array]]
-
-_PARTS = {
-    "lora_A": "A",
-    "lora_B": "B",
-    "lora_E": "E",
-    "lora_embedding_A": "A",
-    "lora_embedding_B": "B",
-    "lora_magnitude_vector": "magnitude",
-    "ia3_l": "scaling",
-    "ln_tuning_layers": "norm",
-    "beft_bias": "beft",
-}
-
-_MOST_COPIES = 1000
+from tupate_hub.readers.vera import read_vera
 
 #: Options of LoRA under which B·A alone is not the change from the base model, with what would be needed.
 _REFUSED_OPTIONS = {
@@ -54,6 +41,8 @@ def read_peft(source: Source) -> Adapter:
         For a method or an option that cannot be compared, by its name, and for anything malformed.
     """
     kind = source.config.get("peft_type")
+    if kind == "XLORA":
+        raise refuse_xlora(source)
     reader = _READERS.get(kind) if isinstance(kind, str) else None
     if reader is None:
         why = _REFUSED.get(kind, "it is not known here") if isinstance(kind, str) else "that is not a method's name"
@@ -74,64 +63,9 @@ def read_peft(source: Source) -> Adapter:
     return findings.adapter(source, method, source.config.get("base_model_name_or_path"))
 
 
-def _sort_keys(source: Source, findings: Findings) -> tuple[Modules, dict[str, Array]]:
-    """The method's tensors by module and part, and the plain biases; all else is counted as left out."""
-    modules: Modules = {}
-    biases: dict[str, Array] = {}
-    adapters: set[str] = set()
-    full_copies = _names_of(source.config.get("modules_to_save"))
-    if len(full_copies) > _MOST_COPIES:
-        raise source.refuse(f"has a configuration that saves {len(full_copies)} modules in full.")
-    for key, array in source.tensors.items():
-        pieces = key.split(".")
-        at = next((index for index, piece in enumerate(pieces) if piece in _PARTS), None)
-        if at is not None and is_task_head(key):
-            findings.left_out["heads"] += 1  # an adapter of a head: its shape differs from task to task
-            continue
-        if at is None:
-            _leave_out(findings, biases, key, array, full_copies)
-            continue
-        module, part, rest = ".".join(pieces[:at]), _PARTS[pieces[at]], pieces[at + 1 :]
-        kind = rest.pop() if rest and rest[-1] in ("weight", "bias") else ""
-        adapters.update([".".join(rest)] if rest else [])
-        findings.note_encoder(module)
-        if part == "norm":
-            part = kind
-        elif kind == "bias":
-            part += "_bias"
-        parts = modules.setdefault(module, {})
-        if part in parts:
-            raise source.refuse(f"holds two tensors for one place: {key!r}.")
-        parts[part] = array
-    lowrank.one_adapter_only(source, adapters)
-    return modules, biases
-
-
-def _leave_out(
-    findings: Findings, biases: dict[str, Array], key: str, array: Array, full_copies: frozenset[str]
-) -> None:
-    pieces = key.split(".")
-    if is_head(key):
-        findings.left_out["heads"] += 1
-    elif "modules_to_save" in pieces or any(f".{name}." in f".{key}" for name in full_copies):
-        findings.left_out["full copies"] += 1
-    elif pieces[-1] == "bias":
-        biases[key] = array
-    elif pieces[-1] == "weight":
-        findings.left_out["full copies"] += 1
-    else:
-        findings.left_out["other tensors"] += 1
-
-
-def _names_of(written: object) -> frozenset[str]:
-    if isinstance(written, str):
-        return frozenset({written})
-    return frozenset(name for name in written if isinstance(name, str)) if isinstance(written, list) else frozenset()
-
-
 def _read_lora(source: Source, findings: Findings) -> str:
     _refuse_options(source)
-    modules, biases = _sort_keys(source, findings)
+    modules, biases = sort_keys(source, findings)
     if not modules and biases:
         return _only_biases(source, findings, biases)
     alpha, stabilised = source.number("lora_alpha", 8.0), source.config.get("use_rslora") is True
@@ -158,12 +92,12 @@ def _read_lora(source: Source, findings: Findings) -> str:
         if "B_bias" in parts:
             bias = {"bias": floats(source, module, parts["B_bias"])}
             findings.blocks.append(make_block(f"{block_name(module)}.bias", bias, scale, source.where))
-    _count_biases(findings, biases)
+    count_biases(findings, biases)
     if findings.left_out["DoRA magnitudes"]:
         findings.notes.append("DoRA: the low-rank part is read; the magnitudes need the base model's weights.")
     if source.config.get("init_lora_weights") == "loftq":
         findings.notes.append("LoftQ: the update is relative to the quantised base model.")
-    findings.settings |= {"r": _one_or_all(ranks), "alpha": alpha, "rslora": stabilised}
+    findings.settings |= {"r": lowrank.one_or_all(ranks), "alpha": alpha, "rslora": stabilised}
     return "lora"
 
 
@@ -179,19 +113,9 @@ def _refuse_options(source: Source) -> None:
         )
 
 
-def _count_biases(findings: Findings, biases: Mapping[str, Array]) -> None:
-    if biases:
-        findings.left_out["biases"] += len(biases)
-        findings.notes.append(f"{len(biases)} tuned biases beside the method are left out.")
-
-
 def _only_biases(source: Source, findings: Findings, biases: Mapping[str, Array]) -> str:
     findings.blocks += bias_blocks(source, biases, findings)
     return "bitfit"
-
-
-def _one_or_all(ranks: set[int]) -> int | list[int]:
-    return ranks.pop() if len(ranks) == 1 else sorted(ranks)
 
 
 def _read_adalora(source: Source, findings: Findings) -> str:
@@ -199,7 +123,7 @@ def _read_adalora(source: Source, findings: Findings) -> str:
 
     PEFT divides by the rank that training started from, whatever was pruned later, and adds 1e-5 to it.
     """
-    modules, biases = _sort_keys(source, findings)
+    modules, biases = sort_keys(source, findings)
     alpha, start = source.number("lora_alpha", 8.0), source.number("init_r", 12.0)
     if start <= 0:
         raise source.refuse(f"has a configuration whose 'init_r' is {start:g}.")
@@ -218,29 +142,29 @@ def _read_adalora(source: Source, findings: Findings) -> str:
             weighed = a * values
         ranks.add(len(a))
         findings.blocks.append(make_block(block_name(module), {"A": weighed, "B": b}, scale, source.where))
-    _count_biases(findings, biases)
-    findings.settings |= {"r": _one_or_all(ranks), "alpha": alpha, "adalora": True}
+    count_biases(findings, biases)
+    findings.settings |= {"r": lowrank.one_or_all(ranks), "alpha": alpha, "adalora": True}
     return "lora"
 
 
 def _read_ia3(source: Source, findings: Findings) -> str:
     """Factors of outputs, (out, 1), and of a feed-forward's inputs, (1, in): the latter's blocks end in `.input`."""
-    modules, biases = _sort_keys(source, findings)
+    modules, biases = sort_keys(source, findings)
     for module, parts in modules.items():
         if set(parts) != {"scaling"} or parts["scaling"].ndim != 2 or 1 not in parts["scaling"].shape:
             raise source.refuse(f"holds an IA3 scaling that is not a vector: {module!r}.")
         scaling = floats(source, module, parts["scaling"])
         name = block_name(module) + (".input" if scaling.shape[0] == 1 and scaling.shape[1] > 1 else "")
         findings.blocks.append(make_block(name, {"scaling": scaling.ravel()}, 1.0, source.where))
-    _count_biases(findings, biases)
+    count_biases(findings, biases)
     return "ia3"
 
 
 def _read_ln(source: Source, findings: Findings) -> str:
-    modules, biases = _sort_keys(source, findings)
+    modules, biases = sort_keys(source, findings)
     tuned = {f"{module}.{kind}": array for module, parts in modules.items() for kind, array in parts.items() if kind}
     findings.blocks += bias_blocks(source, tuned, findings)
-    _count_biases(findings, biases)
+    count_biases(findings, biases)
     return "ln_tuning"
 
 
@@ -290,6 +214,11 @@ _READERS: Mapping[str, Callable[[Source, Findings], str]] = MappingProxyType(
     {
         "LORA": _read_lora,
         "ADALORA": _read_adalora,
+        "LOHA": read_loha,
+        "LOKR": read_lokr,
+        "VERA": read_vera,
+        "VBLORA": read_vblora,
+        "DELORA": read_delora,
         "IA3": _read_ia3,
         "LN_TUNING": _read_ln,
         "PREFIX_TUNING": _read_prefix,
@@ -299,17 +228,12 @@ _READERS: Mapping[str, Callable[[Source, Findings], str]] = MappingProxyType(
 )
 
 _SHARED = "its update needs frozen random matrices that are the same only where seed and shapes are"
-_PRODUCT = "its update is a product of products that is not low-rank in this zoo's sense; extract a LoRA of it"
 _ROTATION = "it multiplies the base model's weights, which are needed to know the change"
 _REFUSED: Mapping[str, str] = MappingProxyType(
     {
-        "VERA": _SHARED,
         "PVERA": _SHARED,
-        "VBLORA": _SHARED,
         "RANDLORA": _SHARED,
         "UNILORA": _SHARED,
-        "LOHA": _PRODUCT,
-        "LOKR": _PRODUCT,
         "OFT": _ROTATION,
         "BOFT": _ROTATION,
         "HRA": _ROTATION,
@@ -324,7 +248,6 @@ _REFUSED: Mapping[str, str] = MappingProxyType(
         "MULTITASK_PROMPT_TUNING": "one file holds the prompts of many tasks; save one task's as PROMPT_TUNING",
         "ADAPTION_PROMPT": "its prompts act through gates of their own layers",
         "CPT": "its prompt is tied to the tokens of its context",
-        "XLORA": "it mixes several adapters by the input",
         "POLY": "it mixes several adapters by the task",
         "BEFT": "its bias is that of a value projection alone; save it as a *.bias file",
     }

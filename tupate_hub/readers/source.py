@@ -20,7 +20,7 @@ from tupate_hub.errors import FormatError
 from tupate_hub.knownbases import is_local_name
 from tupate_hub.readers.names import encoder_of
 from tupate_hub.space import LEGACY_NAMES, normalise_base
-from tupate_hub.storage.safetensors import parse_tensorfile
+from tupate_hub.storage.safetensors import parse_tensorfile, read_header
 from tupate_hub.storage.strangers_json import parse_json
 
 Legacy = Callable[[Path], dict[str, Array] | Array]
@@ -33,6 +33,7 @@ _MOST_CONFIG = 4_000_000
 _MOST_ITEMS = 200_000
 _MOST_WEIGHTS = 8_000_000_000
 _PIECE = 1 << 20
+_START = 1 << 16
 _FEWEST_BYTES = 32
 _MOST_KEY = 500
 _MOST_TENSORS = 50_000
@@ -43,7 +44,8 @@ class Source:
     """What a reader is given.
 
     `path` is what the user named, `config` the parsed configuration ({} where there is none), `tensors` the weights by
-    key (`BARE` for a file that is one array). `base`, `task` and `base_weights` are what the user said.
+    key (`BARE` for a file that is one array). `base`, `task` and `base_weights` are what the user said. `metadata` is
+    what the weights file says beside its tensors, for the layouts that ask for it.
     """
 
     path: Path
@@ -54,6 +56,7 @@ class Source:
     base: str | None = None
     task: str | None = None
     base_weights: Path | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def where(self) -> str:
@@ -211,6 +214,10 @@ def parse_weights(data: bytes, path: Path, legacy: Legacy | None = None) -> Mapp
     suffix, where = path.suffix.lower(), str(path)
     if suffix == ".safetensors":
         tensors: Mapping[str, Array] | Array = parse_tensorfile(data, where).tensors
+    elif suffix == ".gguf" or data[:4] in (b"GGUF", b"algg"):
+        from tupate_hub.readers.formats.gguffile import parse_gguf_file
+
+        tensors = parse_gguf_file(data, where)[0]
     elif suffix in (".npy", ".npz"):
         from tupate_hub.readers.formats.numpyfile import parse_numpy_file
 
@@ -229,6 +236,18 @@ def parse_weights(data: bytes, path: Path, legacy: Legacy | None = None) -> Mapp
     return named
 
 
+def parse_metadata(data: bytes, path: Path) -> Mapping[str, Any]:
+    """What a weights file says beside its tensors, {} where its format has no place for it; as `parse_weights`."""
+    if path.suffix.lower() == ".safetensors":
+        metadata = read_header(data, str(path))[0].get("__metadata__")
+        return metadata if isinstance(metadata, dict) else {}
+    if path.suffix.lower() == ".gguf":
+        from tupate_hub.readers.formats.gguffile import parse_gguf_header
+
+        return parse_gguf_header(data, str(path)).metadata
+    return {}
+
+
 def read_bytes(path: Path) -> bytes:
     """A weights file's bytes, from one opening.
 
@@ -239,6 +258,12 @@ def read_bytes(path: Path) -> bytes:
     """
     with _opened_weights(path) as file:
         return file.read()
+
+
+def read_start(path: Path) -> bytes:
+    """The first bytes of a weights file, 64 KB at most; errors as in `read_bytes`."""
+    with _opened_weights(path) as file:
+        return file.read(_START)
 
 
 def check_weights(path: Path) -> None:

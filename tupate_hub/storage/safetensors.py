@@ -217,6 +217,23 @@ def read_pieces(
         raise FormatError(f"{path} cannot be read: {error.strerror}.") from error
 
 
+def read_tensor(path: Path, name: str, entry: Any, begin: int) -> Array:
+    """One tensor of a file on disk whose header was read before: `entry` of `read_file_header`'s, and its offset.
+
+    Raises
+    ------
+    FormatError
+        When the file cannot be read, or the tensor does not fit it.
+    """
+    try:
+        with path.open("rb") as file:
+            start, stop = _span(entry, name, str(path), os.fstat(file.fileno()).st_size - begin)
+            file.seek(begin + start)
+            return _array(memoryview(file.read(stop - start)), name, entry, str(path))
+    except OSError as error:
+        raise FormatError(f"{path} cannot be read: {error.strerror}.") from error
+
+
 # --- the header's entries --------------------------------------------------------------------------------------
 
 

@@ -122,7 +122,9 @@ def deliver(zoo: Zoo, result: Result, base: str, source: Mapping[str, Any]) -> D
         early.append(run / "early" / f"{before_the_end.task}.safetensors")
         write_bytes(early[-1], before_the_end.to_bytes())
     adapter = _write_adapter(run, embedding, result)
-    zoo, _ = add_embeddings(zoo, [(run, embedding)], force=True)
+    zoo, became = add_embeddings(zoo, [(run, embedding)], force=True)
+    for one in became.rejected:
+        raise one.error(one.reason, hint=one.hint)
     entry = zoo.registry.entry(embedding.task, find_space(zoo.registry, embedding.space).name)
     return Delivery(zoo, entry, embedding, record, run, adapter, tuple(early))
 
