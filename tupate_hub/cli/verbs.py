@@ -11,6 +11,7 @@ VERBS = {
     "similar": ("rank", "Rank tasks by similarity to a task or an adapter."),
     "explain": ("rank", "Show what each block adds to the similarity of two tasks."),
     "inspect": ("collect", "Say what a file or folder of tuned parameters holds."),
+    "check": ("check", "Say whether adapters will do anything, and on which base model."),
     "add": ("collect", "Read tuned parameters into a registry of your own."),
     "import": ("import_hub", "Read what the Hub lists for a base model into a registry of your own."),
     "stats": ("measure", "Measure a base model's inputs, for --similarity effect."),

@@ -1,0 +1,156 @@
+"""What the base model says: places that it has not, other shapes, sizes beside its weights, tokens beyond its table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from tupate_hub.check.config_rules import named_base, saved_embeddings
+from tupate_hub.check.evidence import Evidence
+from tupate_hub.check.rule import Found
+from tupate_hub.embedding import Block
+from tupate_hub.errors import FormatError
+from tupate_hub.readers.source import read_config
+from tupate_hub.space import normalise_base
+
+#: A good adapter was measured at 1.5 times its base model's weights, one that diverged at 29 times.
+_LARGE = 5.0
+#: bfloat16 has eight significant bits: half of the last.
+_LOST = 2.0**-9
+_MOST_TOKENS = 100_000
+
+
+def _places(evidence: Evidence) -> dict[str, Block]:
+    """The blocks that change a weight or a bias of the base model, by the name of its module."""
+    if evidence.adapter is not None and evidence.layout == "adapterhub":
+        return {block.name: block for block in evidence.blocks if block.form == "lowrank"}
+    ends = {"scaling": ".input", "bias": ""}
+    return {
+        block.name.removesuffix(ends.get(block.form, "")): block
+        for block in evidence.blocks
+        if block.form in ("lowrank", "bias", "scaling")
+    }
+
+
+def not_in_base(evidence: Evidence) -> Iterator[Found]:
+    """Modules that the base model has not."""
+    places = _places(evidence)
+    missing = [name for name in places if evidence.base is not None and evidence.base.lacks(name.removesuffix(".bias"))]
+    if missing:
+        yield Found(f"{len(missing)} of {len(places)} places", tuple(missing))
+
+
+def other_shape(evidence: Evidence) -> Iterator[Found]:
+    """Weights of another shape than the base model's."""
+    if evidence.base is None:
+        return
+    odd, example, compared = [], "", 0
+    for name, block in _places(evidence).items():
+        there = evidence.base.shape(name)
+        if there is None or block.form == "bias":
+            continue
+        ours = _shape(block)
+        compared += 1
+        if any(mine not in (None, theirs) for mine, theirs in zip(ours, there, strict=True)):
+            odd.append(name)
+            example = example or f"{_text(ours)} here, {_text(there)} there"
+    if odd:
+        yield Found(f"{len(odd)} of {compared} weights, {example}", tuple(odd))
+
+
+def other_width(evidence: Evidence) -> Iterator[Found]:
+    """Prompts and bottlenecks of another width than the base model's hidden states."""
+    width = evidence.base.width if evidence.base is not None else None
+    method = evidence.adapter.method if evidence.adapter else ""
+    if width is None:
+        return
+    widths = {
+        block.parts["rows" if block.form == "rows" else "down"].shape[1]
+        for block in evidence.blocks
+        if block.form == "bottleneck" or (block.form == "rows" and method == "prompt")
+    }
+    if widths - {width}:
+        yield Found(f"{', '.join(map(str, sorted(widths)))} here, {width} there")
+
+
+def other_base(evidence: Evidence) -> Iterator[Found]:
+    """Another name than that of the base model that it is checked against."""
+    written, base = normalise_base(named_base(evidence)), evidence.base
+    there = base.where.removeprefix("hf://").partition("@")[0] if base is not None else None
+    if base is not None and base.is_of_the_hub and written and written != normalise_base(there):
+        yield Found(f"{written} there")
+
+
+def large_beside_base(evidence: Evidence) -> Iterator[Found]:
+    """Updates several times as large as the weights that they change."""
+    large = {name: ratio for name, ratio in _ratios(evidence).items() if ratio > _LARGE}
+    if large:
+        most = max(large.values())
+        yield Found(f"{len(large)} of {len(evidence.updates)} blocks, up to {most:.3g} times", tuple(large))
+
+
+def lost_beside_base(evidence: Evidence) -> Iterator[Found]:
+    """Updates that are mostly lost when they are added to weights in bfloat16."""
+    ratios = _ratios(evidence)
+    small = [name for name, ratio in ratios.items() if 0 < ratio < _LOST]
+    if small:
+        yield Found(f"{len(small)} of {len(ratios)} blocks are below 0.2 % of the weight", tuple(small))
+
+
+def _ratios(evidence: Evidence) -> Mapping[str, float]:
+    """The size of each update beside that of its weight."""
+    updates = {update.name: update for update in evidence.updates if update.block.form == "lowrank"}
+    sizes = evidence.weight_sizes
+    return {name: update.rms / sizes[name] for name, update in updates.items() if name in sizes}
+
+
+def resized_vocabulary(evidence: Evidence) -> Iterator[Found]:
+    """An embedding or head that is saved with another number of rows."""
+    rows = evidence.base.vocabulary if evidence.base is not None else None
+    odd = {key: count for key, count in saved_embeddings(evidence).items() if rows is not None and count != rows}
+    if odd:
+        yield Found(f"{max(odd.values())} rows here, {rows} there", tuple(odd))
+
+
+def tokens_without_rows(evidence: Evidence) -> Iterator[Found]:
+    """Tokens of the folder's tokenizer beyond the base model's embedding, which the file does not bring."""
+    rows = evidence.base.vocabulary if evidence.base is not None else None
+    if rows is None or saved_embeddings(evidence):
+        return
+    beyond = sorted(token for token, number in _added_tokens(evidence).items() if number >= rows)
+    if beyond:
+        yield Found(f"{len(beyond)} tokens, {rows} rows", tuple(beyond))
+
+
+def _added_tokens(evidence: Evidence) -> dict[str, int]:
+    """The tokens that the folder's tokenizer adds, with their numbers."""
+    found: dict[str, int] = {}
+    for name in ("added_tokens.json", "tokenizer_config.json"):
+        if name not in evidence.files:
+            continue
+        try:
+            written = read_config(evidence.folder / name)
+        except FormatError:
+            continue
+        if name == "added_tokens.json":
+            found |= {token: number for token, number in written.items() if type(number) is int}
+            continue
+        decoder = written.get("added_tokens_decoder")
+        for number, token in decoder.items() if isinstance(decoder, dict) else ():
+            content = token.get("content") if isinstance(token, dict) else None
+            if isinstance(content, str) and number.isascii() and number.isdecimal() and len(number) < 10:
+                found[content] = int(number)
+        if len(found) > _MOST_TOKENS:
+            break
+    return found
+
+
+def _shape(block: Block) -> tuple[int | None, int | None]:
+    """(out, in) of what a block changes; None for the side that it does not tell."""
+    if block.form == "lowrank":
+        return block.parts["B"].shape[0], block.parts["A"].shape[1]
+    size = len(block.parts["scaling"])
+    return (None, size) if block.name.endswith(".input") else (size, None)
+
+
+def _text(shape: tuple[int | None, int | None]) -> str:
+    return " x ".join("any" if size is None else str(size) for size in shape)

@@ -1,0 +1,185 @@
+"""Checking: adapters through the table of rules, beside their base model where its facts are there."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tupate_hub.check.alpha import alphas
+from tupate_hub.check.basemodel import BaseModel, read_base
+from tupate_hub.check.config_rules import named_base
+from tupate_hub.check.evidence import Evidence, gather
+from tupate_hub.check.rule import SEVERITIES, Finding, Rule
+from tupate_hub.check.rules import BY_ID, RULES
+from tupate_hub.embedding import layer_of
+from tupate_hub.errors import FormatError, UnknownName
+from tupate_hub.readers.source import Legacy
+
+
+@dataclass(frozen=True)
+class Checked:
+    """An adapter with what was found, the gravest first, and the rules that lacked what they need."""
+
+    evidence: Evidence
+    findings: tuple[Finding, ...]
+    not_applied: tuple[Rule, ...]
+
+    @property
+    def path(self) -> str:
+        """How the user named it."""
+        return self.evidence.path
+
+    def count(self, severity: str) -> int:
+        """How many findings there are of that severity."""
+        return sum(finding.rule.severity == severity for finding in self.findings)
+
+
+@dataclass(frozen=True)
+class Place:
+    """An adapter to check: how the user named it, where it lies, and the base model that its repository names."""
+
+    called: str
+    path: Path
+    base: str | None = None
+
+
+def check_adapters(
+    places: Iterable[Place],
+    base: BaseModel | None = None,
+    ignore: Collection[str] = (),
+    legacy: Legacy | None = None,
+) -> tuple[Checked, ...]:
+    """Every rule on every adapter.
+
+    Parameters
+    ----------
+    places : iterable of Place
+        The adapters.
+    base : BaseModel, optional
+        The base model of all of them; without it, of each the folder that its configuration names, where it is there.
+    ignore : collection of str
+        Rules that are not applied.
+    legacy : callable, optional
+        As in `tupate_hub.readers.load_adapter`.
+
+    Raises
+    ------
+    UnknownName
+        For a rule to ignore that there is not.
+    """
+    if unknown := sorted(set(ignore) - set(BY_ID)):
+        raise UnknownName(f"There is no rule {unknown[0]!r}.", hint="known: " + ", ".join(BY_ID))
+    opened: dict[str, BaseModel | None] = {}
+    evidences = []
+    for place in places:
+        evidence = gather(place.path, place.called, place.base, legacy)
+        evidences.append(replace(evidence, base=base or _own_base(evidence, opened)))
+    rules = [rule for rule in RULES if rule.id not in ignore]
+    among = _among(evidences, [rule for rule in rules if rule.among is not None])
+    return tuple(_checked(evidence, rules, among.get(at, [])) for at, evidence in enumerate(evidences))
+
+
+def _checked(evidence: Evidence, rules: Sequence[Rule], others: Sequence[Finding]) -> Checked:
+    findings, not_applied = list(others), []
+    for rule in rules:
+        if rule.find is None:
+            continue
+        if not _has(evidence, rule.needs):
+            not_applied.append(rule)
+            continue
+        findings += [Finding(rule, found) for found in rule.find(evidence)]
+    order = {rule.id: at for at, rule in enumerate(RULES)}
+    findings.sort(key=lambda finding: (SEVERITIES.index(finding.rule.severity), order[finding.rule.id]))
+    return Checked(evidence, tuple(findings), tuple(not_applied))
+
+
+def _has(evidence: Evidence, needed: str) -> bool:
+    """Whether there is what a rule needs."""
+    if needed == "base":
+        return evidence.base is not None
+    return needed != "weights" or (evidence.base is not None and evidence.base.on_disk)
+
+
+def _among(evidences: Sequence[Evidence], rules: Sequence[Rule]) -> dict[int, list[Finding]]:
+    found: dict[int, list[Finding]] = {}
+    for rule in rules if len(evidences) > 1 else ():
+        if rule.among is not None:
+            for at, what in rule.among(evidences):
+                found.setdefault(at, []).append(Finding(rule, what))
+    return found
+
+
+def _own_base(evidence: Evidence, opened: dict[str, BaseModel | None]) -> BaseModel | None:
+    """The base model in the folder of this disk that the configuration names; a stranger's may name no other place."""
+    written = named_base(evidence)
+    if written is None or written.startswith(("//", "\\\\")) or len(written) > 1000:
+        return None
+    if written not in opened:
+        try:
+            opened[written] = read_base(Path(written)) if Path(written).is_dir() else None
+        except (FormatError, OSError, ValueError):
+            opened[written] = None
+    return opened[written]
+
+
+# --- as a document -----------------------------------------------------------------------------------------------
+
+
+def document(checked: Sequence[Checked]) -> dict[str, Any]:
+    """Everything that was found, as JSON values; `docs/cli.md` lists the fields."""
+    counts = {f"{severity}s": sum(one.count(severity) for one in checked) for severity in SEVERITIES}
+    return {**counts, "adapters": [_row(one) for one in checked]}
+
+
+def _row(checked: Checked) -> dict[str, Any]:
+    evidence = checked.evidence
+    adapter = evidence.adapter
+    return {
+        "path": checked.path,
+        "layout": evidence.layout or None,
+        "method": adapter.method if adapter else None,
+        "base": adapter.base if adapter else None,
+        "checked_against": evidence.base.where if evidence.base else None,
+        "parameters": sum(part.size for block in evidence.blocks for part in block.parts.values()),
+        "alpha": [{"where": place.where, "values": list(place.values)} for place in alphas(evidence)],
+        "norm": _finite(evidence.norm),
+        "effective_rank": _effective_rank(evidence),
+        "layers": [{"layer": layer, "norm": _finite(norm)} for layer, norm in _layers(evidence).items()],
+        "findings": [
+            {
+                "rule": finding.rule.id,
+                "severity": finding.rule.severity,
+                "sentence": finding.rule.sentence,
+                "detail": finding.found.text,
+                "names": list(finding.found.names),
+                "advice": finding.rule.advice,
+                "source": finding.rule.source,
+            }
+            for finding in checked.findings
+        ],
+        "not_applied": [rule.id for rule in checked.not_applied],
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _effective_rank(evidence: Evidence) -> float | None:
+    """The middle one of the LoRA updates' effective ranks."""
+    ranks = [update.effective_rank for update in evidence.updates if update.block.form == "lowrank" and update.norm > 0]
+    return _finite(float(np.median(ranks))) if ranks else None
+
+
+def _layers(evidence: Evidence) -> Mapping[str, float]:
+    """The norm of each layer's updates together, in the order of the blocks."""
+    squares: dict[str, float] = {}
+    for update in evidence.updates:
+        layer = layer_of(update.name)
+        squares[layer] = squares.get(layer, 0.0) + update.norm**2
+    return {layer: math.sqrt(square) for layer, square in squares.items()}

@@ -1,0 +1,113 @@
+"""What the files show: pointers, pickles, what is missing, what cannot be read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tupate_hub.check.evidence import PICKLES, Evidence
+from tupate_hub.check.rule import Found
+from tupate_hub.embedding import natural_key
+
+_PREFIX = "base_model.model."
+_WRAPPERS = ("_orig_mod.", "module.", f"{_PREFIX}base_model.")
+
+
+def pointers(evidence: Evidence) -> Iterator[Found]:
+    """Git LFS pointers in place of files."""
+    if evidence.pointers:
+        yield Found("", evidence.pointers)
+
+
+def no_weights(evidence: Evidence) -> Iterator[Found]:
+    """A configuration, and no file that could hold weights."""
+    if evidence.config and not evidence.has_weights:
+        yield Found()
+
+
+def foreign_calls(evidence: Evidence) -> Iterator[Found]:
+    """What a pickle would import and may call."""
+    if evidence.foreign_names:
+        yield Found(evidence.weights, evidence.foreign_names)
+
+
+def pickled(evidence: Evidence) -> Iterator[Found]:
+    """Weights in a pickle of nothing but tensors."""
+    if evidence.is_pickled and not evidence.foreign_names and evidence.weights not in evidence.pointers:
+        yield Found("", (evidence.weights,))
+
+
+def pickles_beside(evidence: Evidence) -> Iterator[Found]:
+    """Other pickles in the folder, which are never opened."""
+    beside = [name for name in evidence.files if name.lower().endswith(PICKLES) and name != evidence.weights]
+    if beside:
+        yield Found("", tuple(beside))
+
+
+def unreadable(evidence: Evidence) -> Iterator[Found]:
+    """Nothing could be read, for a reason that no other rule names."""
+    told = evidence.pointers or evidence.foreign_names or (evidence.config and not evidence.has_weights)
+    if evidence.refusal is not None and not evidence.tensors and not told:
+        yield Found(evidence.refusal.message.rstrip("."))
+
+
+def refused(evidence: Evidence) -> Iterator[Found]:
+    """The tensors are there and their reader does not take them, for a reason that no other rule names."""
+    told = evidence.broken or any(unpaired(evidence)) or any(empty(evidence))
+    if evidence.refusal is not None and evidence.tensors and not told:
+        yield Found(evidence.refusal.message.rstrip("."))
+
+
+def empty(evidence: Evidence) -> Iterator[Found]:
+    """Tensors without numbers."""
+    names = [key for key, array in evidence.tensors.items() if not array.size]
+    if names:
+        yield Found(f"{len(names)} of {len(evidence.tensors)} tensors", _sorted(names))
+
+
+def not_finite(evidence: Evidence) -> Iterator[Found]:
+    """NaN or infinity."""
+    if evidence.broken:
+        yield Found(f"{len(evidence.broken)} of {len(evidence.tensors)} tensors", _sorted(evidence.broken))
+
+
+def unpaired(evidence: Evidence) -> Iterator[Found]:
+    """A factor without its other half, or two that do not fit together."""
+    alone = [module for module, keys in evidence.halves.items() if len(keys) < 2]
+    if alone:
+        yield Found(f"{len(alone)} of {len(evidence.halves)} modules have one factor alone", _sorted(alone))
+    shapes = {
+        module: [evidence.tensors[keys[half]].shape for half in "AB"]
+        for module, keys in evidence.halves.items()
+        if len(keys) == 2
+    }
+    apart = [
+        module
+        for module, (a, b) in shapes.items()
+        if len(a) == len(b) == 2 and a[0] != b[1] and 0 not in (*a, *b) and not evidence.config.get("enable_lora")
+    ]
+    if apart:
+        yield Found(f"{len(apart)} of {len(evidence.halves)} modules have factors of two ranks", _sorted(apart))
+
+
+def wrapped(evidence: Evidence) -> Iterator[Found]:
+    """Keys that PEFT looks for under another name."""
+    if evidence.layout != "peft" or not evidence.halves:
+        return
+    odd = [
+        module
+        for module in evidence.halves
+        if not module.startswith(_PREFIX) or any(one in module for one in _WRAPPERS[:1]) or module.startswith(_WRAPPERS)
+    ]
+    if odd:
+        yield Found(f"{len(odd)} of {len(evidence.halves)} modules", _sorted(odd))
+
+
+def unknown_tensors(evidence: Evidence) -> Iterator[Found]:
+    """Tensors that belong to nothing that is known."""
+    count = evidence.adapter.left_out.get("other tensors", 0) if evidence.adapter else 0
+    if count:
+        yield Found(f"{count} of {len(evidence.tensors)} tensors")
+
+
+def _sorted(names: list[str] | tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(sorted(names, key=natural_key))
