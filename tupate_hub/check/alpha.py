@@ -10,7 +10,6 @@ from tupate_hub.check.evidence import Evidence
 from tupate_hub.storage.strangers_json import parse_json
 
 _MOST_ITEMS = 10_000
-_MOST_VALUES = 10_000
 
 
 @dataclass(frozen=True)
@@ -34,28 +33,30 @@ def alphas(evidence: Evidence) -> tuple[Alpha, ...]:
 
 
 def _found(evidence: Evidence) -> Iterator[Alpha]:
-    values = set()
-    for key, array in evidence.tensors.items():
-        if key.endswith((".alpha", ".lora_alpha")) and array.size == 1 and array.dtype.kind in "fiu":
-            values.add(float(array.reshape(-1)[0]))
-            if len(values) >= _MOST_VALUES:
-                break
-    if values := {value for value in values if math.isfinite(value)}:
-        yield Alpha("tensors called alpha", tuple(sorted(values)))
+    if values := sorted(set(_in_tensors(evidence))):
+        yield Alpha("tensors called alpha", tuple(values))
     if (alpha := evidence.number("lora_alpha")) is not None:
         yield Alpha("lora_alpha of the configuration", (alpha,))
-    inside = evidence.config.get("config")
-    if isinstance(inside, dict) and (value := _number(inside.get("alpha"))) is not None:
-        yield Alpha("alpha of the configuration", (value,))
-    parameters = evidence.config.get("lora_parameters")
-    if isinstance(parameters, dict) and (value := _number(parameters.get("scale"))) is not None:
-        yield Alpha("scale of the configuration", (value,), is_scale=True)
+    for field, name, is_scale in (("config", "alpha", False), ("lora_parameters", "scale", True)):
+        inside = evidence.config.get(field)
+        value = _number(inside.get(name)) if isinstance(inside, dict) else None
+        if value is not None:
+            yield Alpha(f"{name} of the configuration", (value,), is_scale)
     for where, text in evidence.metadata.items():
-        if where in ("ss_network_alpha", "lora_alpha") or where.endswith(".lora_alpha"):
-            if (value := _number(text)) is not None:
-                yield Alpha(f"{where} of the metadata", (value,))
-        elif where == "lora_adapter_metadata":
+        if where == "lora_adapter_metadata":
             yield from _of_json(text)
+        elif where in ("ss_network_alpha", "lora_alpha") or where.endswith(".lora_alpha"):
+            value = _number(text)
+            if value is not None:
+                yield Alpha(f"{where} of the metadata", (value,))
+
+
+def _in_tensors(evidence: Evidence) -> Iterator[float]:
+    for key, array in evidence.tensors.items():
+        if key.endswith((".alpha", ".lora_alpha")) and array.size == 1 and array.dtype.kind in "fiu":
+            value = float(array.reshape(-1)[0])
+            if math.isfinite(value):
+                yield value
 
 
 def _of_json(text: str) -> Iterator[Alpha]:

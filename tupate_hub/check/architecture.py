@@ -26,7 +26,7 @@ _DOWN = ("down_proj", "lin2", "fc2", "wo")
 
 
 def text_model(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The part of a configuration that is about the language model: `text_config` of models that see or hear as well."""
+    """The part of a configuration about the language model: `text_config` of models that see or hear as well."""
     inside = config.get("text_config")
     return inside if isinstance(inside, dict) else config
 

@@ -6,6 +6,7 @@ Its weights are not read, but for the first rows of those that an adapter change
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -25,12 +26,14 @@ from tupate_hub.storage.safetensors import described_as, read_file_header, read_
 Shape = tuple[int, ...]
 
 _MOST_FILES = 256
+_PIECE = re.compile(r"model-\d{1,6}-of-(\d{1,6})\.safetensors")
 _MOST_SAMPLE = 1 << 19
 _FLOATS = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")
 _READ = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 #: Models whose linear layers keep their weights as (in, out): transformers' Conv1D.
 _TRANSPOSED = ("gpt2", "openai-gpt", "imagegpt", "decision_transformer")
-_EMBEDDINGS = ("embed_tokens", "wte", "word_embeddings", "embeddings", "shared", "embed_in", "lm_head", "embed_out")
+_TABLES = ("embed_tokens", "wte", "word_embeddings", "embeddings", "shared", "embed_in")
+_HEADS = ("lm_head", "embed_out")
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,8 @@ class BaseModel:
         if weight.dtype not in _FLOATS or len(weight.shape) not in (2, 4):
             return None
         rows, columns = weight.shape[0], math.prod(weight.shape[1:])
-        transposed = self.config.get("model_type") in _TRANSPOSED and not is_embedding(f"{block}.weight")
+        last = block.rpartition(".")[2]
+        transposed = last in _TABLES or (self.config.get("model_type") in _TRANSPOSED and last not in _HEADS)
         return (columns, rows) if transposed else (rows, columns)
 
     def sizes(self, blocks: Iterable[str]) -> dict[str, float]:
@@ -131,7 +135,7 @@ class BaseModel:
 def is_embedding(name: str) -> bool:
     """Whether a tensor is a table of tokens, or the head that is one, by its name."""
     module, _, last = name.rpartition(".")
-    return last == "weight" and module.rpartition(".")[2] in _EMBEDDINGS
+    return last == "weight" and module.rpartition(".")[2] in (*_TABLES, *_HEADS)
 
 
 def open_base(written: str) -> BaseModel:
@@ -194,12 +198,16 @@ def read_base(path: Path) -> BaseModel:
 
 
 def _weights_in(folder: Path) -> list[Path]:
-    """The model's own safetensors files: in a folder of both, an adapter's are not its."""
+    """The model's own safetensors files; none where pieces of it are missing, which would leave its names uncertain.
+
+    In a folder that holds an adapter as well, the adapter's are not its.
+    """
     try:
         files = sorted(one for one in folder.glob("*.safetensors") if not one.name.startswith("adapter"))
     except OSError as error:
         raise FormatError(f"{folder} cannot be read: {error.strerror}.") from error
-    return files[:_MOST_FILES]
+    pieces = [match for file in files if (match := _PIECE.fullmatch(file.name))]
+    return [] if pieces and len(pieces) != int(pieces[0][1]) else files[:_MOST_FILES]
 
 
 def _is_there(path: Path) -> bool:

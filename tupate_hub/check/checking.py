@@ -16,23 +16,24 @@ from tupate_hub.check.config_rules import named_base
 from tupate_hub.check.evidence import Evidence, gather
 from tupate_hub.check.rule import SEVERITIES, Finding, Rule
 from tupate_hub.check.rules import BY_ID, RULES
-from tupate_hub.embedding import layer_of
+from tupate_hub.check.updates import Fingerprint, fingerprint
 from tupate_hub.errors import FormatError, UnknownName
 from tupate_hub.readers.source import Legacy
 
 
 @dataclass(frozen=True)
 class Checked:
-    """An adapter with what was found, the gravest first, and the rules that lacked what they need."""
+    """An adapter with what was found, the gravest first, and the rules that lacked what they need.
 
-    evidence: Evidence
+    `facts` are JSON values, those of the fields that `docs/cli.md` lists beside the findings; `against` is where the
+    base model's facts come from, None where there are none.
+    """
+
+    path: str
+    facts: Mapping[str, Any]
     findings: tuple[Finding, ...]
     not_applied: tuple[Rule, ...]
-
-    @property
-    def path(self) -> str:
-        """How the user named it."""
-        return self.evidence.path
+    against: str | None = None
 
     def count(self, severity: str) -> int:
         """How many findings there are of that severity."""
@@ -74,28 +75,42 @@ def check_adapters(
     """
     if unknown := sorted(set(ignore) - set(BY_ID)):
         raise UnknownName(f"There is no rule {unknown[0]!r}.", hint="known: " + ", ".join(BY_ID))
+    rules = [rule for rule in RULES if rule.id not in ignore]
     opened: dict[str, BaseModel | None] = {}
-    evidences = []
+    checked, prints = [], []
+    first: Evidence | None = None  # one alone is compared with none
     for place in places:
         evidence = gather(place.path, place.called, place.base, legacy)
-        evidences.append(replace(evidence, base=base or _own_base(evidence, opened)))
-    rules = [rule for rule in RULES if rule.id not in ignore]
-    among = _among(evidences, [rule for rule in rules if rule.among is not None])
-    return tuple(_checked(evidence, rules, among.get(at, [])) for at, evidence in enumerate(evidences))
+        evidence = replace(evidence, base=base or _own_base(evidence, opened))
+        checked.append(_check(evidence, rules))
+        if len(checked) == 1:
+            first = evidence
+            continue
+        if first is not None:
+            prints.append(fingerprint(first.path, first.updates))
+            first = None
+        prints.append(fingerprint(evidence.path, evidence.updates))
+    among = _among([one for one in prints if one is not None], rules)
+    return tuple(replace(one, findings=_ordered([*one.findings, *among.get(one.path, [])])) for one in checked)
 
 
-def _checked(evidence: Evidence, rules: Sequence[Rule], others: Sequence[Finding]) -> Checked:
-    findings, not_applied = list(others), []
+def _check(evidence: Evidence, rules: Sequence[Rule]) -> Checked:
+    findings, not_applied = [], []
     for rule in rules:
         if rule.find is None:
             continue
-        if not _has(evidence, rule.needs):
+        if _has(evidence, rule.needs):
+            findings += [Finding(rule, found) for found in rule.find(evidence)]
+        else:
             not_applied.append(rule)
-            continue
-        findings += [Finding(rule, found) for found in rule.find(evidence)]
-    order = {rule.id: at for at, rule in enumerate(RULES)}
-    findings.sort(key=lambda finding: (SEVERITIES.index(finding.rule.severity), order[finding.rule.id]))
-    return Checked(evidence, tuple(findings), tuple(not_applied))
+    against = evidence.base.where if evidence.base is not None else None
+    return Checked(evidence.path, _facts(evidence), _ordered(findings), tuple(not_applied), against)
+
+
+def _ordered(findings: Sequence[Finding]) -> tuple[Finding, ...]:
+    return tuple(
+        sorted(findings, key=lambda one: (SEVERITIES.index(one.rule.severity), list(BY_ID).index(one.rule.id)))
+    )
 
 
 def _has(evidence: Evidence, needed: str) -> bool:
@@ -105,12 +120,11 @@ def _has(evidence: Evidence, needed: str) -> bool:
     return needed != "weights" or (evidence.base is not None and evidence.base.on_disk)
 
 
-def _among(evidences: Sequence[Evidence], rules: Sequence[Rule]) -> dict[int, list[Finding]]:
-    found: dict[int, list[Finding]] = {}
-    for rule in rules if len(evidences) > 1 else ():
-        if rule.among is not None:
-            for at, what in rule.among(evidences):
-                found.setdefault(at, []).append(Finding(rule, what))
+def _among(prints: Sequence[Fingerprint], rules: Sequence[Rule]) -> dict[str, list[Finding]]:
+    found: dict[str, list[Finding]] = {}
+    for rule in rules:
+        for path, what in rule.among(prints) if rule.among is not None else ():
+            found.setdefault(path, []).append(Finding(rule, what))
     return found
 
 
@@ -137,32 +151,38 @@ def document(checked: Sequence[Checked]) -> dict[str, Any]:
 
 
 def _row(checked: Checked) -> dict[str, Any]:
-    evidence = checked.evidence
-    adapter = evidence.adapter
+    findings = [
+        {
+            "rule": finding.rule.id,
+            "severity": finding.rule.severity,
+            "sentence": finding.rule.sentence,
+            "detail": finding.found.text,
+            "names": list(finding.found.names),
+            "advice": finding.rule.advice,
+            "source": finding.rule.source,
+        }
+        for finding in checked.findings
+    ]
     return {
         "path": checked.path,
+        **checked.facts,
+        "checked_against": checked.against,
+        "findings": findings,
+        "not_applied": [rule.id for rule in checked.not_applied],
+    }
+
+
+def _facts(evidence: Evidence) -> dict[str, Any]:
+    adapter = evidence.adapter
+    return {
         "layout": evidence.layout or None,
         "method": adapter.method if adapter else None,
         "base": adapter.base if adapter else None,
-        "checked_against": evidence.base.where if evidence.base else None,
         "parameters": sum(part.size for block in evidence.blocks for part in block.parts.values()),
         "alpha": [{"where": place.where, "values": list(place.values)} for place in alphas(evidence)],
         "norm": _finite(evidence.norm),
         "effective_rank": _effective_rank(evidence),
         "layers": [{"layer": layer, "norm": _finite(norm)} for layer, norm in _layers(evidence).items()],
-        "findings": [
-            {
-                "rule": finding.rule.id,
-                "severity": finding.rule.severity,
-                "sentence": finding.rule.sentence,
-                "detail": finding.found.text,
-                "names": list(finding.found.names),
-                "advice": finding.rule.advice,
-                "source": finding.rule.source,
-            }
-            for finding in checked.findings
-        ],
-        "not_applied": [rule.id for rule in checked.not_applied],
     }
 
 
@@ -180,6 +200,6 @@ def _layers(evidence: Evidence) -> Mapping[str, float]:
     """The norm of each layer's updates together, in the order of the blocks."""
     squares: dict[str, float] = {}
     for update in evidence.updates:
-        layer = layer_of(update.name)
+        layer = evidence.layers[update.name]
         squares[layer] = squares.get(layer, 0.0) + update.norm**2
     return {layer: math.sqrt(square) for layer, square in squares.items()}

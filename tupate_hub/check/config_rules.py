@@ -11,7 +11,7 @@ from tupate_hub.check.evidence import Evidence
 from tupate_hub.check.rule import Found
 from tupate_hub.errors import FormatError
 from tupate_hub.readers.lowrank import parse_patterns
-from tupate_hub.readers.names import block_name, is_head, is_task_head
+from tupate_hub.readers.names import block_name, is_head
 from tupate_hub.readers.source import Source, short_list
 from tupate_hub.space import normalise_base
 
@@ -60,7 +60,7 @@ def rank_differs(evidence: Evidence) -> Iterator[Found]:
     odd, found = [], set()
     for module, keys in evidence.halves.items():
         shape = evidence.tensors[keys["A"]].shape if "A" in keys else ()
-        if shape and shape[0] and shape[0] != patterns.get(module.removeprefix(_PREFIX), rank):
+        if shape and shape[0] not in (0, rank) and shape[0] != patterns.get(module.removeprefix(_PREFIX), rank):
             odd.append(module)
             found.add(str(shape[0]))
     if odd:
@@ -165,7 +165,7 @@ def quantised_base(evidence: Evidence) -> Iterator[Found]:
 
 def head_missing(evidence: Evidence) -> Iterator[Found]:
     """A task that needs a head, and no head."""
-    if not evidence.tensors or evidence.layout != "peft" or any(map(is_task_head, evidence.tensors)):
+    if not evidence.tensors or evidence.layout != "peft" or evidence.heads:
         return
     mapping = evidence.config.get("auto_mapping")
     of_class = mapping.get("base_model_class") if isinstance(mapping, dict) else None
@@ -177,10 +177,10 @@ def head_missing(evidence: Evidence) -> Iterator[Found]:
 
 def head_there(evidence: Evidence) -> Iterator[Found]:
     """A head, whose number of outputs has to be said when it is loaded."""
-    heads = [key for key in evidence.tensors if is_task_head(key) and "lora_" not in key]
+    heads = evidence.heads
     if heads:
         rows = [len(evidence.tensors[key]) for key in heads if key.endswith("weight") and evidence.tensors[key].ndim]
-        yield Found(f"{rows[-1]} outputs" if rows else "", tuple(heads))
+        yield Found(f"{min(rows)} outputs" if rows else "", heads)
 
 
 def saved_nowhere(evidence: Evidence) -> Iterator[Found]:
@@ -205,7 +205,7 @@ def full_copies(evidence: Evidence) -> Iterator[Found]:
         if evidence.layout == "peft"
         and key.endswith(".weight")
         and "lora_" not in key
-        and not is_task_head(key)
+        and key not in evidence.heads
         and evidence.tensors[key].ndim == 2
     ]
     if whole:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,16 +17,18 @@ from tupate_hub.arrays import Array
 from tupate_hub.check.basemodel import BaseModel
 from tupate_hub.check.pickles import foreign_names
 from tupate_hub.check.updates import Update, measure
-from tupate_hub.embedding import Adapter, Block
+from tupate_hub.embedding import Adapter, Block, layer_of
 from tupate_hub.errors import FormatError
 from tupate_hub.readers.layouts import CONFIG, Detection, detect, open_source
-from tupate_hub.readers.names import block_name
+from tupate_hub.readers.names import block_name, is_task_head
 from tupate_hub.readers.source import Legacy, read_bytes, read_config
 from tupate_hub.storage.safetensors import read_file_header
 
 _POINTER = b"version https://git-lfs"
 _LARGEST_POINTER = 1024
 _MOST_POINTERS = 200
+#: Below this no number is too large for float16, whose largest is 65504.
+_WORTH_A_LOOK = 60_000.0
 _HALVES = {
     "lora_A": "A",
     "lora_B": "B",
@@ -67,6 +70,12 @@ class Evidence:
         return self.detection.weights.name if self.detection else ""
 
     @property
+    def reason(self) -> str:
+        """Why the reader refuses it, as a part of a sentence in which the folder need not be named again."""
+        said = self.refusal.message.rstrip(".") if self.refusal is not None else ""
+        return said.replace(f"{self.folder}{os.sep}", "").replace(str(self.folder), "it")
+
+    @property
     def is_pickled(self) -> bool:
         """Whether the weights are a pickle."""
         return self.weights == "task_prompt" or self.weights.lower().endswith(PICKLES)
@@ -86,8 +95,8 @@ class Evidence:
 
     @cached_property
     def metadata(self) -> Mapping[str, str]:
-        """The safetensors file's own metadata; nothing elsewhere."""
-        if self.detection is None or self.detection.weights.suffix != ".safetensors":
+        """The safetensors file's own metadata; nothing elsewhere, nor beside a configuration that gives alpha."""
+        if self.detection is None or self.detection.weights.suffix != ".safetensors" or "lora_alpha" in self.config:
             return {}
         try:
             said = read_file_header(self.detection.weights)[0].get("__metadata__")
@@ -98,7 +107,10 @@ class Evidence:
     @cached_property
     def pointers(self) -> tuple[str, ...]:
         """The files that are Git LFS pointers."""
-        small = [name for name, size in self.files.items() if len(_POINTER) <= size <= _LARGEST_POINTER]
+        read = (CONFIG if self.config else "", self.weights if self.tensors else "")
+        small = [
+            name for name, size in self.files.items() if len(_POINTER) <= size <= _LARGEST_POINTER and name not in read
+        ]
         return tuple(name for name in small[:_MOST_POINTERS] if _begins(self.folder / name, _POINTER))
 
     @cached_property
@@ -117,19 +129,30 @@ class Evidence:
             return ()
 
     @cached_property
-    def ranges(self) -> Mapping[str, tuple[float, float]]:
-        """The smallest and the largest number of each tensor of floating-point numbers: NaN where one is."""
-        with np.errstate(invalid="ignore"):  # a signalling NaN
-            return {
-                key: (float(array.min()), float(array.max()))
-                for key, array in self.tensors.items()
-                if array.dtype.kind == "f" and array.size
-            }
+    def largest(self) -> Mapping[str, float]:
+        """The largest magnitude in each tensor of floating-point numbers, or a bound of it; NaN where one is NaN.
+
+        It is exact from `_WORTH_A_LOOK` on. Below, the root of the sum of squares stands for it, which is quicker.
+        """
+        found = {}
+        with np.errstate(invalid="ignore", over="ignore"):  # a signalling NaN; what is large is looked at again
+            for key, array in self.tensors.items():
+                if array.dtype.kind == "f" and array.size:
+                    flat = array.ravel()
+                    bound = math.sqrt(np.dot(flat, flat)) if array.dtype.itemsize > 2 else math.inf
+                    exact = not bound < _WORTH_A_LOOK
+                    found[key] = float(np.maximum(flat.max(), -flat.min())) if exact else bound
+        return found
 
     @cached_property
     def broken(self) -> tuple[str, ...]:
         """The tensors that hold NaN or infinity."""
-        return tuple(key for key, limits in self.ranges.items() if not all(map(math.isfinite, limits)))
+        return tuple(key for key, most in self.largest.items() if not math.isfinite(most))
+
+    @cached_property
+    def heads(self) -> tuple[str, ...]:
+        """The keys of a head whose shape depends on the task, adapters of one apart."""
+        return tuple(key for key in self.tensors if "lora_" not in key and is_task_head(key))
 
     @cached_property
     def halves(self) -> Mapping[str, Mapping[str, str]]:
@@ -156,6 +179,20 @@ class Evidence:
     def norm(self) -> float:
         """The norm of all updates together."""
         return math.sqrt(math.fsum(update.norm**2 for update in self.updates))
+
+    @cached_property
+    def layers(self) -> Mapping[str, str]:
+        """The layer of each block, by the block's name."""
+        return {block.name: layer_of(block.name) for block in self.blocks}
+
+    @cached_property
+    def by_kind(self) -> Mapping[str, tuple[Update, ...]]:
+        """The updates by their place in a layer, those of the same place in different layers together."""
+        found: dict[str, list[Update]] = {}
+        for update in self.updates:
+            layer = self.layers[update.name]
+            found.setdefault(update.name[len(layer) :].lstrip(".") or update.name, []).append(update)
+        return {kind: tuple(alike) for kind, alike in found.items()}
 
     @cached_property
     def weight_sizes(self) -> Mapping[str, float]:
@@ -201,15 +238,12 @@ def gather(path: Path, called: str, base: str | None = None, legacy: Legacy | No
 
 def _as_far_as_it_goes(path: Path, folder: Path) -> tuple[Detection | None, Mapping[str, Any]]:
     """What was recognised, and the configuration, of a path whose tensors cannot be read."""
-    detection, config = None, {}
-    try:
+    detection: Detection | None = None
+    config: Mapping[str, Any] = {}
+    with suppress(FormatError):
         detection = detect(path)
-    except FormatError:
-        pass
-    try:
+    with suppress(FormatError):
         config = read_config(folder / CONFIG)
-    except FormatError:
-        pass
     return detection, config
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from tupate_hub.check.config_rules import unconverted
 from tupate_hub.check.evidence import PICKLES, Evidence
 from tupate_hub.check.rule import Found
 from tupate_hub.embedding import natural_key
 
 _PREFIX = "base_model.model."
-_WRAPPERS = ("_orig_mod.", "module.", f"{_PREFIX}base_model.")
+_COMPILED = "_orig_mod."
 
 
 def pointers(evidence: Evidence) -> Iterator[Found]:
@@ -43,18 +44,28 @@ def pickles_beside(evidence: Evidence) -> Iterator[Found]:
         yield Found("", tuple(beside))
 
 
+def unrecognised(evidence: Evidence) -> Iterator[Found]:
+    """Nothing that looks like an adapter, or more than one."""
+    if evidence.refusal is not None and evidence.detection is None and not _told(evidence):
+        yield Found(evidence.reason)
+
+
 def unreadable(evidence: Evidence) -> Iterator[Found]:
-    """Nothing could be read, for a reason that no other rule names."""
-    told = evidence.pointers or evidence.foreign_names or (evidence.config and not evidence.has_weights)
-    if evidence.refusal is not None and not evidence.tensors and not told:
-        yield Found(evidence.refusal.message.rstrip("."))
+    """No tensors could be taken out of the weights, for a reason that no other rule names."""
+    if evidence.refusal is not None and evidence.detection is not None and not evidence.tensors and not _told(evidence):
+        yield Found(evidence.reason)
+
+
+def _told(evidence: Evidence) -> bool:
+    """Whether another rule says why nothing could be read."""
+    return bool(evidence.pointers or evidence.foreign_names or (evidence.config and not evidence.has_weights))
 
 
 def refused(evidence: Evidence) -> Iterator[Found]:
     """The tensors are there and their reader does not take them, for a reason that no other rule names."""
-    told = evidence.broken or any(unpaired(evidence)) or any(empty(evidence))
-    if evidence.refusal is not None and evidence.tensors and not told:
-        yield Found(evidence.refusal.message.rstrip("."))
+    others = (not_finite, unpaired, empty, unconverted)
+    if evidence.refusal is not None and evidence.tensors and not any(any(rule(evidence)) for rule in others):
+        yield Found(evidence.reason)
 
 
 def empty(evidence: Evidence) -> Iterator[Found]:
@@ -96,7 +107,7 @@ def wrapped(evidence: Evidence) -> Iterator[Found]:
     odd = [
         module
         for module in evidence.halves
-        if not module.startswith(_PREFIX) or any(one in module for one in _WRAPPERS[:1]) or module.startswith(_WRAPPERS)
+        if not module.startswith(_PREFIX) or module.startswith(2 * _PREFIX) or _COMPILED in module
     ]
     if odd:
         yield Found(f"{len(odd)} of {len(evidence.halves)} modules", _sorted(odd))

@@ -54,9 +54,9 @@ def _globals(pickle: bytes) -> Iterator[tuple[str, str]]:
     """Module and name of every global, of at most five pickles one after the other."""
     at = 0
     for _ in range(_MOST_PICKLES):
-        end = at
-        pushed: list[object] = []
-        memo: dict[int, object] = {}
+        if at >= len(pickle):
+            return
+        texts, end = _Texts(), at
         try:
             for step, (opcode, argument, position) in enumerate(pickletools.genops(pickle[at:])):
                 if step > _MOST_STEPS:
@@ -64,30 +64,38 @@ def _globals(pickle: bytes) -> Iterator[tuple[str, str]]:
                 if opcode.name in ("GLOBAL", "INST"):
                     module, _, name = str(argument).partition(" ")
                     yield module, name
-                    pushed.append(None)
                 elif opcode.name == "STACK_GLOBAL":
-                    yield _pair(pushed)
-                    pushed.append(None)
-                elif opcode.name == "MEMOIZE":
-                    memo[len(memo)] = pushed[-1] if pushed else None
-                elif opcode.name in _REMEMBERS and isinstance(argument, int):
-                    memo[argument] = pushed[-1] if pushed else None
-                elif opcode.name in _RECALLS and isinstance(argument, int):
-                    pushed.append(memo.get(argument))
-                elif opcode.stack_after:
-                    pushed.append(argument)
+                    yield texts.last_two()
+                texts.follow(opcode, argument)
                 end = at + (position or 0) + 1
         except (ValueError, IndexError, KeyError, OverflowError, AttributeError):
             return  # damaged from here on
         at = end
-        if at >= len(pickle):
-            return
 
 
-def _pair(pushed: list[object]) -> tuple[str, str]:
-    """The two texts below a STACK_GLOBAL."""
-    texts = [one if isinstance(one, str) else "?" for one in pushed[-2:]]
-    return (texts[0], texts[1]) if len(texts) == 2 else ("?", "?")
+class _Texts:
+    """The texts that a pickle has pushed, of which a STACK_GLOBAL takes the last two; anything else counts as "?"."""
+
+    def __init__(self) -> None:
+        self.pushed: list[str] = []
+        self.memo: dict[object, str] = {}
+
+    def follow(self, opcode: pickletools.OpcodeInfo, argument: object) -> None:
+        """Take note of an opcode."""
+        top = self.pushed[-1] if self.pushed else "?"
+        if opcode.name == "MEMOIZE":
+            self.memo[len(self.memo)] = top
+        elif opcode.name in _REMEMBERS:
+            self.memo[argument] = top
+        elif opcode.name in _RECALLS:
+            self.pushed.append(self.memo.get(argument, "?"))
+        elif opcode.stack_after:
+            self.pushed.append(argument if isinstance(argument, str) else "?")
+
+    def last_two(self) -> tuple[str, str]:
+        """Module and name."""
+        texts = ["?", "?", *self.pushed]
+        return texts[-2], texts[-1]
 
 
 def _builds_tensors(module: str, name: str) -> bool:

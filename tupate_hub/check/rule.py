@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from tupate_hub.check.evidence import Evidence
+from tupate_hub.check.updates import Fingerprint
 from tupate_hub.readers.source import short_list
 
 #: From the worst on: it does nothing, cannot be loaded or is dangerous; it hardly does what was meant; worth knowing.
@@ -27,8 +28,8 @@ class Found:
 
 
 Find = Callable[[Evidence], Iterable[Found]]
-#: What concerns several adapters: the index of the one that is told, and what of it.
-FindAmong = Callable[[Sequence[Evidence]], Iterable[tuple[int, Found]]]
+#: What concerns several adapters: the path of the one that is told, and what of it.
+FindAmong = Callable[[Sequence[Fingerprint]], Iterable[tuple[str, Found]]]
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,14 @@ RULES: tuple[Rule, ...] = (
         file_rules.no_weights,
     ),
     Rule(
+        "not-recognised",
+        "error",
+        "Nothing here is recognised as an adapter.",
+        "Name the file of weights itself, or put the adapter_config.json that belongs to it beside it.",
+        "docs/formats.md",
+        file_rules.unrecognised,
+    ),
+    Rule(
         "unreadable",
         "error",
         "The weights cannot be read.",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import math
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
@@ -10,8 +10,7 @@ import numpy as np
 from tupate_hub.arrays import Array
 from tupate_hub.check.evidence import Evidence
 from tupate_hub.check.rule import Found
-from tupate_hub.check.updates import Update, sketch
-from tupate_hub.embedding import kind_of, layer_of
+from tupate_hub.check.updates import Fingerprint, Update
 
 #: A block of less than this share of the middle norm of its kind is next to nothing.
 _NEAR_ZERO = 1e-3
@@ -22,7 +21,10 @@ _FAINT = 0.005 * 2.0**-9
 _LARGE = 1.0
 _LARGEST_HALF = 65504.0
 _SMALLEST_HALF = 2.0**-25
+#: Of larger factors too few numbers can be lost.
+_SMALL = 100 * _SMALLEST_HALF
 _SAME = 5e-3
+_ROUNDING = 1e-9
 
 
 def all_zero(evidence: Evidence) -> Iterator[Found]:
@@ -41,7 +43,7 @@ def some_zero(evidence: Evidence) -> Iterator[Found]:
 def near_zero(evidence: Evidence) -> Iterator[Found]:
     """Updates far smaller than those of their kind in other layers."""
     faint = []
-    for alike in _by_kind(evidence.updates).values():
+    for alike in evidence.by_kind.values():
         norms = [update.norm for update in alike if update.norm > 0]
         if len(norms) >= _FEWEST:
             middle = float(np.median(norms))
@@ -72,10 +74,10 @@ def larger_than_weights(evidence: Evidence) -> Iterator[Found]:
 def duplicated(evidence: Evidence) -> Iterator[Found]:
     """Blocks of one kind with the same numbers."""
     twins: list[str] = []
-    for alike in _by_kind(evidence.updates).values():
+    for alike in evidence.by_kind.values():
         ordered = sorted((update for update in alike if update.norm > 0), key=lambda update: update.norm)
         for first, second in zip(ordered, ordered[1:], strict=False):
-            if second.norm - first.norm <= 1e-9 * second.norm and _same_numbers(first, second):
+            if second.norm - first.norm <= _ROUNDING * second.norm and _same_numbers(first, second):
                 twins += [first.name, second.name]
     if twins:
         names = tuple(dict.fromkeys(twins))
@@ -86,12 +88,11 @@ def gaps(evidence: Evidence) -> Iterator[Found]:
     """Layers without an update between layers that have one."""
     if evidence.config.get("layers_to_transform") is not None or evidence.config.get("layers_pattern"):
         return
-    numbers: dict[str, set[int]] = {}
-    for update in evidence.updates:
-        match = re.search(r"\.(\d{1,5})$", layer_of(update.name))
-        if match and update.block.form == "lowrank":
-            numbers.setdefault(kind_of(update.name), set()).add(int(match[1]))
-    for kind, there in sorted(numbers.items()):
+    for kind, alike in evidence.by_kind.items():
+        layers = (evidence.layers[update.name].rpartition(".")[2] for update in alike if update.block.form == "lowrank")
+        there = {int(layer) for layer in layers if layer.isdecimal() and len(layer) < 6}
+        if len(there) < 2:
+            continue
         missing = set(range(min(there), max(there))) - there if max(there) < 10_000 else set()
         if missing and len(missing) < len(there):
             yield Found(kind, tuple(f"layer {number}" for number in sorted(missing)))
@@ -109,7 +110,7 @@ def unused_rank(evidence: Evidence) -> Iterator[Found]:
 
 def too_large_for_half(evidence: Evidence) -> Iterator[Found]:
     """Numbers beyond float16's largest."""
-    large = [key for key, limits in evidence.ranges.items() if _LARGEST_HALF < max(map(abs, limits)) < np.inf]
+    large = [key for key, most in evidence.largest.items() if _LARGEST_HALF < most < np.inf]
     if large:
         yield Found(f"{len(large)} of {len(evidence.tensors)} tensors", tuple(large))
 
@@ -120,51 +121,40 @@ def too_small_for_half(evidence: Evidence) -> Iterator[Found]:
         key
         for keys in evidence.halves.values()
         for key in keys.values()
-        if 0 < max(map(abs, evidence.ranges.get(key, (0.0, 0.0)))) < 1e3 * _SMALLEST_HALF
+        if 0 < evidence.largest.get(key, 0.0) < _SMALL * math.sqrt(evidence.tensors[key].size)
         and _mostly_lost(evidence.tensors[key])
     ]
     if small:
         yield Found(f"{len(small)} of {len(evidence.tensors)} tensors", tuple(small))
 
 
-def same_update(evidences: Sequence[Evidence]) -> Iterator[tuple[int, Found]]:
+def same_update(prints: Sequence[Fingerprint]) -> Iterator[tuple[str, Found]]:
     """Adapters that make the same change as an earlier one of the list."""
-    for at, earlier, factor in _parallel(evidences):
-        if abs(factor - 1) <= _SAME:
-            yield at, Found(evidences[earlier].path)
+    for later, earlier in _parallel(prints):
+        if abs(later.norm / earlier.norm - 1) <= _SAME:
+            yield later.path, Found(earlier.path)
 
 
-def same_direction(evidences: Sequence[Evidence]) -> Iterator[tuple[int, Found]]:
+def same_direction(prints: Sequence[Fingerprint]) -> Iterator[tuple[str, Found]]:
     """Adapters that make the change of an earlier one at another strength."""
-    for at, earlier, factor in _parallel(evidences):
+    for later, earlier in _parallel(prints):
+        factor = later.norm / earlier.norm
         if abs(factor - 1) > _SAME:
-            yield at, Found(f"{factor:.3g} times {evidences[earlier].path}")
+            yield later.path, Found(f"{factor:.3g} times {earlier.path}")
 
 
-def _parallel(evidences: Sequence[Evidence]) -> Iterator[tuple[int, int, float]]:
-    """Pairs of adapters whose updates point the same way: the later, the earliest, and the first's size in the other's."""
-    seen: dict[tuple[str, ...], list[tuple[int, Array, float]]] = {}
-    for at, evidence in enumerate(evidences):
-        if not evidence.norm > 0 or not np.isfinite(evidence.norm):
-            continue
-        shapes = tuple(f"{update.name} {update.shape}" for update in evidence.updates)
-        direction = sketch(evidence.updates) / evidence.norm
-        alike = seen.setdefault(shapes, [])
-        for earlier, other, norm in alike:
-            if np.linalg.norm(direction - other) <= _SAME * np.linalg.norm(other):
-                yield at, earlier, evidence.norm / norm
+def _parallel(prints: Sequence[Fingerprint]) -> Iterator[tuple[Fingerprint, Fingerprint]]:
+    """Each whose update points the way of an earlier one's, with the earliest of those."""
+    seen: dict[str, list[Fingerprint]] = {}
+    for later in prints:
+        alike = seen.setdefault(later.places, [])
+        for earlier in alike:
+            apart = np.linalg.norm(later.direction - earlier.direction)
+            if apart <= _SAME * np.linalg.norm(earlier.direction):
+                yield later, earlier
                 break
         else:
-            alike.append((at, direction, evidence.norm))
-
-
-def _by_kind(updates: Iterable[Update]) -> dict[tuple[str, str], list[Update]]:
-    """Updates that stand in the same place of different layers."""
-    found: dict[tuple[str, str], list[Update]] = {}
-    for update in updates:
-        shapes = " ".join(str(part.shape) for part in update.block.parts.values())
-        found.setdefault((kind_of(update.name), shapes), []).append(update)
-    return found
+            alike.append(later)
 
 
 def _same_numbers(first: Update, second: Update) -> bool:

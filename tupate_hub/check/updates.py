@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
+from hashlib import sha256
 
 import numpy as np
 
-from tupate_hub.arrays import Float64Array
+from tupate_hub.arrays import Float32Array, Float64Array
+from tupate_hub.compare.lowrank import Factors
 from tupate_hub.compare.similarity import get_similarity
 from tupate_hub.embedding import Block
 
 #: The part of the squared norm that a smaller rank has to keep.
 SHARE = 0.99
 _PROBES = 4
+#: Numbers that are stacked: 32 MB in float64.
+_AT_ONCE = 4_000_000
 #: Of rounding: beside this share of the mean direction one is taken to be none.
 _ROUNDING = 1e-12
 
@@ -36,48 +41,59 @@ class Update:
     @property
     def rms(self) -> float:
         """The root of the mean of its squared numbers."""
-        return self.norm / float(np.sqrt(self.shape[0] * self.shape[1]))
+        return self.norm / math.sqrt(self.shape[0] * self.shape[1])
 
     @cached_property
     def rank_needed(self) -> int:
         """The smallest rank that keeps `SHARE` of the squared norm; 0 of an update that is zero."""
-        squares = np.cumsum(self.values**2)
-        return int(np.searchsorted(squares, SHARE * squares[-1]) + 1) if self.norm > 0 else 0
+        wanted, kept = SHARE * self.norm**2, 0.0
+        for rank, value in enumerate(self.values.tolist()):
+            if kept >= wanted:
+                return rank
+            kept += value**2
+        return len(self.values)
 
     @cached_property
     def effective_rank(self) -> float:
-        """exp of the entropy of the singular values as shares (Roy and Vetterli, EUSIPCO 2007); 0 where it is zero."""
-        total = float(self.values.sum())
-        if not total > 0:
-            return 0.0
-        shares = self.values[self.values > 0] / total
-        return float(np.exp(-(shares * np.log(shares)).sum()))
+        """Exponential of the entropy of the singular values as shares; 0 where it is zero.
+
+        Roy and Vetterli, EUSIPCO 2007.
+        """
+        total = math.fsum(self.values)
+        shares = [value / total for value in self.values.tolist() if value > 0] if 0 < total < math.inf else []
+        return math.exp(-math.fsum(share * math.log(share) for share in shares)) if shares else 0.0
 
 
-def measure(blocks: Iterable[Block]) -> tuple[Update, ...]:
+def measure(blocks: Sequence[Block]) -> tuple[Update, ...]:
     """The update of each block."""
     features = get_similarity("update").features
-    found = []
-    by_rank: dict[int, list[int]] = {}
+    alike: dict[tuple[tuple[int, ...], tuple[int, ...]], list[tuple[int, Factors]]] = {}
     for at, block in enumerate(blocks):
         factors = features(block, None)
-        a, bt = factors.a.astype(np.float64), factors.bt.astype(np.float64)
-        found.append((block, (bt.shape[1], a.shape[1]), a @ a.T, bt @ bt.T))
-        by_rank.setdefault(len(a), []).append(at)
-    values: dict[int, Float64Array] = {}
-    for places in by_rank.values():
-        spectra = _spectra(np.stack([found[at][2] for at in places]), np.stack([found[at][3] for at in places]))
-        values.update(zip(places, spectra, strict=True))
-    return tuple(
-        Update(block, shape, float(np.sqrt((values[at] ** 2).sum())), values[at])
-        for at, (block, shape, _, _) in enumerate(found)
-    )
+        alike.setdefault((factors.a.shape, factors.bt.shape), []).append((at, factors))
+    found: dict[int, Update] = {}
+    for (of_a, of_b), members in alike.items():
+        step = max(1, _AT_ONCE // (of_a[0] * (of_a[1] + of_b[1])))
+        for start in range(0, len(members), step):
+            some = members[start : start + step]
+            values = _spectra(_squares([one.a for _, one in some]), _squares([one.bt for _, one in some]))
+            norms = np.sqrt((values**2).sum(axis=1))
+            for (at, _), norm, row in zip(some, norms.tolist(), values, strict=True):
+                found[at] = Update(blocks[at], (of_b[1], of_a[1]), norm, row)
+    return tuple(found[at] for at in range(len(blocks)))
+
+
+def _squares(factors: Sequence[Float32Array]) -> Float64Array:
+    """The inner products of the rows of each factor, of shape (n, r, r)."""
+    stacked = np.stack(factors).astype(np.float64)
+    return np.asarray(stacked @ stacked.transpose(0, 2, 1))
 
 
 def _spectra(of_a: Float64Array, of_b: Float64Array) -> Float64Array:
-    """Singular values of B·A from A·Aᵀ and Bᵀ·B, each of shape (n, r, r): with A·Aᵀ = L·Lᵀ, roots of those of Lᵀ·Bᵀ·B·L.
+    """Singular values of B·A from A·Aᵀ and Bᵀ·B, each of shape (n, r, r).
 
-    Both are brought to trace r first, so that the squares of numbers as large as float32's stay within float64's.
+    With A·Aᵀ = L·Lᵀ they are the roots of the eigenvalues of Lᵀ·Bᵀ·B·L. Both are brought to trace r first, so that
+    the squares of numbers as large as float32's stay within float64's.
     """
     rank = of_a.shape[1]
     sizes = [np.trace(one, axis1=1, axis2=2)[:, None, None] / rank for one in (of_a, of_b)]
@@ -88,17 +104,35 @@ def _spectra(of_a: Float64Array, of_b: Float64Array) -> Float64Array:
     lower = np.linalg.cholesky(unit_a + _ROUNDING * rank * np.eye(rank))
     squares = np.linalg.eigvalsh(lower.transpose(0, 2, 1) @ unit_b @ lower)[:, ::-1]
     found: Float64Array = np.sqrt(np.maximum(squares, 0)) * np.sqrt(sizes[0][:, :, 0]) * np.sqrt(sizes[1][:, :, 0])
-    return found * (sizes[0][:, :, 0] > 0)
+    found[sizes[0][:, 0, 0] == 0] = 0
+    return found
 
 
-def sketch(updates: Sequence[Update]) -> Float64Array:
-    """A few random projections xᵀ·(s·B·A)·y of each update, of shape (updates, 4): equal where the updates are."""
+@dataclass(frozen=True)
+class Fingerprint:
+    """What tells whether two adapters make the same change: their places, and random projections of the direction.
+
+    `direction` has shape (blocks, 4): xᵀ·W·y for each block's update W, over the norm of all of them.
+    """
+
+    path: str
+    places: str
+    norm: float
+    direction: Float64Array
+
+
+def fingerprint(path: str, updates: Sequence[Update]) -> Fingerprint | None:
+    """The fingerprint of an adapter; None of one that changes nothing, or is too large to be measured."""
+    norm = float(np.sqrt(sum(update.norm**2 for update in updates)))
+    if not 0 < norm < np.inf:
+        return None
     features = get_similarity("update").features
     rows = []
     for update in updates:
         factors = features(update.block, None)
         rows.append(((factors.a @ _probes(update.shape[1])) * (factors.bt @ _probes(update.shape[0]))).sum(axis=0))
-    return np.asarray(rows, dtype=np.float64).reshape(len(updates), _PROBES)
+    places = sha256("\n".join(f"{update.name} {update.shape}" for update in updates).encode("utf-8", "replace"))
+    return Fingerprint(path, places.hexdigest(), norm, np.asarray(rows, dtype=np.float64) / norm)
 
 
 @cache

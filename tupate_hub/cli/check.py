@@ -41,7 +41,7 @@ def check_command(
     from tupate_hub.check.checking import check_adapters, document
     from tupate_hub.collect.read_adapter import legacy_reader
 
-    places = [place for written in adapters for place in _places(written, everything)]
+    places = list(dict.fromkeys(place for written in adapters for place in _places(written, everything)))
     against = None if base is None else open_base(base)
     with output.progress(places, "check", len(places)) as bar:
         checked = check_adapters(bar, against, ignore, legacy_reader())
@@ -65,7 +65,7 @@ def _places(written: str, everything: bool) -> Iterable[Place]:
     if everything:
         below = find_adapters(Path(written))
         if not below:
-            raise TupateHubError(f"There is no adapter below {written}.", hint=f"look at it alone: {written}")
+            raise TupateHubError(f"There is no adapter below {written}.", hint="tupate-hub inspect PATH")
         return [Place(str(path), path) for path in below]
     found = find_adapter(written)
     return [Place(written, found) if isinstance(found, Path) else Place(written, found.folder, found.base)]
@@ -88,13 +88,13 @@ def _sum_up(checked: Sequence[Checked]) -> None:
     counts = Counter(finding.rule.severity for one in checked for finding in one.findings)
     told = ", ".join(f"{counts[severity]} {severity}s" for severity in ("error", "warning", "note"))
     output.note(f"{len(checked)} checked: {told}")
-    bare = [one for one in checked if one.not_applied and one.evidence.base is None]
+    bare = [one for one in checked if one.not_applied and one.against is None]
     if bare:
         rules = ", ".join(rule.id for rule in bare[0].not_applied)
         output.note(f"  {len(bare)} without a base model's facts, so that these were not applied: {rules}")
         output.note("  name it: --base MODEL")
     for one in checked:
-        if one.not_applied and one.evidence.base is not None:
+        if one.not_applied and one.against is not None:
             rules = ", ".join(rule.id for rule in one.not_applied)
             output.note(f"  {one.path}: the base model's weights are not on this disk, not applied: {rules}")
             break
