@@ -109,6 +109,7 @@ def fields(value: Any) -> set[str]:
         ("spaces",),
         ("card",),
         ("inspect", "FOLDER"),
+        ("check", "FOLDER"),
         ("add", "FOLDER", "--task", "mine"),
         ("add", "FOLDER", "--all", "--force"),
     ],
@@ -119,7 +120,7 @@ def test_the_page_documents_every_json_field(
     folder = tmp_path / "adapter"
     assert invoke("pull", "rte", "--as", "peft", "--bare", "--to", folder, "--registry", toy_zoo).code == 0
     given = [str(folder) if one == "FOLDER" else one for one in arguments]
-    registry = [] if given[0] == "inspect" else ["--registry", str(toy_zoo)]
+    registry = [] if given[0] in ("inspect", "check") else ["--registry", str(toy_zoo)]
     found = fields(invoke(*given, *registry, "--json").json())
     assert found
     undocumented = {name for name in found if f"`{name}`" not in section(given[0])}

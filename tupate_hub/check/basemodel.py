@@ -154,7 +154,7 @@ def open_base(written: str) -> BaseModel:
         When the Hub refuses, each time with its own sentence.
     """
     path = Path(written)
-    if _is_there(path):
+    if written and _is_there(path):
         return read_base(path)
     location = next((found for one in spellings(written) if (found := parse_location(one, MODEL))), None)
     if location is None:

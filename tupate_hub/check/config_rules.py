@@ -11,7 +11,7 @@ from tupate_hub.check.evidence import Evidence
 from tupate_hub.check.rule import Found
 from tupate_hub.errors import FormatError
 from tupate_hub.readers.lowrank import parse_patterns
-from tupate_hub.readers.names import block_name, is_head
+from tupate_hub.readers.names import block_name, is_task_head
 from tupate_hub.readers.source import Source, short_list
 from tupate_hub.space import normalise_base
 
@@ -190,7 +190,7 @@ def saved_nowhere(evidence: Evidence) -> Iterator[Found]:
         return
     pieces = {piece for key in evidence.tensors for piece in key.split(".")}
     missing = [name for name in names if not set(name.split(".")) <= pieces]
-    heads = {name for name in names if is_head(name)}
+    heads = {name for name in names if is_task_head(name)}
     if heads - set(missing):
         missing = [name for name in missing if name not in heads]
     if missing:
@@ -203,6 +203,7 @@ def full_copies(evidence: Evidence) -> Iterator[Found]:
         key
         for key in evidence.tensors
         if evidence.layout == "peft"
+        and evidence.adapter is not None
         and key.endswith(".weight")
         and "lora_" not in key
         and key not in evidence.heads

@@ -24,7 +24,7 @@ _SMALLEST_HALF = 2.0**-25
 #: Of larger factors too few numbers can be lost.
 _SMALL = 100 * _SMALLEST_HALF
 _SAME = 5e-3
-_ROUNDING = 1e-9
+_ROUNDING = 1e-5
 
 
 def all_zero(evidence: Evidence) -> Iterator[Found]:
@@ -86,7 +86,8 @@ def duplicated(evidence: Evidence) -> Iterator[Found]:
 
 def gaps(evidence: Evidence) -> Iterator[Found]:
     """Layers without an update between layers that have one."""
-    if evidence.config.get("layers_to_transform") is not None or evidence.config.get("layers_pattern"):
+    named = evidence.config.get("layers_to_transform") is not None or evidence.config.get("layers_pattern")
+    if named or evidence.adapter is None:
         return
     for kind, alike in evidence.by_kind.items():
         layers = (evidence.layers[update.name].rpartition(".")[2] for update in alike if update.block.form == "lowrank")

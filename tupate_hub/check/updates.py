@@ -11,15 +11,14 @@ from hashlib import sha256
 import numpy as np
 
 from tupate_hub.arrays import Float32Array, Float64Array
-from tupate_hub.compare.lowrank import Factors
 from tupate_hub.compare.similarity import get_similarity
 from tupate_hub.embedding import Block
 
 #: The part of the squared norm that a smaller rank has to keep.
 SHARE = 0.99
 _PROBES = 4
-#: Numbers that are stacked: 32 MB in float64.
-_AT_ONCE = 4_000_000
+#: Sums of squares that float32 keeps with all of its digits.
+_SMALLEST, _LARGEST = 1e-25, 1e30
 #: Of rounding: beside this share of the mean direction one is taken to be none.
 _ROUNDING = 1e-12
 
@@ -67,26 +66,29 @@ class Update:
 def measure(blocks: Sequence[Block]) -> tuple[Update, ...]:
     """The update of each block."""
     features = get_similarity("update").features
-    alike: dict[tuple[tuple[int, ...], tuple[int, ...]], list[tuple[int, Factors]]] = {}
+    shapes: list[tuple[int, int]] = []
+    alike: dict[int, list[tuple[int, Float64Array, Float64Array]]] = {}
     for at, block in enumerate(blocks):
         factors = features(block, None)
-        alike.setdefault((factors.a.shape, factors.bt.shape), []).append((at, factors))
-    found: dict[int, Update] = {}
-    for (of_a, of_b), members in alike.items():
-        step = max(1, _AT_ONCE // (of_a[0] * (of_a[1] + of_b[1])))
-        for start in range(0, len(members), step):
-            some = members[start : start + step]
-            values = _spectra(_squares([one.a for _, one in some]), _squares([one.bt for _, one in some]))
-            norms = np.sqrt((values**2).sum(axis=1))
-            for (at, _), norm, row in zip(some, norms.tolist(), values, strict=True):
-                found[at] = Update(blocks[at], (of_b[1], of_a[1]), norm, row)
-    return tuple(found[at] for at in range(len(blocks)))
+        shapes.append((factors.bt.shape[1], factors.a.shape[1]))
+        alike.setdefault(len(factors.a), []).append((at, _squares(factors.a), _squares(factors.bt)))
+    values: dict[int, Float64Array] = {}
+    for members in alike.values():
+        places, of_a, of_b = zip(*members, strict=True)
+        values.update(zip(places, _spectra(np.stack(of_a), np.stack(of_b)), strict=True))
+    norms = [math.sqrt(np.dot(values[at], values[at])) for at in range(len(blocks))]
+    return tuple(Update(block, shapes[at], norms[at], values[at]) for at, block in enumerate(blocks))
 
 
-def _squares(factors: Sequence[Float32Array]) -> Float64Array:
-    """The inner products of the rows of each factor, of shape (n, r, r)."""
-    stacked = np.stack(factors).astype(np.float64)
-    return np.asarray(stacked @ stacked.transpose(0, 2, 1))
+def _squares(factor: Float32Array) -> Float64Array:
+    """The inner products of a factor's rows, of shape (r, r); in float64 where float32 has no room for them."""
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        product = factor @ factor.T
+        size = float(product.trace())
+    if not _SMALLEST < size < _LARGEST:
+        wide = factor.astype(np.float64)
+        product = wide @ wide.T
+    return np.asarray(product, dtype=np.float64)
 
 
 def _spectra(of_a: Float64Array, of_b: Float64Array) -> Float64Array:

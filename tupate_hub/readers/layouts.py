@@ -151,12 +151,12 @@ def detect(path: Path) -> Detection:
 
 @dataclass(frozen=True)
 class Opened:
-    """A path's content before its layout's reader has judged it; `digest` is None where a part will be read."""
+    """A path's content before its layout's reader has judged it; `data` is None where a part will be read."""
 
     detection: Detection
     layout: Layout
     source: Source
-    digest: str | None
+    data: bytes | None
 
 
 @dataclass(frozen=True)
@@ -203,7 +203,8 @@ def load_adapter(
     """
     opened = open_source(path, base, task, base_weights, legacy)
     adapter = opened.layout.read(opened.source)
-    return Loaded(opened.detection, replace(adapter, task=task) if task else adapter, opened.digest)
+    digest = None if opened.data is None else sha256(opened.data).hexdigest()
+    return Loaded(opened.detection, replace(adapter, task=task) if task else adapter, digest)
 
 
 def open_source(
@@ -218,12 +219,12 @@ def open_source(
     """
     detection, layout, config = _detect(path)
     tensors: Mapping[str, Array] = {}
-    digest = None
+    data = None
     if layout.whole:
         data = read_bytes(detection.weights)
-        tensors, digest = parse_weights(data, detection.weights, legacy), sha256(data).hexdigest()
+        tensors = parse_weights(data, detection.weights, legacy)
     source = Source(path, detection.weights, config, tensors, layout.name, base, task, base_weights)
-    return Opened(detection, layout, source, digest)
+    return Opened(detection, layout, source, data)
 
 
 def read_adapter(
