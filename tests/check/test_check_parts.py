@@ -92,7 +92,7 @@ def test_names_are_found_in_every_protocol(protocol: int) -> None:
     named = [Caller(eval, "1"), {"a": Caller(eval, "2")}, Caller(pickle.loads, "")]
     (first, second) = foreign_names(pickle.dumps(named, protocol=protocol))
     assert first in ("builtins.eval", "__builtin__.eval")
-    assert second == "_pickle.loads"
+    assert second in ("pickle.loads", "_pickle.loads")
 
 
 def test_a_name_whose_parts_were_remembered_is_found() -> None:

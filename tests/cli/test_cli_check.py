@@ -32,7 +32,7 @@ def test_a_line_a_finding(sound: Path, idle: Path, invoke: Invoke) -> None:
     result = invoke("check", sound, idle)
     assert result.code == 1
     assert result.out.splitlines() == [
-        f"{sound}: nothing found",
+        f"{sound}: nothing found (peft, lora on acme/tiny)",
         f"{idle}: error all-zero: Every update is zero: the model with it is the base model "
         f"({2 * LAYERS} of {2 * LAYERS} blocks). Train it: B starts at zero. If it was trained, it was saved before, or "
         "from the wrong object.",
@@ -155,7 +155,7 @@ def test_offline_and_missing(hub: LoopbackHub, sound: Path, invoke: Invoke, monk
 def test_an_adapter_on_the_hub(hub: LoopbackHub, sound: Path, invoke: Invoke) -> None:
     hub.store.put("models", "me/my-lora", snapshot(sound))
     result = invoke("check", "me/my-lora")
-    assert (result.code, result.out) == (0, "me/my-lora: nothing found\n")
+    assert (result.code, result.out) == (0, "me/my-lora: nothing found (peft, lora on acme/tiny)\n")
 
 
 def test_a_damaged_header(hub: LoopbackHub, sound: Path, tmp_path: Path, invoke: Invoke) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from tupate_hub.check.config_rules import named_base, saved_embeddings
+from tupate_hub.check.config_rules import named_base
 from tupate_hub.check.evidence import Evidence
-from tupate_hub.check.rule import Found
+from tupate_hub.check.module_rules import saved_embeddings
+from tupate_hub.check.rule import ISSUES, Found, Rule
 from tupate_hub.embedding import Block
 from tupate_hub.errors import FormatError
 from tupate_hub.readers.source import read_config
@@ -154,3 +155,81 @@ def _shape(block: Block) -> tuple[int | None, int | None]:
 
 def _text(shape: tuple[int | None, int | None]) -> str:
     return " x ".join("any" if size is None else str(size) for size in shape)
+
+
+BASE: tuple[Rule, ...] = (
+    Rule(
+        "not-in-base",
+        "error",
+        "The base model has no such modules: their updates are refused, or dropped without an error.",
+        "It was tuned on another model, or its keys were renamed: look at base_model_name_or_path.",
+        f"{ISSUES}/huggingface/peft/pull/2118",
+        not_in_base,
+        needs="base",
+    ),
+    Rule(
+        "other-shape",
+        "error",
+        "Weights have another shape than the base model's: it was tuned on a model of another size.",
+        "Look at base_model_name_or_path.",
+        f"{ISSUES}/vllm-project/vllm/issues/12106",
+        other_shape,
+        needs="base",
+    ),
+    Rule(
+        "other-width",
+        "error",
+        "Its vectors are not as wide as the base model's hidden states.",
+        "Look at base_model_name_or_path.",
+        "https://arxiv.org/abs/2104.08691",
+        other_width,
+        needs="base",
+    ),
+    Rule(
+        "other-base",
+        "note",
+        "The configuration names another base model than the one that it is checked against.",
+        "Right for a copy under another name; else it may load and mean nothing.",
+        f"{ISSUES}/huggingface/peft/issues/1932",
+        other_base,
+        needs="base",
+    ),
+    Rule(
+        "vocabulary-resized",
+        "warning",
+        "It brings an embedding or a head of another number of tokens than the base model has: loading stops with a "
+        "size mismatch.",
+        "Call resize_token_embeddings with that number before you load it.",
+        f"{ISSUES}/huggingface/peft/pull/2290",
+        resized_vocabulary,
+        needs="base",
+    ),
+    Rule(
+        "tokens-without-rows",
+        "warning",
+        "Its tokenizer has tokens beyond the base model's embedding, and the file brings no rows for them.",
+        "Save it again with save_embedding_layers=True, or with trainable_token_indices.",
+        f"{ISSUES}/huggingface/peft/issues/1457",
+        tokens_without_rows,
+        needs="base",
+    ),
+    Rule(
+        "larger-than-base",
+        "warning",
+        "Updates are more than five times as large as the weights that they change; trained ones are mostly a tenth "
+        "or less.",
+        "It may have diverged: try an earlier checkpoint, and check alpha.",
+        "https://arxiv.org/abs/2106.09685, table 7",
+        large_beside_base,
+        needs="weights",
+    ),
+    Rule(
+        "lost-in-bfloat16",
+        "note",
+        "Beside the base model's weights updates are so small that merging in bfloat16 rounds most of them away.",
+        "Merge in float32, or keep the adapter apart.",
+        f"{ISSUES}/unslothai/unsloth/issues/3091",
+        lost_beside_base,
+        needs="weights",
+    ),
+)

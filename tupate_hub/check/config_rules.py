@@ -1,4 +1,4 @@
-"""What the configuration says, against the keys that are there: targets, ranks, scales, starts, heads."""
+"""What the configuration says, against the keys that are there: targets, ranks, scales, starts."""
 
 from __future__ import annotations
 
@@ -6,18 +6,14 @@ import re
 from collections.abc import Iterable, Iterator
 
 from tupate_hub.check.alpha import alphas
-from tupate_hub.check.basemodel import is_embedding
 from tupate_hub.check.evidence import Evidence
-from tupate_hub.check.rule import Found
+from tupate_hub.check.rule import ISSUES, Found, Rule
 from tupate_hub.errors import FormatError
 from tupate_hub.readers.lowrank import parse_patterns
-from tupate_hub.readers.names import block_name, is_task_head
 from tupate_hub.readers.source import Source, short_list
 from tupate_hub.space import normalise_base
 
 _PREFIX = "base_model.model."
-_WITH_HEAD = ("SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS")
-_HEAD_CLASSES = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering", "ForMultipleChoice")
 _STARTS = ("pissa", "olora", "corda", "lora_ga")
 _QUANTISED = re.compile(r"-(?:bnb-(?:4|8)bit|GPTQ(?:-.+)?|AWQ(?:-.+)?|int4|int8|4bit|8bit|FP8(?:-.+)?)$", re.IGNORECASE)
 _MOST_TARGETS = 200
@@ -160,71 +156,94 @@ def quantised_base(evidence: Evidence) -> Iterator[Found]:
         yield Found("", (written,))
 
 
-# --- heads and other whole modules -------------------------------------------------------------------------------
-
-
-def head_missing(evidence: Evidence) -> Iterator[Found]:
-    """A task that needs a head, and no head."""
-    if not evidence.tensors or evidence.layout != "peft" or evidence.heads:
-        return
-    mapping = evidence.config.get("auto_mapping")
-    of_class = mapping.get("base_model_class") if isinstance(mapping, dict) else None
-    if evidence.config.get("task_type") in _WITH_HEAD:
-        yield Found(f"task_type is {evidence.config['task_type']}")
-    elif isinstance(of_class, str) and of_class.endswith(_HEAD_CLASSES):
-        yield Found(f"it was tuned in a {of_class[:80]}")
-
-
-def head_there(evidence: Evidence) -> Iterator[Found]:
-    """A head, whose number of outputs has to be said when it is loaded."""
-    heads = evidence.heads
-    if heads:
-        rows = [len(evidence.tensors[key]) for key in heads if key.endswith("weight") and evidence.tensors[key].ndim]
-        yield Found(f"{min(rows)} outputs" if rows else "", heads)
-
-
-def saved_nowhere(evidence: Evidence) -> Iterator[Found]:
-    """Modules that were to be saved whole and are not there; of heads one is enough: PEFT lists several names."""
-    names = evidence.words("modules_to_save")[:_MOST_TARGETS]
-    if not evidence.tensors or evidence.layout != "peft":
-        return
-    pieces = {piece for key in evidence.tensors for piece in key.split(".")}
-    missing = [name for name in names if not set(name.split(".")) <= pieces]
-    heads = {name for name in names if is_task_head(name)}
-    if heads - set(missing):
-        missing = [name for name in missing if name not in heads]
-    if missing:
-        yield Found("", tuple(missing))
-
-
-def full_copies(evidence: Evidence) -> Iterator[Found]:
-    """Whole modules beside the method, heads apart."""
-    whole = [
-        key
-        for key in evidence.tensors
-        if evidence.layout == "peft"
-        and evidence.adapter is not None
-        and key.endswith(".weight")
-        and "lora_" not in key
-        and key not in evidence.heads
-        and evidence.tensors[key].ndim == 2
-    ]
-    if whole:
-        yield Found("", tuple(whole))
-
-
-def trained_tokens(evidence: Evidence) -> Iterator[Found]:
-    """Rows of the embedding that were trained one by one."""
-    deltas = [key for key in evidence.tensors if key.endswith("trainable_tokens_delta")]
-    if deltas:
-        rows = sum(len(evidence.tensors[key]) for key in deltas if evidence.tensors[key].ndim)
-        yield Found(f"{rows} rows", tuple(deltas))
-
-
-def saved_embeddings(evidence: Evidence) -> dict[str, int]:
-    """The embeddings and language heads that are saved whole, with their rows."""
-    return {
-        key: len(array)
-        for key, array in evidence.tensors.items()
-        if "lora_" not in key and array.ndim == 2 and is_embedding(block_name(key.replace(".base_layer", "")))
-    }
+CONFIGURATION: tuple[Rule, ...] = (
+    Rule(
+        "rank-differs",
+        "error",
+        "The tensors have another rank than the configuration: PEFT stops with a size mismatch.",
+        "Write the tensors' rank into r, or into rank_pattern where modules differ.",
+        "peft 0.21.2: set_peft_model_state_dict, run",
+        rank_differs,
+    ),
+    Rule(
+        "scale-zero",
+        "error",
+        "The update is multiplied by 0: it does nothing.",
+        "Write the alpha that it was trained with into the configuration.",
+        "https://arxiv.org/abs/2106.09685",
+        scale_zero,
+    ),
+    Rule(
+        "unconverted-start",
+        "error",
+        "The factors were started with a part of the base model, which was taken out of it: added to the whole model "
+        "they count that part twice.",
+        "Save it again with path_initial_model_for_weight_conversion, which makes it an ordinary LoRA.",
+        f"{ISSUES}/huggingface/peft/pull/1626",
+        unconverted,
+    ),
+    Rule(
+        "targets-nowhere",
+        "warning",
+        "target_modules names modules of which the file has nothing: they were not tuned, or not saved.",
+        "Compare the names with the model's (named_modules), and tune again if they were meant.",
+        f"{ISSUES}/vllm-project/vllm/issues/55193",
+        targets_nowhere,
+    ),
+    Rule(
+        "pattern-nowhere",
+        "warning",
+        "An entry of rank_pattern or alpha_pattern matches no module and is ignored in silence.",
+        "Write the end of a module's name, or ^ and all of it.",
+        f"{ISSUES}/huggingface/peft/issues/3582",
+        patterns_nowhere,
+    ),
+    Rule(
+        "alpha-nowhere",
+        "warning",
+        "No file says alpha, so each program takes its own: mostly the rank, PEFT 8.",
+        "Write lora_alpha into the configuration, or an alpha tensor beside the factors.",
+        f"{ISSUES}/huggingface/diffusers/pull/14409",
+        alpha_nowhere,
+    ),
+    Rule(
+        "alpha-differs",
+        "warning",
+        "Two places say different alphas, and programs differ in which they take.",
+        "Keep the one that it was trained with and delete the other.",
+        f"{ISSUES}/Comfy-Org/ComfyUI/pull/15830",
+        alpha_differs,
+    ),
+    Rule(
+        "rslora",
+        "note",
+        "rsLoRA divides alpha by the root of the rank; programs that ignore use_rslora divide by the rank.",
+        "For those multiply lora_alpha by the root of the rank and set use_rslora to false.",
+        f"{ISSUES}/sgl-project/sglang/issues/40835",
+        rank_stabilised,
+    ),
+    Rule(
+        "dora",
+        "note",
+        "DoRA scales each row of the sum of base and update: the low-rank part, all that is measured here, is not all.",
+        "Use a program that knows DoRA, or merge it into the base model.",
+        "https://arxiv.org/abs/2402.09353",
+        dora,
+    ),
+    Rule(
+        "base-unnamed",
+        "warning",
+        "The configuration names no base model that others can find.",
+        "Write the model's id on the Hub into base_model_name_or_path.",
+        "https://huggingface.co/docs/peft/developer_guides/checkpoint",
+        base_unnamed,
+    ),
+    Rule(
+        "quantised-base",
+        "note",
+        "The base model that it names is a quantised copy, which not every program loads.",
+        "Name the original where it was copied from; the shapes are the same, the outputs nearly.",
+        "https://huggingface.co/docs/peft/developer_guides/quantization",
+        quantised_base,
+    ),
+)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from tupate_hub.check.config_rules import unconverted
 from tupate_hub.check.evidence import PICKLES, Evidence
-from tupate_hub.check.rule import Found
+from tupate_hub.check.rule import ISSUES, Found, Rule
 from tupate_hub.embedding import natural_key
 
 _PREFIX = "base_model.model."
@@ -122,3 +122,112 @@ def unknown_tensors(evidence: Evidence) -> Iterator[Found]:
 
 def _sorted(names: list[str] | tuple[str, ...]) -> tuple[str, ...]:
     return tuple(sorted(names, key=natural_key))
+
+
+FILES: tuple[Rule, ...] = (
+    Rule(
+        "lfs-pointer",
+        "error",
+        "A file is a Git LFS pointer of some 130 bytes, and not the file itself.",
+        "Fetch it: git lfs pull; or download it from where it was published.",
+        "https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md",
+        pointers,
+    ),
+    Rule(
+        "no-weights",
+        "error",
+        "There is a configuration and no file of weights beside it.",
+        "Save the adapter again with save_pretrained, and look whether .gitignore or the upload left the weights out.",
+        "https://huggingface.co/docs/peft/developer_guides/checkpoint",
+        no_weights,
+    ),
+    Rule(
+        "not-recognised",
+        "error",
+        "Nothing here is recognised as an adapter.",
+        "Name the file of weights itself, or put the adapter_config.json that belongs to it beside it.",
+        "docs/formats.md",
+        unrecognised,
+    ),
+    Rule(
+        "unreadable",
+        "error",
+        "The weights cannot be read.",
+        "Fetch the file again; if it stays so, it has to be saved again by whoever made it.",
+        "docs/formats.md",
+        unreadable,
+    ),
+    Rule(
+        "pickle-calls",
+        "error",
+        "The weights are a pickle that names more than tensors: whoever loads it may run code of its author's.",
+        "Do not load it. Ask its author for safetensors.",
+        "https://docs.python.org/3/library/pickle.html",
+        foreign_calls,
+    ),
+    Rule(
+        "pickle",
+        "note",
+        "The weights are a pickle; this one names nothing but tensors.",
+        "Save it as safetensors: save_pretrained does so by default.",
+        "https://huggingface.co/docs/hub/security-pickle",
+        pickled,
+    ),
+    Rule(
+        "pickles-beside",
+        "note",
+        "Other pickles lie beside the weights; they are never opened here.",
+        "Load none of them; leave optimizer states and training arguments out of what you publish.",
+        "https://huggingface.co/docs/hub/security-pickle",
+        pickles_beside,
+    ),
+    Rule(
+        "empty-tensors",
+        "error",
+        "Tensors have no numbers: DeepSpeed's ZeRO-3 keeps them elsewhere when it is not asked to gather them.",
+        "Save again after gathering: stage3_gather_16bit_weights_on_model_save, or zero_to_fp32.py.",
+        f"{ISSUES}/huggingface/peft/issues/2500",
+        empty,
+    ),
+    Rule(
+        "half-a-pair",
+        "error",
+        "LoRA's factors do not pair: B·A cannot be formed.",
+        "Save the adapter again; check any script that renamed, cut or merged its keys.",
+        "https://arxiv.org/abs/2106.09685",
+        unpaired,
+    ),
+    Rule(
+        "not-finite",
+        "error",
+        "Numbers are NaN or infinite, and so is everything that the model then says.",
+        "Take an earlier checkpoint; train again in bfloat16, with a smaller learning rate.",
+        "https://docs.pytorch.org/docs/stable/amp.html",
+        not_finite,
+    ),
+    Rule(
+        "wrapped-keys",
+        "error",
+        "PEFT looks for keys that begin with base_model.model. and the model's own names; of these it loads nothing, "
+        "and only warns.",
+        "Rename the keys, or save from the model inside of torch.compile or DataParallel.",
+        f"{ISSUES}/huggingface/peft/issues/2957",
+        wrapped,
+    ),
+    Rule(
+        "not-measured",
+        "warning",
+        "The tensors are there, but this method is not read here: nothing is known of its update.",
+        "Load it with its own library and compare the model's output with and without it.",
+        "docs/formats.md",
+        refused,
+    ),
+    Rule(
+        "unknown-tensors",
+        "note",
+        "Tensors belong to nothing that is known, and are left out here.",
+        "Look at their names: tupate-hub inspect says what is read.",
+        "docs/formats.md",
+        unknown_tensors,
+    ),
+)

@@ -9,6 +9,9 @@ from tupate_hub.check.evidence import Evidence
 from tupate_hub.check.updates import Fingerprint
 from tupate_hub.readers.source import short_list
 
+#: Where issues and pull requests lie that rules have as their source.
+ISSUES = "https://github.com"
+
 #: From the worst on: it does nothing, cannot be loaded or is dangerous; it hardly does what was meant; worth knowing.
 SEVERITIES = ("error", "warning", "note")
 

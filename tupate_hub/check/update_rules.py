@@ -9,7 +9,7 @@ import numpy as np
 
 from tupate_hub.arrays import Array
 from tupate_hub.check.evidence import Evidence
-from tupate_hub.check.rule import Found
+from tupate_hub.check.rule import ISSUES, Found, Rule
 from tupate_hub.check.updates import Fingerprint, Update
 
 #: A block of less than this share of the middle norm of its kind is next to nothing.
@@ -175,3 +175,106 @@ def _rms(updates: Sequence[Update]) -> float:
 def _mostly_lost(array: Array) -> bool:
     sizes = np.abs(array[array != 0])
     return bool(np.mean(sizes < _SMALLEST_HALF) > 0.5) if sizes.size else False
+
+
+NUMBERS: tuple[Rule, ...] = (
+    Rule(
+        "all-zero",
+        "error",
+        "Every update is zero: the model with it is the base model.",
+        "Train it: B starts at zero. If it was trained, it was saved before, or from the wrong object.",
+        f"{ISSUES}/huggingface/peft/issues/1402",
+        all_zero,
+    ),
+    Rule(
+        "zero-blocks",
+        "warning",
+        "Some updates are zero while others are not.",
+        "Look whether those layers were frozen, or gathered when it was saved.",
+        f"{ISSUES}/huggingface/peft/issues/1402",
+        some_zero,
+    ),
+    Rule(
+        "too-large",
+        "error",
+        "Updates are larger than the weights of any trained model (a root mean square above 1): it diverged, or its "
+        "scale is wrong.",
+        "Take an earlier checkpoint, or train again with a smaller learning rate; check alpha.",
+        "docs/check.md, measured",
+        larger_than_weights,
+    ),
+    Rule(
+        "too-small",
+        "warning",
+        "The updates are so small that weights in bfloat16 round them away: it was hardly trained.",
+        "Train longer or with a larger learning rate; check alpha; do not merge it in sixteen bits.",
+        f"{ISSUES}/unslothai/unsloth/issues/3091",
+        faint,
+    ),
+    Rule(
+        "near-zero-blocks",
+        "warning",
+        "Some updates are less than a thousandth of the middle one of their kind: those layers are dead.",
+        "Look whether their gradients arrived; leave the layers out with layers_to_transform.",
+        "docs/check.md, measured",
+        near_zero,
+    ),
+    Rule(
+        "duplicated-blocks",
+        "warning",
+        "Blocks of one kind hold the same numbers, which no training makes.",
+        "Check the script that saved or converted it: one layer was written over another.",
+        "docs/check.md",
+        duplicated,
+    ),
+    Rule(
+        "layer-gaps",
+        "note",
+        "Layers between others have no update, and the configuration does not say so.",
+        "Right where the base model's layers differ in kind; else look for layers lost in saving.",
+        "docs/check.md",
+        gaps,
+    ),
+    Rule(
+        "float16-overflow",
+        "warning",
+        "Numbers exceed 65504, float16's largest: in half precision they are infinite.",
+        "Load it in bfloat16 or float32.",
+        "IEEE 754-2019, binary16",
+        too_large_for_half,
+    ),
+    Rule(
+        "float16-underflow",
+        "warning",
+        "Most numbers of a factor are below 3e-8, which float16 rounds to zero.",
+        "Load it in bfloat16 or float32, or multiply B and divide alpha by the same number.",
+        "IEEE 754-2019, binary16",
+        too_small_for_half,
+    ),
+    Rule(
+        "unused-rank",
+        "note",
+        "At most half of the rank is used.",
+        "A smaller rank does as much: cut it, or train with that r.",
+        "https://arxiv.org/abs/2106.09685, section 7.2",
+        unused_rank,
+    ),
+    Rule(
+        "same-update",
+        "warning",
+        "It makes the same change as another of these adapters.",
+        "Keep one; check that the right file was copied under this name.",
+        "docs/check.md, measured",
+        among=same_update,
+        needs="others",
+    ),
+    Rule(
+        "same-direction",
+        "warning",
+        "It is another of these adapters at another strength: one of the two may have lost its alpha.",
+        "Compare their alpha and rank.",
+        f"{ISSUES}/huggingface/diffusers/pull/14409",
+        among=same_direction,
+        needs="others",
+    ),
+)

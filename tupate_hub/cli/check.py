@@ -73,7 +73,8 @@ def _places(written: str, everything: bool) -> Iterable[Place]:
 
 def _lines(checked: Checked) -> Iterable[str]:
     if not checked.findings:
-        yield f"{checked.path}: nothing found"
+        facts = checked.facts
+        yield f"{checked.path}: nothing found ({facts['layout']}, {facts['method']} on {facts['base'] or 'no named base'})"
     for finding in checked.findings:
         yield f"{checked.path}: {_line(finding)}"
 
