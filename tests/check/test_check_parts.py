@@ -62,6 +62,21 @@ def test_the_effective_rank_of_equal_directions_is_their_number(seed: int) -> No
     assert update.effective_rank == pytest.approx(3, rel=1e-4)
 
 
+def test_numbers_for_whose_product_float32_has_no_room() -> None:
+    large = make_block("x", {"A": np.full((1, 4), 1e30), "B": np.full((4, 1), 1e30)}, 1e20)
+    small = make_block("y", {"A": np.full((1, 4), 1e-30), "B": np.full((4, 1), 1e-12)}, 1e20)
+    assert [update.norm for update in measure([large, small])] == pytest.approx([4e80, 4e-22], rel=1e-5)
+
+
+def test_what_has_no_room_at_all_is_infinite() -> None:
+    blocks = bottleneck("x", 0).blocks
+    parts = {part: np.full_like(array, 1e38) for part, array in blocks[0].parts.items()}
+    first, second = measure([Block("wild", parts, 1e30), blocks[1]])
+    assert (first.norm, first.rank_needed, first.effective_rank) == (np.inf, 0, 0)
+    assert 0 < second.norm < np.inf
+    assert fingerprint("x", (first, second)) is None
+
+
 def test_a_fingerprint_tells_updates_apart() -> None:
     def of(one: tuple[Block, ...]) -> np.ndarray:
         found = fingerprint("x", measure(one))

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from damage import snapshot
 from loopback import LoopbackHub
+from orchards import hub_cache
 from safetensors.numpy import save
 from tiny_adapters import LAYERS, factors, weights, write, write_base
 
@@ -165,3 +166,17 @@ def test_a_damaged_header(hub: LoopbackHub, sound: Path, tmp_path: Path, invoke:
     result = invoke("check", sound, "--base", "acme/odd")
     assert result.code == 2
     assert "model.safetensors is truncated or not a safetensors file" in result.err
+
+
+def test_a_model_in_the_cache_of_the_hub_is_measured_without_a_request(
+    hub: LoopbackHub, sound: Path, tmp_path: Path, invoke: Invoke
+) -> None:
+    commit = "a" * 40
+    home = hub_cache() / "models--acme--tiny"
+    (home / "refs").mkdir(parents=True)
+    (home / "refs" / "main").write_text(commit)
+    folder = write_base(home / "snapshots" / commit, weights())
+    result = invoke("check", sound, "--base", "acme/tiny", "--json")
+    (one,) = result.json()["adapters"]
+    assert (one["checked_against"], one["not_applied"], one["findings"]) == (str(folder), [], [])
+    assert hub.requests() == []

@@ -198,8 +198,8 @@ def _effective_rank(evidence: Evidence) -> float | None:
 
 def _layers(evidence: Evidence) -> Mapping[str, float]:
     """The norm of each layer's updates together, in the order of the blocks."""
-    squares: dict[str, float] = {}
+    norms: dict[str, list[float]] = {}
     for update in evidence.updates:
         layer = evidence.layers[update.name]
-        squares[layer] = squares.get(layer, 0.0) + update.norm**2
-    return {layer: math.sqrt(square) for layer, square in squares.items()}
+        norms.setdefault(layer, []).append(update.norm)
+    return {layer: math.hypot(*some) for layer, some in norms.items()}

@@ -178,7 +178,7 @@ class Evidence:
     @cached_property
     def norm(self) -> float:
         """The norm of all updates together."""
-        return math.sqrt(math.fsum(update.norm**2 for update in self.updates))
+        return math.hypot(*(update.norm for update in self.updates))
 
     @cached_property
     def layers(self) -> Mapping[str, str]:

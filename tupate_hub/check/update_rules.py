@@ -45,8 +45,8 @@ def near_zero(evidence: Evidence) -> Iterator[Found]:
     faint = []
     for alike in evidence.by_kind.values():
         norms = [update.norm for update in alike if update.norm > 0]
-        if len(norms) >= _FEWEST:
-            middle = float(np.median(norms))
+        middle = float(np.median(norms)) if len(norms) >= _FEWEST else 0.0
+        if middle < np.inf:
             faint += [update.name for update in alike if 0 < update.norm < _NEAR_ZERO * middle]
     if faint:
         yield Found(f"{len(faint)} of {len(evidence.updates)} blocks", tuple(faint))
@@ -169,7 +169,7 @@ def _of_weights(updates: Iterable[Update]) -> list[Update]:
 
 def _rms(updates: Sequence[Update]) -> float:
     count = sum(update.shape[0] * update.shape[1] for update in updates)
-    return float(np.sqrt(sum(update.norm**2 for update in updates) / count)) if count else 0.0
+    return math.hypot(*(update.norm for update in updates)) / math.sqrt(count) if count else 0.0
 
 
 def _mostly_lost(array: Array) -> bool:

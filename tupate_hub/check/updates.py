@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from hashlib import sha256
 
 import numpy as np
 
 from tupate_hub.arrays import Float32Array, Float64Array
+from tupate_hub.compare.lowrank import Factors
 from tupate_hub.compare.similarity import get_similarity
 from tupate_hub.embedding import Block
 
@@ -44,12 +45,14 @@ class Update:
 
     @cached_property
     def rank_needed(self) -> int:
-        """The smallest rank that keeps `SHARE` of the squared norm; 0 of an update that is zero."""
-        wanted, kept = SHARE * self.norm**2, 0.0
+        """The smallest rank that keeps `SHARE` of the squared norm; 0 of an update that is zero, or too large to measure."""
+        if not 0 < self.norm < math.inf:
+            return 0
+        kept = 0.0
         for rank, value in enumerate(self.values.tolist()):
-            if kept >= wanted:
+            if kept >= SHARE:
                 return rank
-            kept += value**2
+            kept += (value / self.norm) ** 2
         return len(self.values)
 
     @cached_property
@@ -65,19 +68,30 @@ class Update:
 
 def measure(blocks: Sequence[Block]) -> tuple[Update, ...]:
     """The update of each block."""
-    features = get_similarity("update").features
     shapes: list[tuple[int, int]] = []
     alike: dict[int, list[tuple[int, Float64Array, Float64Array]]] = {}
     for at, block in enumerate(blocks):
-        factors = features(block, None)
+        factors = _factors(block)
         shapes.append((factors.bt.shape[1], factors.a.shape[1]))
         alike.setdefault(len(factors.a), []).append((at, _squares(factors.a), _squares(factors.bt)))
     values: dict[int, Float64Array] = {}
     for members in alike.values():
         places, of_a, of_b = zip(*members, strict=True)
-        values.update(zip(places, _spectra(np.stack(of_a), np.stack(of_b)), strict=True))
-    norms = [math.sqrt(np.dot(values[at], values[at])) for at in range(len(blocks))]
+        for at, row in zip(places, _spectra(np.stack(of_a), np.stack(of_b)), strict=True):
+            values[at] = row * _scale(blocks[at])
+    norms = [math.hypot(*values[at].tolist()) for at in range(len(blocks))]
     return tuple(Update(block, shapes[at], norms[at], values[at]) for at, block in enumerate(blocks))
+
+
+def _factors(block: Block) -> Factors:
+    """The factors of an update; those of a LoRA without its scale, with which float32 may have no room for them."""
+    with np.errstate(over="ignore"):
+        return get_similarity("update").features(replace(block, scale=1.0) if block.form == "lowrank" else block, None)
+
+
+def _scale(block: Block) -> float:
+    """By what the values of `_factors` are still to be multiplied."""
+    return abs(block.scale) if block.form == "lowrank" else 1.0
 
 
 def _squares(factor: Float32Array) -> Float64Array:
@@ -98,6 +112,8 @@ def _spectra(of_a: Float64Array, of_b: Float64Array) -> Float64Array:
     the squares of numbers as large as float32's stay within float64's.
     """
     rank = of_a.shape[1]
+    endless = ~(np.isfinite(of_a).all(axis=(1, 2)) & np.isfinite(of_b).all(axis=(1, 2)))
+    of_a, of_b = (np.where(endless[:, None, None], 0, one) for one in (of_a, of_b))
     sizes = [np.trace(one, axis1=1, axis2=2)[:, None, None] / rank for one in (of_a, of_b)]
     unit_a, unit_b = (
         np.divide(one, size, out=np.zeros_like(one), where=size > 0)
@@ -107,6 +123,7 @@ def _spectra(of_a: Float64Array, of_b: Float64Array) -> Float64Array:
     squares = np.linalg.eigvalsh(lower.transpose(0, 2, 1) @ unit_b @ lower)[:, ::-1]
     found: Float64Array = np.sqrt(np.maximum(squares, 0)) * np.sqrt(sizes[0][:, :, 0]) * np.sqrt(sizes[1][:, :, 0])
     found[sizes[0][:, 0, 0] == 0] = 0
+    found[endless] = np.inf
     return found
 
 
@@ -125,14 +142,14 @@ class Fingerprint:
 
 def fingerprint(path: str, updates: Sequence[Update]) -> Fingerprint | None:
     """The fingerprint of an adapter; None of one that changes nothing, or is too large to be measured."""
-    norm = float(np.sqrt(sum(update.norm**2 for update in updates)))
+    norm = math.hypot(*(update.norm for update in updates))
     if not 0 < norm < np.inf:
         return None
-    features = get_similarity("update").features
     rows = []
     for update in updates:
-        factors = features(update.block, None)
-        rows.append(((factors.a @ _probes(update.shape[1])) * (factors.bt @ _probes(update.shape[0]))).sum(axis=0))
+        factors, scale = _factors(update.block), math.copysign(_scale(update.block), update.block.scale)
+        sides = factors.a @ _probes(update.shape[1]), factors.bt @ _probes(update.shape[0])
+        rows.append(scale * (sides[0] * sides[1]).sum(axis=0))
     places = sha256("\n".join(f"{update.name} {update.shape}" for update in updates).encode("utf-8", "replace"))
     return Fingerprint(path, places.hexdigest(), norm, np.asarray(rows, dtype=np.float64) / norm)
 

@@ -73,8 +73,8 @@ def _places(written: str, everything: bool) -> Iterable[Place]:
 
 def _lines(checked: Checked) -> Iterable[str]:
     if not checked.findings:
-        facts = checked.facts
-        yield f"{checked.path}: nothing found ({facts['layout']}, {facts['method']} on {facts['base'] or 'no named base'})"
+        layout, method, base = (checked.facts[name] for name in ("layout", "method", "base"))
+        yield f"{checked.path}: nothing found ({layout}, {method} on {base or 'a base model without a name'})"
     for finding in checked.findings:
         yield f"{checked.path}: {_line(finding)}"
 
