@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import save
 from tiny_adapters import (
     LAYERS,
     OUT,
@@ -382,6 +383,58 @@ def test_a_prompt_of_another_width(tmp_path: Path) -> None:
     base = write_base(tmp_path / "base")
     assert rules(folder, base=base) == {"other-width"}
     assert detail(folder, "other-width", base) == f"{WIDTH + 1} here, {WIDTH} there"
+
+
+@pytest.mark.parametrize(("layers", "keys", "expected"), [(LAYERS, WIDTH // 2, set()), (LAYERS + 1, WIDTH // 2, {"not-in-base"}),
+                                                          (LAYERS, WIDTH, {"other-width"})])  # fmt: skip
+def test_a_prefix_of_another_model(layers: int, keys: int, expected: set[str], tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).standard_normal((3, layers * 2 * keys)).astype(np.float32)
+    config = {"peft_type": "PREFIX_TUNING", "num_layers": layers, "token_dim": keys, "num_virtual_tokens": 3}
+    folder = write(tmp_path / "x", {"prompt_embeddings": rows}, **config)
+    assert rules(folder, base=write_base(tmp_path / "base", weights())) == expected
+
+
+@pytest.mark.parametrize(("width", "layers", "expected"), [(WIDTH, LAYERS, set()), (WIDTH, LAYERS + 1, {"not-in-base"}),
+                                                           (WIDTH + 1, LAYERS, {"other-width"})])  # fmt: skip
+def test_bottlenecks_of_another_model(width: int, layers: int, expected: set[str], tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    shapes = {
+        "adapter_down.0.weight": (2, width),
+        "adapter_down.0.bias": (2,),
+        "adapter_up.weight": (width, 2),
+        "adapter_up.bias": (width,),
+    }
+    tensors = {
+        f"bert.encoder.layer.{layer}.output.adapters.mine.{name}": (0.02 * rng.standard_normal(shape)).astype(
+            np.float32
+        )
+        for layer in range(layers)
+        for name, shape in shapes.items()
+    }
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "adapter.safetensors").write_bytes(save(tensors))
+    inside = {
+        "architecture": None,
+        "reduction_factor": 8,
+        "non_linearity": "relu",
+        "output_adapter": True,
+        "mh_adapter": False,
+    }
+    config = {"config": inside, "model_name": "acme/tiny", "model_type": "bert", "name": "mine", "hidden_size": width}
+    (tmp_path / "x" / "adapter_config.json").write_text(json.dumps(config))
+    model = {
+        f"encoder.layer.{layer}.output.dense.weight": np.ones((WIDTH, WIDTH), np.float32) for layer in range(LAYERS)
+    }
+    assert rules(tmp_path / "x", base=write_base(tmp_path / "base", model)) == expected
+
+
+@pytest.mark.parametrize(("width", "expected"), [(WIDTH // 2, set()), (WIDTH, {"other-shape"})])
+def test_ia3_of_another_model(width: int, expected: set[str], tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    names = [f"{PREFIX}.{layer}.self_attn.v_proj.ia3_l" for layer in range(LAYERS)]
+    vectors = {name: (1 + 0.1 * rng.standard_normal((width, 1))).astype(np.float32) for name in names}
+    folder = write(tmp_path / "x", vectors, peft_type="IA3", lora_alpha=None, target_modules=["v_proj"])
+    assert rules(folder, base=write_base(tmp_path / "base", weights())) == expected
 
 
 def test_tokens(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ _HIDDEN = ("hidden_size", "n_embd", "d_model", "dim", "n_embed")
 _INNER = ("intermediate_size", "n_inner", "d_ff", "ffn_dim", "encoder_ffn_dim", "hidden_dim")
 _HEADS = ("num_attention_heads", "n_head", "n_heads", "num_heads", "encoder_attention_heads")
 _LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "encoder_layers")
+_DECODER_LAYERS = ("num_decoder_layers", "decoder_layers")
 _HEAD_WIDTH = ("head_dim", "d_kv")
 _MOST = 2**31
 
@@ -42,9 +43,17 @@ def width_of(config: Mapping[str, Any]) -> int | None:
     return size_of(config, _HIDDEN)
 
 
-def layers_of(config: Mapping[str, Any]) -> int | None:
-    """How many layers the model has, or each of its stacks."""
-    return size_of(config, _LAYERS)
+def layers_of(config: Mapping[str, Any], block: str = "") -> int | None:
+    """How many layers the model has; of one with a decoder apart, the stack that a block belongs to by its name."""
+    decoder = size_of(config, _DECODER_LAYERS) if block.startswith("decoder.") else None
+    return decoder or size_of(config, _LAYERS)
+
+
+def lacks_layer(config: Mapping[str, Any], block: str) -> bool:
+    """Whether the number in a block's name is beyond the model's layers, as far as the configuration tells."""
+    layers = layers_of(config, block)
+    numbers = [int(piece) for piece in block.split(".") if piece.isdecimal() and len(piece) < 6]
+    return layers is not None and bool(numbers) and numbers[0] >= layers
 
 
 def vocabulary_of(config: Mapping[str, Any]) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from tupate_hub.check.architecture import lacks_layer, shape_of
 from tupate_hub.check.config_rules import named_base
 from tupate_hub.check.evidence import Evidence
 from tupate_hub.check.module_rules import saved_embeddings
@@ -21,23 +22,30 @@ _MOST_TOKENS = 100_000
 
 
 def _places(evidence: Evidence) -> dict[str, Block]:
-    """The blocks that change a weight or a bias of the base model, by the name of its module."""
-    if evidence.adapter is not None and evidence.layout == "adapterhub":
-        return {block.name: block for block in evidence.blocks if block.form == "lowrank"}
-    ends = {"scaling": ".input", "bias": ""}
-    return {
-        block.name.removesuffix(ends.get(block.form, "")): block
-        for block in evidence.blocks
-        if block.form in ("lowrank", "bias", "scaling")
-    }
+    """The blocks that change something of the base model, by its name."""
+    forms = ("lowrank", "bias", "scaling", "bottleneck")
+    return {block.name.removesuffix(".input"): block for block in evidence.blocks if block.form in forms}
+
+
+def _prefixes(evidence: Evidence) -> list[Block]:
+    """Keys and values that are put before those of a layer."""
+    return [block for block in evidence.blocks if _is_prefix(block)]
+
+
+def _is_prefix(block: Block) -> bool:
+    return block.form == "rows" and block.name.endswith((".keys", ".values"))
 
 
 def not_in_base(evidence: Evidence) -> Iterator[Found]:
-    """Modules that the base model has not."""
-    places = _places(evidence)
-    missing = [name for name in places if evidence.base is not None and evidence.base.lacks(name.removesuffix(".bias"))]
+    """Modules or layers that the base model has not."""
+    base = evidence.base
+    if base is None:
+        return
+    places, prefixes = _places(evidence), _prefixes(evidence)
+    missing = [name for name in places if base.lacks(name.removesuffix(".bias"))]
+    missing += [block.name for block in prefixes if lacks_layer(base.config, block.name)]
     if missing:
-        yield Found(f"{len(missing)} of {len(places)} places", tuple(missing))
+        yield Found(f"{len(missing)} of {len(places) + len(prefixes)} places", tuple(missing))
 
 
 def other_shape(evidence: Evidence) -> Iterator[Found]:
@@ -46,8 +54,8 @@ def other_shape(evidence: Evidence) -> Iterator[Found]:
         return
     odd, example, compared = [], "", 0
     for name, block in _places(evidence).items():
-        there = evidence.base.shape(name)
-        if there is None or block.form == "bias":
+        there = evidence.base.shape(name) if block.form in ("lowrank", "scaling") else None
+        if there is None:
             continue
         ours = _shape(block)
         compared += 1
@@ -59,18 +67,18 @@ def other_shape(evidence: Evidence) -> Iterator[Found]:
 
 
 def other_width(evidence: Evidence) -> Iterator[Found]:
-    """Prompts and bottlenecks of another width than the base model's hidden states."""
-    width = evidence.base.width if evidence.base is not None else None
-    method = evidence.adapter.method if evidence.adapter else ""
-    if width is None:
+    """Prompts and bottlenecks of another width than the hidden states, prefixes of another than a layer's keys."""
+    if evidence.base is None:
         return
-    widths = {
-        block.parts["rows" if block.form == "rows" else "down"].shape[1]
-        for block in evidence.blocks
-        if block.form == "bottleneck" or (block.form == "rows" and method == "prompt")
-    }
-    if widths - {width}:
-        yield Found(f"{', '.join(map(str, sorted(widths)))} here, {width} there")
+    prefixes, keys = _prefixes(evidence), shape_of(evidence.base.config, "k_proj")
+    others = [block for block in evidence.blocks if block.form in ("rows", "bottleneck") and not _is_prefix(block)]
+    widths = {block.parts["rows" if block.form == "rows" else "down"].shape[1] for block in others}
+    for found, width in (
+        (widths, evidence.base.width),
+        ({block.parts["rows"].shape[1] for block in prefixes}, keys[0] if keys else None),
+    ):
+        if width is not None and found - {width}:
+            yield Found(f"{', '.join(map(str, sorted(found)))} here, {width} there")
 
 
 def other_base(evidence: Evidence) -> Iterator[Found]:
@@ -179,7 +187,7 @@ BASE: tuple[Rule, ...] = (
     Rule(
         "other-width",
         "error",
-        "Its vectors are not as wide as the base model's hidden states.",
+        "Its vectors are not as wide as the base model's hidden states or keys.",
         "Look at base_model_name_or_path.",
         "https://arxiv.org/abs/2104.08691",
         other_width,

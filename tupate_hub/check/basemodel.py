@@ -26,6 +26,7 @@ from tupate_hub.storage.safetensors import described_as, read_file_header, read_
 Shape = tuple[int, ...]
 
 _MOST_FILES = 256
+_MOST_DEPTH = 16
 _PIECE = re.compile(r"model-\d{1,6}-of-(\d{1,6})\.safetensors")
 _MOST_SAMPLE = 1 << 19
 _FLOATS = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")
@@ -70,8 +71,15 @@ class BaseModel:
 
     @cached_property
     def modules(self) -> frozenset[str]:
-        """The names of everything that holds a tensor."""
-        return frozenset(name.rpartition(".")[0] for name in self.weights)
+        """The names of everything that holds a tensor, or something that does."""
+        found: set[str] = set()
+        for name in self.weights:
+            for _ in range(_MOST_DEPTH):
+                name = name.rpartition(".")[0]
+                if not name or name in found:
+                    break
+                found.add(name)
+        return frozenset(found)
 
     @property
     def width(self) -> int | None:
@@ -91,10 +99,8 @@ class BaseModel:
         if block.startswith(("lm_head", "pooler")):  # tied to the embedding, or left out of the checkpoint
             return False
         if self.weights:
-            return not {block, f"{block}.base_layer"} & self.modules and block not in self.weights
-        layers = architecture.layers_of(self.config)
-        numbers = [int(piece) for piece in block.split(".") if piece.isdecimal() and len(piece) < 6]
-        return layers is not None and bool(numbers) and numbers[0] >= layers
+            return block not in self.modules and block not in self.weights
+        return architecture.lacks_layer(self.config, block)
 
     def shape(self, block: str) -> tuple[int, int] | None:
         """The (out, in) of the weight of a block; None where that is not known, as of quantised weights."""

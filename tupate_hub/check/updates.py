@@ -45,7 +45,7 @@ class Update:
 
     @cached_property
     def rank_needed(self) -> int:
-        """The smallest rank that keeps `SHARE` of the squared norm; 0 of an update that is zero, or too large to measure."""
+        """The smallest rank that keeps `SHARE` of the squared norm; 0 of what is zero, or too large to measure."""
         if not 0 < self.norm < math.inf:
             return 0
         kept = 0.0
@@ -112,7 +112,7 @@ def _spectra(of_a: Float64Array, of_b: Float64Array) -> Float64Array:
     the squares of numbers as large as float32's stay within float64's.
     """
     rank = of_a.shape[1]
-    endless = ~(np.isfinite(of_a).all(axis=(1, 2)) & np.isfinite(of_b).all(axis=(1, 2)))
+    endless = np.array([not np.isfinite(one.sum() + other.sum()) for one, other in zip(of_a, of_b, strict=True)])
     of_a, of_b = (np.where(endless[:, None, None], 0, one) for one in (of_a, of_b))
     sizes = [np.trace(one, axis1=1, axis2=2)[:, None, None] / rank for one in (of_a, of_b)]
     unit_a, unit_b = (
