@@ -98,7 +98,10 @@ def test_pointers(name: str, tmp_path: Path) -> None:
     folder = write(tmp_path / "x")
     (folder / name).write_bytes(POINTER)
     assert detail(folder, "lfs-pointer") == repr(name)
-    assert rules(folder) <= {"lfs-pointer", "base-unnamed"}
+    assert rules(folder) == {"lfs-pointer"}
+    if name == "tokenizer.json":
+        (folder / "adapter_model.safetensors").write_bytes(b"x" * 40)
+        assert rules(folder) == {"lfs-pointer", "unreadable"}
 
 
 def test_no_weights(tmp_path: Path) -> None:
@@ -110,6 +113,8 @@ def test_no_weights(tmp_path: Path) -> None:
 def test_what_is_no_adapter(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     assert detail(tmp_path, "not-recognised").startswith("it holds no adapter")
+    base = write_base(tmp_path / "base", weights())
+    assert detail(base, "not-recognised").startswith("model.safetensors is a whole model, not an adapter")
 
 
 def test_what_cannot_be_read(tmp_path: Path) -> None:

@@ -40,10 +40,19 @@ def test_a_line_a_finding(sound: Path, idle: Path, invoke: Invoke) -> None:
         f"{idle}: warning base-unnamed: The configuration names no base model that others can find (it says "
         "'/content/model'). Write the model's id on the Hub into base_model_name_or_path.",
     ]
-    first, second, third = result.err.splitlines()
-    assert first == "2 checked: 1 errors, 1 warnings, 0 notes"
-    assert "not-in-base, other-shape" in second
-    assert third.strip() == "name it: --base MODEL"
+    first, second = result.err.splitlines()
+    assert first == "2 checked: 1 error, 1 warning, 0 notes"
+    assert second.startswith(
+        "  2 without a base model (name it: --base MODEL); not applied: not-in-base, other-shape, "
+    )
+
+
+def test_the_folder_one_stands_in(sound: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(sound)
+    assert invoke("check", ".").out == ".: nothing found (peft, lora on acme/tiny)\n"
+    (sound / "adapter_model.safetensors").write_bytes(b"x" * 20)
+    assert "(adapter_model.safetensors is a placeholder of 20 bytes, not weights)" in invoke("check", ".").out
+    assert "(adapter_model.safetensors is a placeholder of 20 bytes, not weights)" in invoke("check", sound).out
 
 
 def test_exit_codes(sound: Path, idle: Path, tmp_path: Path, invoke: Invoke) -> None:

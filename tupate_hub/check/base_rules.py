@@ -14,7 +14,6 @@ from tupate_hub.errors import FormatError
 from tupate_hub.readers.source import read_config
 from tupate_hub.space import normalise_base
 
-#: A good adapter was measured at 1.5 times its base model's weights, one that diverged at 29 times.
 _LARGE = 5.0
 #: bfloat16 has eight significant bits: half of the last.
 _LOST = 2.0**-9

@@ -20,6 +20,9 @@ from tupate_hub.check.updates import Fingerprint, fingerprint
 from tupate_hub.errors import FormatError, UnknownName
 from tupate_hub.readers.source import Legacy
 
+#: The gravest rules first, and of those the first of the table.
+_ORDER = {rule.id: (SEVERITIES.index(rule.severity), at) for at, rule in enumerate(RULES)}
+
 
 @dataclass(frozen=True)
 class Checked:
@@ -42,11 +45,10 @@ class Checked:
 
 @dataclass(frozen=True)
 class Place:
-    """An adapter to check: how the user named it, where it lies, and the base model that its repository names."""
+    """An adapter to check: how the user named it, and where it lies."""
 
     called: str
     path: Path
-    base: str | None = None
 
 
 def check_adapters(
@@ -80,7 +82,7 @@ def check_adapters(
     checked, prints = [], []
     first: Evidence | None = None  # one alone is compared with none
     for place in places:
-        evidence = gather(place.path, place.called, place.base, legacy)
+        evidence = gather(place.path, place.called, legacy)
         evidence = replace(evidence, base=base or _own_base(evidence, opened))
         checked.append(_check(evidence, rules))
         if len(checked) == 1:
@@ -108,9 +110,7 @@ def _check(evidence: Evidence, rules: Sequence[Rule]) -> Checked:
 
 
 def _ordered(findings: Sequence[Finding]) -> tuple[Finding, ...]:
-    return tuple(
-        sorted(findings, key=lambda one: (SEVERITIES.index(one.rule.severity), list(BY_ID).index(one.rule.id)))
-    )
+    return tuple(sorted(findings, key=lambda one: _ORDER[one.rule.id]))
 
 
 def _has(evidence: Evidence, needed: str) -> bool:
@@ -131,7 +131,7 @@ def _among(prints: Sequence[Fingerprint], rules: Sequence[Rule]) -> dict[str, li
 def _own_base(evidence: Evidence, opened: dict[str, BaseModel | None]) -> BaseModel | None:
     """The base model in the folder of this disk that the configuration names; a stranger's may name no other place."""
     written = named_base(evidence)
-    if written is None or written.startswith(("//", "\\\\")) or len(written) > 1000:
+    if written is None or written.replace("\\", "/").startswith("//") or len(written) > 1000:
         return None
     if written not in opened:
         try:
@@ -180,6 +180,7 @@ def _facts(evidence: Evidence) -> dict[str, Any]:
         "base": adapter.base if adapter else None,
         "parameters": sum(part.size for block in evidence.blocks for part in block.parts.values()),
         "alpha": [{"where": place.where, "values": list(place.values)} for place in alphas(evidence)],
+        "scales": sorted({block.scale for block in evidence.blocks if math.isfinite(block.scale)}),
         "norm": _finite(evidence.norm),
         "effective_rank": _effective_rank(evidence),
         "layers": [{"layer": layer, "norm": _finite(norm)} for layer, norm in _layers(evidence).items()],

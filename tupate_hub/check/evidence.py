@@ -37,7 +37,7 @@ _HALVES = {
     "lora_down": "A",
     "lora_up": "B",
 }
-_WEIGHTS = (".safetensors", ".bin", ".npz", ".npy", ".pt", ".pth", ".gguf")
+WEIGHTS = (".safetensors", ".bin", ".npz", ".npy", ".pt", ".pth", ".gguf")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib")
 
 
@@ -71,9 +71,10 @@ class Evidence:
 
     @property
     def reason(self) -> str:
-        """Why the reader refuses it, as a part of a sentence in which the folder need not be named again."""
+        """Why the reader refuses it, without the folder, which need not be named again."""
         said = self.refusal.message.rstrip(".") if self.refusal is not None else ""
-        return said.replace(f"{self.folder}{os.sep}", "").replace(str(self.folder), "it")
+        rest = said.removeprefix(str(self.folder))
+        return said if rest == said else rest.removeprefix(os.sep) if rest.startswith(os.sep) else f"it{rest}"
 
     @property
     def is_pickled(self) -> bool:
@@ -116,7 +117,7 @@ class Evidence:
     @cached_property
     def has_weights(self) -> bool:
         """Whether a file there could hold weights, by its name."""
-        return self.detection is not None or any(name.lower().endswith(_WEIGHTS) for name in self.files)
+        return self.detection is not None or any(name.lower().endswith(WEIGHTS) for name in self.files)
 
     @cached_property
     def foreign_names(self) -> tuple[str, ...]:
@@ -217,15 +218,15 @@ class Evidence:
                 yield Block(block_name(module), parts, 1.0 if alpha is None else alpha / len(a))
 
 
-def gather(path: Path, called: str, base: str | None = None, legacy: Legacy | None = None) -> Evidence:
+def gather(path: Path, called: str, legacy: Legacy | None = None) -> Evidence:
     """Read an adapter's files as far as they go; what stops it is the evidence's `refusal`, and nothing is raised.
 
-    `called` is how the user named it, `base` the base model's id; `legacy` as in `load_adapter`.
+    `called` is how the user named it; `legacy` as in `load_adapter`.
     """
     folder = path if path.is_dir() else path.parent
     files = _listing(folder) if path.is_dir() else {path.name: _size(path)}
     try:
-        opened = open_source(path, base, None, None, legacy)
+        opened = open_source(path, None, None, None, legacy)
     except FormatError as refusal:
         detection, config = _as_far_as_it_goes(path, folder)
         return Evidence(called, folder, files, config, detection, refusal=refusal)

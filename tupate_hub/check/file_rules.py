@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tupate_hub.check.config_rules import unconverted
-from tupate_hub.check.evidence import PICKLES, Evidence
+from tupate_hub.check.evidence import PICKLES, WEIGHTS, Evidence
 from tupate_hub.check.rule import ISSUES, Found, Rule
 from tupate_hub.embedding import natural_key
+from tupate_hub.readers.layouts import CONFIG
 
 _PREFIX = "base_model.model."
 _COMPILED = "_orig_mod."
@@ -45,20 +46,22 @@ def pickles_beside(evidence: Evidence) -> Iterator[Found]:
 
 
 def unrecognised(evidence: Evidence) -> Iterator[Found]:
-    """Nothing that looks like an adapter, or more than one."""
-    if evidence.refusal is not None and evidence.detection is None and not _told(evidence):
+    """Nothing that looks like an adapter, more than one, or a whole model."""
+    if evidence.refusal is not None and evidence.layout in ("", "checkpoint") and not _told(evidence):
         yield Found(evidence.reason)
 
 
 def unreadable(evidence: Evidence) -> Iterator[Found]:
     """No tensors could be taken out of the weights, for a reason that no other rule names."""
-    if evidence.refusal is not None and evidence.detection is not None and not evidence.tensors and not _told(evidence):
+    known = evidence.layout not in ("", "checkpoint")
+    if evidence.refusal is not None and known and not evidence.tensors and not _told(evidence):
         yield Found(evidence.reason)
 
 
 def _told(evidence: Evidence) -> bool:
     """Whether another rule says why nothing could be read."""
-    return bool(evidence.pointers or evidence.foreign_names or (evidence.config and not evidence.has_weights))
+    needed = [name for name in evidence.pointers if name == CONFIG or name.lower().endswith(WEIGHTS)]
+    return bool(needed or evidence.foreign_names or (evidence.config and not evidence.has_weights))
 
 
 def refused(evidence: Evidence) -> Iterator[Found]:

@@ -50,6 +50,7 @@ def saved_nowhere(evidence: Evidence) -> Iterator[Found]:
 
 def full_copies(evidence: Evidence) -> Iterator[Found]:
     """Whole modules beside the method, heads apart."""
+    heads = frozenset(evidence.heads)
     whole = [
         key
         for key in evidence.tensors
@@ -57,7 +58,7 @@ def full_copies(evidence: Evidence) -> Iterator[Found]:
         and evidence.adapter is not None
         and key.endswith(".weight")
         and "lora_" not in key
-        and key not in evidence.heads
+        and key not in heads
         and evidence.tensors[key].ndim == 2
     ]
     if whole:

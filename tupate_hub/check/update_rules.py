@@ -15,9 +15,10 @@ from tupate_hub.check.updates import Fingerprint, Update
 #: A block of less than this share of the middle norm of its kind is next to nothing.
 _NEAR_ZERO = 1e-3
 _FEWEST = 4
-#: bfloat16 has eight significant bits: beside a weight of 0.005, a small one, a change of half of the last is lost.
+#: bfloat16 has eight significant bits: half of the last, beside a weight of 0.005, as those of GPT-3 are (Hu et al. 2021,
+#: table 7: a norm of 61.95 of 12288 x 12288).
 _FAINT = 0.005 * 2.0**-9
-#: Weights of trained models have root mean squares of some 0.01 to 0.2.
+#: Ten times the size of all-MiniLM-L6-v2's weights, 0.04 to 0.10.
 _LARGE = 1.0
 _LARGEST_HALF = 65504.0
 _SMALLEST_HALF = 2.0**-25

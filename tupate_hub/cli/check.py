@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -68,7 +67,7 @@ def _places(written: str, everything: bool) -> Iterable[Place]:
             raise TupateHubError(f"There is no adapter below {written}.", hint="tupate-hub inspect PATH")
         return [Place(str(path), path) for path in below]
     found = find_adapter(written)
-    return [Place(written, found) if isinstance(found, Path) else Place(written, found.folder, found.base)]
+    return [Place(written, found if isinstance(found, Path) else found.folder)]
 
 
 def _lines(checked: Checked) -> Iterable[str]:
@@ -86,16 +85,13 @@ def _line(finding: Finding) -> str:
 
 
 def _sum_up(checked: Sequence[Checked]) -> None:
-    counts = Counter(finding.rule.severity for one in checked for finding in one.findings)
-    told = ", ".join(f"{counts[severity]} {severity}s" for severity in ("error", "warning", "note"))
+    counts = {severity: sum(one.count(severity) for one in checked) for severity in ("error", "warning", "note")}
+    told = ", ".join(f"{count} {severity}{'s' * (count != 1)}" for severity, count in counts.items())
     output.note(f"{len(checked)} checked: {told}")
-    bare = [one for one in checked if one.not_applied and one.against is None]
-    if bare:
-        rules = ", ".join(rule.id for rule in bare[0].not_applied)
-        output.note(f"  {len(bare)} without a base model's facts, so that these were not applied: {rules}")
-        output.note("  name it: --base MODEL")
-    for one in checked:
-        if one.not_applied and one.against is not None:
-            rules = ", ".join(rule.id for rule in one.not_applied)
-            output.note(f"  {one.path}: the base model's weights are not on this disk, not applied: {rules}")
-            break
+    for why, partly in (
+        ("without a base model (name it: --base MODEL)", [one for one in checked if one.against is None]),
+        ("beside a base model whose weights are not on this disk", [one for one in checked if one.against is not None]),
+    ):
+        missed = [one.not_applied for one in partly if one.not_applied]
+        if missed:
+            output.note(f"  {len(missed)} {why}; not applied: {', '.join(rule.id for rule in missed[0])}")
