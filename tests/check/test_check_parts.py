@@ -68,6 +68,16 @@ def test_numbers_for_whose_product_float32_has_no_room() -> None:
     assert [update.norm for update in measure([large, small])] == pytest.approx([4e80, 4e-22], rel=1e-5)
 
 
+def test_rows_that_depend_on_one_another() -> None:
+    rng = np.random.default_rng(0)
+    a = np.vstack([normal(rng, 1, 7)] * 4) * np.float32([[1], [3], [1e-3], [0]])
+    b = normal(rng, 6, 4)
+    (update,) = measure([make_block("x", {"A": a, "B": b})])
+    exact = np.linalg.svd(b.astype(float) @ a.astype(float), compute_uv=False)
+    np.testing.assert_allclose(update.values[0], exact[0], rtol=1e-5)
+    assert update.rank_needed == 1
+
+
 def test_what_has_no_room_at_all_is_infinite() -> None:
     blocks = bottleneck("x", 0).blocks
     parts = {part: np.full_like(array, 1e38) for part, array in blocks[0].parts.items()}
@@ -126,6 +136,10 @@ def test_tensors_alone_name_nothing() -> None:
 def test_any_bytes_are_scanned(data: bytes) -> None:
     assert isinstance(foreign_names(data), tuple)
     assert isinstance(foreign_names(b"\x80\x04" + data), tuple)
+
+
+def test_a_text_with_an_odd_escape_is_scanned_without_a_warning() -> None:
+    assert foreign_names(b"S'\\_'\ncposix\nsystem\n.") == ("posix.system",)
 
 
 def test_one_after_the_other() -> None:

@@ -35,8 +35,9 @@ def alphas(evidence: Evidence) -> tuple[Alpha, ...]:
 def _found(evidence: Evidence) -> Iterator[Alpha]:
     if values := sorted(set(_in_tensors(evidence))):
         yield Alpha("tensors called alpha", tuple(values))
-    if (alpha := evidence.number("lora_alpha")) is not None:
-        yield Alpha("lora_alpha of the configuration", (alpha,))
+    for name in ("lora_alpha", "alpha"):
+        if (alpha := evidence.number(name)) is not None:
+            yield Alpha(f"{name} of the configuration", (alpha,))
     for field, name, is_scale in (("config", "alpha", False), ("lora_parameters", "scale", True)):
         inside = evidence.config.get(field)
         value = _number(inside.get(name)) if isinstance(inside, dict) else None

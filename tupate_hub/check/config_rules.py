@@ -98,7 +98,10 @@ def scale_zero(evidence: Evidence) -> Iterator[Found]:
 
 def alpha_nowhere(evidence: Evidence) -> Iterator[Found]:
     """LoRA whose files do not say alpha."""
-    if any(block.form == "lowrank" for block in evidence.blocks) and not alphas(evidence):
+    kind = evidence.config.get("peft_type", "LORA")
+    inside = evidence.config.get("config")
+    lora = kind in ("LORA", "ADALORA") and (not isinstance(inside, dict) or inside.get("architecture") == "lora")
+    if lora and any(block.form == "lowrank" for block in evidence.blocks) and not alphas(evidence):
         scales = sorted({block.scale for block in evidence.blocks})
         yield Found(f"taken here is a scale of {short_list(f'{scale:g}' for scale in scales)}".replace("'", ""))
 

@@ -6,6 +6,7 @@ Opcodes: the standard library's `pickletools`. What pickles may do: https://docs
 from __future__ import annotations
 
 import pickletools
+import warnings
 from collections.abc import Iterator
 
 from tupate_hub.errors import FormatError
@@ -28,12 +29,14 @@ def foreign_names(data: bytes) -> tuple[str, ...]:
     An archive's pickles are its members called `*.pkl`. Nothing for what is no pickle, or is too damaged to be read.
     """
     found: dict[str, None] = {}
-    for pickle in _pickles(data):
-        for module, name in _globals(pickle):
-            if not _builds_tensors(module, name):
-                found.setdefault(f"{module}.{name}"[:_LONGEST])
-            if len(found) >= _MOST_NAMES:
-                return tuple(found)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of escape sequences in texts
+        for pickle in _pickles(data):
+            for module, name in _globals(pickle):
+                if not _builds_tensors(module, name):
+                    found.setdefault(f"{module}.{name}"[:_LONGEST])
+                if len(found) >= _MOST_NAMES:
+                    return tuple(found)
     return tuple(found)
 
 

@@ -15,8 +15,8 @@ from tupate_hub.check.updates import Fingerprint, Update
 #: A block of less than this share of the middle norm of its kind is next to nothing.
 _NEAR_ZERO = 1e-3
 _FEWEST = 4
-#: bfloat16 has eight significant bits: half of the last, beside a weight of 0.005, as those of GPT-3 are (Hu et al. 2021,
-#: table 7: a norm of 61.95 of 12288 x 12288).
+#: bfloat16 has eight significant bits: half of the last, beside a weight of 0.005, as those of GPT-3 are
+#: (Hu et al. 2021, table 7: a norm of 61.95 of 12288 x 12288).
 _FAINT = 0.005 * 2.0**-9
 #: Ten times the size of all-MiniLM-L6-v2's weights, 0.04 to 0.10.
 _LARGE = 1.0

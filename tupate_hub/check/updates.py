@@ -108,7 +108,7 @@ def _squares(factor: Float32Array) -> Float64Array:
 def _spectra(of_a: Float64Array, of_b: Float64Array) -> Float64Array:
     """Singular values of B·A from A·Aᵀ and Bᵀ·B, each of shape (n, r, r).
 
-    With A·Aᵀ = L·Lᵀ they are the roots of the eigenvalues of Lᵀ·Bᵀ·B·L. Both are brought to trace r first, so that
+    With A·Aᵀ = R·Rᵀ they are the roots of the eigenvalues of Rᵀ·Bᵀ·B·R. Both are brought to trace r first, so that
     the squares of numbers as large as float32's stay within float64's.
     """
     rank = of_a.shape[1]
@@ -119,12 +119,22 @@ def _spectra(of_a: Float64Array, of_b: Float64Array) -> Float64Array:
         np.divide(one, size, out=np.zeros_like(one), where=size > 0)
         for one, size in zip((of_a, of_b), sizes, strict=True)
     )
-    lower = np.linalg.cholesky(unit_a + _ROUNDING * rank * np.eye(rank))
-    squares = np.linalg.eigvalsh(lower.transpose(0, 2, 1) @ unit_b @ lower)[:, ::-1]
+    roots = _roots(unit_a)
+    squares = np.linalg.eigvalsh(roots.transpose(0, 2, 1) @ unit_b @ roots)[:, ::-1]
     found: Float64Array = np.sqrt(np.maximum(squares, 0)) * np.sqrt(sizes[0][:, :, 0]) * np.sqrt(sizes[1][:, :, 0])
     found[sizes[0][:, 0, 0] == 0] = 0
     found[endless] = np.inf
     return found
+
+
+def _roots(squares: Float64Array) -> Float64Array:
+    """Of each S of shape (n, r, r), symmetric and without negative eigenvalues, an R with S = R·Rᵀ."""
+    rank = squares.shape[1]
+    try:
+        return np.asarray(np.linalg.cholesky(squares + _ROUNDING * rank * np.eye(rank)))
+    except np.linalg.LinAlgError:  # rounded below zero: rows that depend on one another, which this takes longer for
+        values, vectors = np.linalg.eigh(squares)
+        return np.asarray(vectors * np.sqrt(np.maximum(values, 0))[:, None, :])
 
 
 @dataclass(frozen=True)
