@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import re
 import zipfile
@@ -125,12 +126,13 @@ def test_what_cannot_be_read(tmp_path: Path) -> None:
 
 
 class Thief:
-    """What a hostile pickle holds."""
+    """What a hostile pickle holds: it makes a folder when it is unpickled."""
+
+    def __init__(self, made: Path) -> None:
+        self.made = made
 
     def __reduce__(self) -> Any:
-        import os
-
-        return os.system, ("touch /tmp/was-here",)
+        return os.mkdir, (str(self.made),)
 
 
 def pickled(folder: Path, content: bytes) -> Path:
@@ -144,21 +146,25 @@ def pickled(folder: Path, content: bytes) -> Path:
 
 @pytest.mark.parametrize("protocol", [0, 2, 4])
 def test_what_a_pickle_would_call(protocol: int, tmp_path: Path) -> None:
-    folder = pickled(write(tmp_path / "x"), pickle.dumps({"weight": Thief()}, protocol=protocol))
-    assert "posix.system" in detail(folder, "pickle-calls") or "nt.system" in detail(folder, "pickle-calls")
+    made = tmp_path / "made"
+    folder = pickled(write(tmp_path / "x"), pickle.dumps({"weight": Thief(made)}, protocol=protocol))
+    assert detail(folder, "pickle-calls") == f"adapter_model.bin: '{os.mkdir.__module__}.mkdir'"
     assert rules(folder) == {"pickle-calls"}
+    assert not made.exists()
+    pickle.loads(pickle.dumps(Thief(made)))
+    assert made.exists()
 
 
 def test_what_a_bare_pickle_would_call(tmp_path: Path) -> None:
     folder = write(tmp_path / "x")
     (folder / "adapter_model.safetensors").unlink()
-    (folder / "adapter_model.bin").write_bytes(pickle.dumps([1, Thief()]) + b" " * 40)
-    assert "system" in detail(folder, "pickle-calls")
+    (folder / "adapter_model.bin").write_bytes(pickle.dumps([1, Thief(tmp_path / "made")]) + b" " * 40)
+    assert "mkdir" in detail(folder, "pickle-calls")
 
 
 def test_pickles_beside(tmp_path: Path) -> None:
     folder = write(tmp_path / "x")
-    (folder / "training_args.bin").write_bytes(pickle.dumps(Thief()))
+    (folder / "training_args.bin").write_bytes(pickle.dumps(Thief(tmp_path / "made")))
     assert detail(folder, "pickles-beside") == "'training_args.bin'"
 
 

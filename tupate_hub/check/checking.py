@@ -6,9 +6,8 @@ import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median
 from typing import Any
-
-import numpy as np
 
 from tupate_hub.check.alpha import alphas
 from tupate_hub.check.basemodel import BaseModel, read_base
@@ -194,7 +193,7 @@ def _finite(value: float) -> float | None:
 def _effective_rank(evidence: Evidence) -> float | None:
     """The middle one of the LoRA updates' effective ranks."""
     ranks = [update.effective_rank for update in evidence.updates if update.block.form == "lowrank" and update.norm > 0]
-    return _finite(float(np.median(ranks))) if ranks else None
+    return _finite(median(ranks)) if ranks else None
 
 
 def _layers(evidence: Evidence) -> Mapping[str, float]:

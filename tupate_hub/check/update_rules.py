@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from statistics import median
 
 import numpy as np
 
@@ -46,7 +47,7 @@ def near_zero(evidence: Evidence) -> Iterator[Found]:
     faint = []
     for alike in evidence.by_kind.values():
         norms = [update.norm for update in alike if update.norm > 0]
-        middle = float(np.median(norms)) if len(norms) >= _FEWEST else 0.0
+        middle = median(norms) if len(norms) >= _FEWEST else 0.0
         if middle < np.inf:
             faint += [update.name for update in alike if 0 < update.norm < _NEAR_ZERO * middle]
     if faint:

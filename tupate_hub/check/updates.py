@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache, cached_property
 from hashlib import sha256
 
@@ -70,10 +70,11 @@ def measure(blocks: Sequence[Block]) -> tuple[Update, ...]:
     """The update of each block."""
     shapes: list[tuple[int, int]] = []
     alike: dict[int, list[tuple[int, Float64Array, Float64Array]]] = {}
-    for at, block in enumerate(blocks):
-        factors = _factors(block)
-        shapes.append((factors.bt.shape[1], factors.a.shape[1]))
-        alike.setdefault(len(factors.a), []).append((at, _squares(factors.a), _squares(factors.bt)))
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):  # seen, and done again with more room
+        for at, block in enumerate(blocks):
+            factors = _factors(block)
+            shapes.append((factors.bt.shape[1], factors.a.shape[1]))
+            alike.setdefault(len(factors.a), []).append((at, _squares(factors.a), _squares(factors.bt)))
     values: dict[int, Float64Array] = {}
     for members in alike.values():
         places, of_a, of_b = zip(*members, strict=True)
@@ -85,8 +86,10 @@ def measure(blocks: Sequence[Block]) -> tuple[Update, ...]:
 
 def _factors(block: Block) -> Factors:
     """The factors of an update; those of a LoRA without its scale, with which float32 may have no room for them."""
+    if block.form == "lowrank":
+        return Factors(block.parts["A"], block.parts["B"].T)
     with np.errstate(over="ignore"):
-        return get_similarity("update").features(replace(block, scale=1.0) if block.form == "lowrank" else block, None)
+        return get_similarity("update").features(block, None)
 
 
 def _scale(block: Block) -> float:
@@ -96,10 +99,8 @@ def _scale(block: Block) -> float:
 
 def _squares(factor: Float32Array) -> Float64Array:
     """The inner products of a factor's rows, of shape (r, r); in float64 where float32 has no room for them."""
-    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-        product = factor @ factor.T
-        size = float(product.trace())
-    if not _SMALLEST < size < _LARGEST:
+    product = factor @ factor.T
+    if not _SMALLEST < product.trace() < _LARGEST:
         wide = factor.astype(np.float64)
         product = wide @ wide.T
     return np.asarray(product, dtype=np.float64)
