@@ -165,7 +165,7 @@ CONFIGURATION: tuple[Rule, ...] = (
         "error",
         "The tensors have another rank than the configuration: PEFT stops with a size mismatch.",
         "Write the tensors' rank into r, or into rank_pattern where modules differ.",
-        "peft 0.21.2: set_peft_model_state_dict, run",
+        "peft 0.21.2, run",
         rank_differs,
     ),
     Rule(

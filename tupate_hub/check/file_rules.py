@@ -214,7 +214,7 @@ FILES: tuple[Rule, ...] = (
         "PEFT looks for keys that begin with base_model.model. and the model's own names; of these it loads nothing, "
         "and only warns.",
         "Rename the keys, or save from the model inside of torch.compile or DataParallel.",
-        f"{ISSUES}/huggingface/peft/issues/2957",
+        f"{ISSUES}/huggingface/peft/issues/2957; peft 0.21.2, run",
         wrapped,
     ),
     Rule(

@@ -266,7 +266,7 @@ NUMBERS: tuple[Rule, ...] = (
         "warning",
         "It makes the same change as another of these adapters.",
         "Keep one; check that the right file was copied under this name.",
-        "docs/check.md, measured",
+        "docs/check.md",
         among=same_update,
         needs="others",
     ),
