@@ -18,6 +18,7 @@ from tiny_adapters import LAYERS, VOCABULARY, WIDTH, factors, weights, write, wr
 from tupate_hub.check.alpha import alphas
 from tupate_hub.check.architecture import shape_of
 from tupate_hub.check.basemodel import open_base, read_base
+from tupate_hub.check.beside import beside
 from tupate_hub.check.evidence import gather
 from tupate_hub.check.pickles import foreign_names
 from tupate_hub.check.updates import SHARE, fingerprint, measure
@@ -156,9 +157,8 @@ def test_a_base_model_in_a_folder(tmp_path: Path) -> None:
     assert base.shape("embed_tokens") == (WIDTH, VOCABULARY)  # LoRA on an embedding is transposed
     assert not base.lacks("layers.0.self_attn.v_proj")
     assert base.lacks("layers.0.self_attn.k_proj")
-    sizes = base.sizes(["layers.0.self_attn.v_proj", "nowhere"])
-    numbers = weights()["model.layers.0.self_attn.v_proj.weight"]
-    assert sizes == {"layers.0.self_attn.v_proj": pytest.approx(np.sqrt(np.mean(numbers**2)), rel=1e-5)}
+    ((name, rows),) = base.first_rows(["layers.0.self_attn.v_proj", "nowhere"])
+    np.testing.assert_array_equal(rows, weights()[f"model.{name}.weight"])
     (only,) = tmp_path.glob("*.safetensors")
     assert read_base(only).weights == base.weights
 
@@ -173,8 +173,31 @@ def test_bfloat16_and_quantised_weights(tmp_path: Path) -> None:
     halves = (numbers.view(np.uint32) >> 16).astype("<u2").tobytes()
     (tmp_path / "model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + halves + bytes(16))
     base = read_base(tmp_path)
-    assert base.sizes(["h.0.x", "h.0.y"]) == {"h.0.x": 0.5}
+    ((name, rows),) = base.first_rows(["h.0.x", "h.0.y"])
+    assert (name, rows.shape, rows.min(), rows.max()) == ("h.0.x", (4, 8), 0.5, 0.5)
     assert (base.shape("h.0.x"), base.shape("h.0.y"), base.lacks("h.0.y")) == ((4, 8), None, False)
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_an_update_beside_its_weight(kind: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    weight, a, b = normal(rng, 9, 12), normal(rng, 2, 12), normal(rng, 9, 2)
+    kept = weight.T.copy() if kind == "gpt2" else weight
+    base = read_base(write_base(tmp_path, {"h.0.x.weight": kept}, model_type=kind))
+    change = -0.5 * b.astype(float) @ a.astype(float)
+    (found,) = beside(base, measure([make_block("h.0.x", {"A": a, "B": b}, -0.5)])).values()
+    assert found.ratio == pytest.approx(np.linalg.norm(change) / np.linalg.norm(weight), rel=1e-4)
+    cosine = np.sum(change * weight) / np.linalg.norm(change) / np.linalg.norm(weight)
+    assert found.cosine == pytest.approx(cosine, abs=1e-5)
+    assert beside(base, measure([make_block("h.0.x", {"A": a[:, 1:], "B": b})])) == {}
+
+
+def test_of_a_large_weight_the_first_rows_are_enough(tmp_path: Path) -> None:
+    large = np.random.default_rng(0).standard_normal((2000, 100)).astype(np.float32)
+    base = read_base(write_base(tmp_path, {"h.0.x.weight": large}))
+    ((_, rows),) = base.first_rows(["h.0.x"])
+    assert rows.shape == ((1 << 19) // 400, 100)
+    np.testing.assert_array_equal(rows, large[: len(rows)])
 
 
 def test_pieces_that_are_not_all_there_say_nothing(tmp_path: Path) -> None:

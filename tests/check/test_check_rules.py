@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from builders import normal
 from safetensors.numpy import save
 from tiny_adapters import (
     LAYERS,
@@ -379,11 +380,12 @@ def test_another_base_model(known: Tensors | None, tmp_path: Path) -> None:
 
 
 def test_a_transposed_weight(tmp_path: Path) -> None:
-    a, b = np.ones((2, WIDTH), np.float32), np.ones((3 * WIDTH, 2), np.float32)
+    rng = np.random.default_rng(0)
+    a, b = normal(rng, 2, WIDTH), normal(rng, 3 * WIDTH, 2)
     name = "transformer.h.0.attn.c_attn"
     lora = {f"base_model.model.{name}.lora_A.weight": 0.02 * a, f"base_model.model.{name}.lora_B.weight": 0.02 * b}
     folder = write(tmp_path / "x", lora, r=2, target_modules=["c_attn"])
-    model = {"h.0.attn.c_attn.weight": np.full((WIDTH, 3 * WIDTH), 0.1, np.float32)}
+    model = {"h.0.attn.c_attn.weight": normal(rng, WIDTH, 3 * WIDTH)}
     assert rules(folder, base=write_base(tmp_path / "gpt2", model, model_type="gpt2")) == set()
     assert rules(folder, base=write_base(tmp_path / "other", model)) == {"other-shape"}
 
@@ -457,6 +459,18 @@ def test_tokens(tmp_path: Path) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps({"added_tokens_decoder": decoder}))
     (folder / "added_tokens.json").write_text(json.dumps({"<x>": VOCABULARY + 1, "<y>": 0}))
     assert detail(folder, "tokens-without-rows", base) == (f"2 tokens, {VOCABULARY} rows: '<{VOCABULARY}>', '<x>'")
+
+
+def test_a_part_of_the_weights(tmp_path: Path) -> None:
+    found = {}
+    for layer in range(LAYERS):
+        for place in OUT:
+            u, s, v = np.linalg.svd(weights()[f"model.layers.{layer}.self_attn.{place}.weight"], full_matrices=False)
+            a, b = keys(layer, place)
+            found[a], found[b] = np.sqrt(s[:RANK, None]) * v[:RANK], u[:, :RANK] * np.sqrt(s[:RANK])
+    folder, base = write(tmp_path / "x", found, lora_alpha=RANK), write_base(tmp_path / "base", weights())
+    assert rules(folder, base=base) == {"part-of-base"}
+    assert rules(folder) == set()
 
 
 def test_beside_the_weights(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from statistics import median
 
 from tupate_hub.check.architecture import lacks_layer, shape_of
 from tupate_hub.check.config_rules import named_base
@@ -17,6 +18,8 @@ from tupate_hub.space import normalise_base
 _LARGE = 5.0
 #: bfloat16 has eight significant bits: half of the last.
 _LOST = 2.0**-9
+#: A cosine, see docs/check.md: of tuned LoRA it is 0.03 at most, of a part of rank 2 at least 0.1.
+_ALONG = 0.08
 _MOST_TOKENS = 100_000
 
 
@@ -88,9 +91,16 @@ def other_base(evidence: Evidence) -> Iterator[Found]:
         yield Found(f"{written} there")
 
 
+def part_of_base(evidence: Evidence) -> Iterator[Found]:
+    """Updates that point where the weights do, as factors do that were taken out of them."""
+    cosines = {name: one.cosine for name, one in evidence.beside_base.items()}
+    if cosines and (middle := median(cosines.values())) > _ALONG:
+        yield Found(f"a cosine of {middle:.2f} in the middle one of {len(cosines)} blocks")
+
+
 def large_beside_base(evidence: Evidence) -> Iterator[Found]:
     """Updates several times as large as the weights that they change."""
-    large = {name: ratio for name, ratio in _ratios(evidence).items() if ratio > _LARGE}
+    large = {name: one.ratio for name, one in evidence.beside_base.items() if one.ratio > _LARGE}
     if large:
         most = max(large.values())
         yield Found(f"{len(large)} of {len(evidence.updates)} blocks, up to {most:.3g} times", tuple(large))
@@ -98,17 +108,9 @@ def large_beside_base(evidence: Evidence) -> Iterator[Found]:
 
 def lost_beside_base(evidence: Evidence) -> Iterator[Found]:
     """Updates that are mostly lost when they are added to weights in bfloat16."""
-    ratios = _ratios(evidence)
-    small = [name for name, ratio in ratios.items() if 0 < ratio < _LOST]
+    small = [name for name, one in evidence.beside_base.items() if 0 < one.ratio < _LOST]
     if small:
-        yield Found(f"{len(small)} of {len(ratios)} blocks are below 0.2 % of the weight", tuple(small))
-
-
-def _ratios(evidence: Evidence) -> Mapping[str, float]:
-    """The size of each update beside that of its weight."""
-    updates = {update.name: update for update in evidence.updates if update.block.form == "lowrank"}
-    sizes = evidence.weight_sizes
-    return {name: update.rms / sizes[name] for name, update in updates.items() if name in sizes}
+        yield Found(f"{len(small)} of {len(evidence.beside_base)} blocks are below 0.2 % of the weight", tuple(small))
 
 
 def resized_vocabulary(evidence: Evidence) -> Iterator[Found]:
@@ -219,6 +221,16 @@ BASE: tuple[Rule, ...] = (
         f"{ISSUES}/huggingface/peft/issues/1457",
         tokens_without_rows,
         needs="base",
+    ),
+    Rule(
+        "part-of-base",
+        "error",
+        "The updates point where the base model's weights do, which no tuning brings about: they hold a part of them, "
+        "as PiSSA's and OLoRA's factors do, and added to the whole model they count it twice.",
+        "Save it again with path_initial_model_for_weight_conversion, which makes it an ordinary LoRA.",
+        f"{ISSUES}/huggingface/peft/pull/1626; docs/check.md, measured",
+        part_of_base,
+        needs="weights",
     ),
     Rule(
         "larger-than-base",

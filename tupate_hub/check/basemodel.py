@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from tupate_hub.arrays import Float64Array
 from tupate_hub.check import architecture
 from tupate_hub.errors import FormatError
 from tupate_hub.hub.location import MODEL, parse_location
@@ -110,32 +111,38 @@ class BaseModel:
         if weight.dtype not in _FLOATS or len(weight.shape) not in (2, 4):
             return None
         rows, columns = weight.shape[0], math.prod(weight.shape[1:])
+        return (columns, rows) if self.is_transposed(block) else (rows, columns)
+
+    def is_transposed(self, block: str) -> bool:
+        """Whether the weight of a block is kept as (in, out): an embedding's table, or a layer of Conv1D's."""
         last = block.rpartition(".")[2]
-        transposed = last in _TABLES or (self.config.get("model_type") in _TRANSPOSED and last not in _HEADS)
-        return (columns, rows) if transposed else (rows, columns)
+        return last in _TABLES or (self.config.get("model_type") in _TRANSPOSED and last not in _HEADS)
 
-    def sizes(self, blocks: Iterable[str]) -> dict[str, float]:
-        """The root mean square of the weights of these blocks, each from its first half megabyte.
+    def first_rows(self, blocks: Iterable[str]) -> Iterator[tuple[str, Float64Array]]:
+        """The first rows of the weights of these blocks as they are kept, some half a megabyte of each.
 
-        Blocks whose weights are not on this disk, or not in floating point, are missing.
+        Blocks whose weights are not on this disk, not in floating point, or of longer rows, are passed over.
+
+        Raises
+        ------
+        FormatError
+            When a file is malformed.
         """
         wanted: dict[Path, dict[str, str]] = {}
         for block in blocks:
             weight = self.weights.get(f"{block}.weight")
             if weight is not None and weight.file is not None and weight.dtype in _READ:
                 wanted.setdefault(weight.file, {})[weight.key] = block
-        found = {}
         for file, keys in wanted.items():
             for key, entry, data in read_pieces(file, keys.__contains__, _MOST_SAMPLE):
-                dtype = np.dtype(_READ[str(entry.get("dtype"))])
-                numbers = np.frombuffer(data[: len(data) // dtype.itemsize * dtype.itemsize], dtype=dtype)
-                if dtype == np.dtype("<u2"):
-                    numbers = (numbers.astype(np.uint32) << 16).view(np.float32)
-                with np.errstate(over="ignore", invalid="ignore"):
-                    size = float(np.sqrt(np.mean(np.square(numbers, dtype=np.float64)))) if len(numbers) else 0.0
-                if math.isfinite(size) and size > 0:
-                    found[keys[key]] = size
-        return found
+                weight = self.weights[f"{keys[key]}.weight"]
+                dtype, columns = np.dtype(_READ[weight.dtype]), math.prod(weight.shape[1:])
+                rows = len(data) // dtype.itemsize // columns if columns else 0
+                if rows and entry.get("dtype") == weight.dtype:
+                    numbers = np.frombuffer(data, dtype=dtype, count=rows * columns)
+                    if weight.dtype == "BF16":
+                        numbers = (numbers.astype(np.uint32) << 16).view(np.float32)
+                    yield keys[key], numbers.astype(np.float64).reshape(rows, columns)
 
 
 def is_embedding(name: str) -> bool:

@@ -15,6 +15,7 @@ import numpy as np
 
 from tupate_hub.arrays import Array
 from tupate_hub.check.basemodel import BaseModel
+from tupate_hub.check.beside import Beside, beside
 from tupate_hub.check.pickles import foreign_names
 from tupate_hub.check.updates import Update, measure
 from tupate_hub.embedding import Adapter, Block, layer_of
@@ -196,13 +197,13 @@ class Evidence:
         return {kind: tuple(alike) for kind, alike in found.items()}
 
     @cached_property
-    def weight_sizes(self) -> Mapping[str, float]:
-        """The root mean square of the base model's weight of each block, where its numbers are on this disk."""
+    def beside_base(self) -> Mapping[str, Beside]:
+        """Each update beside the base model's weight, where its numbers are on this disk."""
         if self.base is None:
             return {}
         try:
-            return self.base.sizes(block.name for block in self.blocks)
-        except FormatError:
+            return beside(self.base, self.updates)
+        except FormatError:  # the file changed after its header was read
             return {}
 
     def _pairs(self) -> Iterator[Block]:
