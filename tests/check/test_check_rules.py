@@ -385,7 +385,7 @@ def test_a_transposed_weight(tmp_path: Path) -> None:
     name = "transformer.h.0.attn.c_attn"
     lora = {f"base_model.model.{name}.lora_A.weight": 0.02 * a, f"base_model.model.{name}.lora_B.weight": 0.02 * b}
     folder = write(tmp_path / "x", lora, r=2, target_modules=["c_attn"])
-    model = {"h.0.attn.c_attn.weight": normal(rng, WIDTH, 3 * WIDTH)}
+    model = {"h.0.attn.c_attn.weight": 0.1 * normal(rng, WIDTH, 3 * WIDTH)}
     assert rules(folder, base=write_base(tmp_path / "gpt2", model, model_type="gpt2")) == set()
     assert rules(folder, base=write_base(tmp_path / "other", model)) == {"other-shape"}
 
@@ -396,6 +396,17 @@ def test_a_prompt_of_another_width(tmp_path: Path) -> None:
     base = write_base(tmp_path / "base")
     assert rules(folder, base=base) == {"other-width"}
     assert detail(folder, "other-width", base) == f"{WIDTH + 1} here, {WIDTH} there"
+
+
+@pytest.mark.parametrize("part", ["oft_R.weight", "boft_s", "hada_w1_a", "lokr_w2", "vera_lambda_b", "hra_u"])
+def test_the_places_of_a_method_that_is_not_read(part: str, tmp_path: Path) -> None:
+    tensors = {f"{PREFIX}.{layer}.self_attn.q_proj.{part}": np.ones((4, 6), np.float32) for layer in range(LAYERS)}
+    folder = write(tmp_path / "x", tensors, peft_type="ODD", lora_alpha=None)
+    assert rules(folder, base=write_base(tmp_path / "base", weights())) == {"not-measured"}
+    other = {key.replace("self_attn", "attention"): array for key, array in weights().items()}
+    base = write_base(tmp_path / "other", other)
+    assert rules(folder, base=base) == {"not-measured", "not-in-base"}
+    assert f"{LAYERS} of {LAYERS} places" in detail(folder, "not-in-base", base)
 
 
 @pytest.mark.parametrize(("layers", "keys", "expected"), [(LAYERS, WIDTH // 2, set()), (LAYERS + 1, WIDTH // 2, {"not-in-base"}),

@@ -12,6 +12,7 @@ from tupate_hub.check.module_rules import saved_embeddings
 from tupate_hub.check.rule import ISSUES, Found, Rule
 from tupate_hub.embedding import Block
 from tupate_hub.errors import FormatError
+from tupate_hub.readers.names import block_name
 from tupate_hub.readers.source import read_config
 from tupate_hub.space import normalise_base
 
@@ -21,6 +22,12 @@ _LOST = 2.0**-9
 #: A cosine, see docs/check.md: of tuned LoRA it is 0.03 at most, of a part of rank 2 at least 0.1.
 _ALONG = 0.08
 _MOST_TOKENS = 100_000
+#: How the names of the parameters begin that PEFT's methods beside LoRA add (peft 0.21.2, the `prefix` of each).
+_PARAMETERS = (
+    "adamss_", "boft_", "bone_", "c3a_", "deft_", "delora_", "fourierft_", "frod_", "glora_", "gralora_", "hada_",
+    "hira_", "hra_", "lily_", "lokr_", "miss_", "oft_", "osf_", "peanut_", "poly_", "psoft_", "pvera_", "randlora_",
+    "road_", "shadow_", "shira_", "supertuning_", "tinylora_", "unilora_", "vblora_", "vera_", "waveft_",
+)  # fmt: skip
 
 
 def _places(evidence: Evidence) -> dict[str, Block]:
@@ -38,16 +45,29 @@ def _is_prefix(block: Block) -> bool:
     return block.form == "rows" and block.name.endswith((".keys", ".values"))
 
 
+def _unread(evidence: Evidence) -> list[str]:
+    """The modules that a method of PEFT changes which is not read here, by the first part of its parameters' names."""
+    if evidence.adapter is not None or evidence.blocks or evidence.layout != "peft":
+        return []
+    found: dict[str, None] = {}
+    for key in evidence.tensors:
+        pieces = key.split(".")
+        at = next((index for index, piece in enumerate(pieces) if piece.startswith(_PARAMETERS)), 0)
+        if name := block_name(".".join(pieces[:at])):
+            found.setdefault(name)
+    return list(found)
+
+
 def not_in_base(evidence: Evidence) -> Iterator[Found]:
     """Modules or layers that the base model has not."""
     base = evidence.base
     if base is None:
         return
-    places, prefixes = _places(evidence), _prefixes(evidence)
-    missing = [name for name in places if base.lacks(name.removesuffix(".bias"))]
+    names, prefixes = [*_places(evidence), *_unread(evidence)], _prefixes(evidence)
+    missing = [name for name in names if base.lacks(name.removesuffix(".bias"))]
     missing += [block.name for block in prefixes if lacks_layer(base.config, block.name)]
     if missing:
-        yield Found(f"{len(missing)} of {len(places) + len(prefixes)} places", tuple(missing))
+        yield Found(f"{len(missing)} of {len(names) + len(prefixes)} places", tuple(missing))
 
 
 def other_shape(evidence: Evidence) -> Iterator[Found]:
