@@ -220,7 +220,8 @@ def _weights_in(folder: Path) -> list[Path]:
     except OSError as error:
         raise FormatError(f"{folder} cannot be read: {error.strerror}.") from error
     pieces = [match for file in files if (match := _PIECE.fullmatch(file.name))]
-    return [] if pieces and len(pieces) != int(pieces[0][1]) else files[:_MOST_FILES]
+    whole = not pieces or len(pieces) == int(pieces[0][1])
+    return files if whole and len(files) <= _MOST_FILES else []
 
 
 def _is_there(path: Path) -> bool:

@@ -40,8 +40,8 @@ class Rule:
     """One thing that can be found.
 
     `sentence` says what it means, `advice` what to do, `source` how that is known. `needs` is what must be there:
-    "base", the base model's facts; "shapes", its weights' shapes or what stands for them; "weights", its numbers on
-    this disk; "others", further adapters; "" for nothing but the adapter.
+    "base", the base model's facts; "weights", its numbers on this disk; "others", further adapters; "" for nothing but
+    the adapter. `find` looks at one adapter, `among` at several; a rule has one of the two.
     """
 
     id: str

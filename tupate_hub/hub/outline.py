@@ -21,7 +21,8 @@ from tupate_hub.storage.strangers_json import parse_json
 _CONFIG = "config.json"
 _KEPT = "outline.json"
 _MOST_CONFIG = 4_000_000
-_MOST_ITEMS = 500_000
+#: Of a mixture of experts with 100,000 tensors the outline has some 500,000.
+_MOST_ITEMS = 4_000_000
 _HEADER = 64_000
 _MOST_FILES = 256
 _AT_ONCE = 8
@@ -85,12 +86,13 @@ def cached_model(location: Location) -> Path | None:
 
 
 def _weights_among(files: Iterable[str]) -> list[str]:
-    """The model's own safetensors files: the whole, else its pieces, else every one that is no adapter's."""
+    """The model's own safetensors files: the whole, else its pieces, else all that are no adapter's; none of too many."""
     names = sorted(name for name in files if name.endswith(".safetensors") and "/" not in name)
     if _WEIGHTS in names:
         return [_WEIGHTS]
     pieces = [name for name in names if _PIECE.fullmatch(name)]
-    return (pieces or [name for name in names if not name.startswith("adapter")])[:_MOST_FILES]
+    found = pieces or [name for name in names if not name.startswith("adapter")]
+    return found if len(found) <= _MOST_FILES else []  # names of a part of them would say what is not so
 
 
 def _fetch_tensors(at: Location, files: Sequence[tuple[str, int]]) -> Tensors:
