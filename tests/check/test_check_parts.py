@@ -189,6 +189,7 @@ def test_an_update_beside_its_weight(kind: str, tmp_path: Path) -> None:
     assert found.ratio == pytest.approx(np.linalg.norm(change) / np.linalg.norm(weight), rel=1e-4)
     cosine = np.sum(change * weight) / np.linalg.norm(change) / np.linalg.norm(weight)
     assert found.cosine == pytest.approx(cosine, abs=1e-5)
+    assert found.chance == pytest.approx(1 / np.sqrt(9 * 12))
     assert beside(base, measure([make_block("h.0.x", {"A": a[:, 1:], "B": b})])) == {}
 
 

@@ -92,6 +92,7 @@ def test_peft_stops_where_the_rank_differs(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore:PiSSA changes the base weights")
 def test_pissa_before_and_after_its_conversion(base: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
     model = get_peft_model(tiny("bert"), LoraConfig(r=2, target_modules=["query"], init_lora_weights="pissa"))
     model.peft_config["default"].init_lora_weights = True
     model.save_pretrained(tmp_path / "start")

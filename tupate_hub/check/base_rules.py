@@ -21,6 +21,8 @@ _LARGE = 5.0
 _LOST = 2.0**-9
 #: A cosine, see docs/check.md: of tuned LoRA it is 0.03 at most, of a part of rank 2 at least 0.1.
 _ALONG = 0.08
+#: In models of a few dozen dimensions chance alone goes beyond it.
+_CHANCES = 5
 _MOST_TOKENS = 100_000
 #: How the names of the parameters begin that PEFT's methods beside LoRA add (peft 0.21.2, the `prefix` of each).
 _PARAMETERS = (
@@ -113,9 +115,10 @@ def other_base(evidence: Evidence) -> Iterator[Found]:
 
 def part_of_base(evidence: Evidence) -> Iterator[Found]:
     """Updates that point where the weights do, as factors do that were taken out of them."""
-    cosines = {name: one.cosine for name, one in evidence.beside_base.items()}
-    if cosines and (middle := median(cosines.values())) > _ALONG:
-        yield Found(f"a cosine of {middle:.2f} in the middle one of {len(cosines)} blocks")
+    found = evidence.beside_base.values()
+    if found and median(one.cosine - max(_ALONG, _CHANCES * one.chance) for one in found) > 0:
+        middle = median(one.cosine for one in found)
+        yield Found(f"a cosine of {middle:.2f} in the middle one of {len(found)} blocks")
 
 
 def large_beside_base(evidence: Evidence) -> Iterator[Found]:

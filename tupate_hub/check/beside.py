@@ -17,10 +17,14 @@ from tupate_hub.check.updates import Update
 
 @dataclass(frozen=True)
 class Beside:
-    """`ratio`, the update's root mean square over the weight's, and `cosine`, that between the two."""
+    """`ratio`, the update's root mean square over the weight's, and `cosine`, that between the two.
+
+    `chance` is the standard deviation of the cosine of two random matrices of that shape.
+    """
 
     ratio: float
     cosine: float
+    chance: float
 
 
 def beside(base: BaseModel, updates: Iterable[Update]) -> dict[str, Beside]:
@@ -46,5 +50,5 @@ def beside(base: BaseModel, updates: Iterable[Update]) -> dict[str, Beside]:
                 math.copysign(1.0, wanted[name].block.scale) * float(np.vdot(rows, change)) / norms if norms else 0.0
             )
         if 0 < size < math.inf and math.isfinite(cosine):
-            found[name] = Beside(wanted[name].rms / size, cosine)
+            found[name] = Beside(wanted[name].rms / size, cosine, 1 / math.sqrt(rows.size))
     return found

@@ -86,7 +86,7 @@ def cached_model(location: Location) -> Path | None:
 
 
 def _weights_among(files: Iterable[str]) -> list[str]:
-    """The model's own safetensors files: the whole, else its pieces, else all that are no adapter's; none of too many."""
+    """The model's own safetensors files: the whole, else its pieces, else all but an adapter's; none of too many."""
     names = sorted(name for name in files if name.endswith(".safetensors") and "/" not in name)
     if _WEIGHTS in names:
         return [_WEIGHTS]
