@@ -21,7 +21,7 @@ FLOORS = (
     {"compare", "readers", "export", "subspace"},
     {"hub"},
     {"zoo"},
-    {"collect", "data", "search", "evaluation"},
+    {"check", "collect", "data", "search", "evaluation"},
     {"training"},
     {"publish"},
     {"cli", "__main__"},

@@ -109,6 +109,7 @@ def fields(value: Any) -> set[str]:
         ("spaces",),
         ("card",),
         ("inspect", "FOLDER"),
+        ("check", "FOLDER"),
         ("add", "FOLDER", "--task", "mine"),
         ("add", "FOLDER", "--all", "--force"),
         ("merge-check", "imdb", "mnli", "--explain", "--bare", "--write", "OUT"),
@@ -121,7 +122,7 @@ def test_the_page_documents_every_json_field(
     assert invoke("pull", "rte", "--as", "peft", "--bare", "--to", folder, "--registry", toy_zoo).code == 0
     named = {"FOLDER": str(folder), "OUT": str(tmp_path / "out")}
     given = [named.get(one, one) for one in arguments]
-    registry = [] if given[0] == "inspect" else ["--registry", str(toy_zoo)]
+    registry = [] if given[0] in ("inspect", "check") else ["--registry", str(toy_zoo)]
     found = fields(invoke(*given, *registry, "--json").json())
     assert found
     undocumented = {name for name in found if f"`{name}`" not in section(given[0])}

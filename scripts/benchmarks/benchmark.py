@@ -23,6 +23,7 @@ import benchmark_hub
 import numpy as np
 from safetensors.numpy import load_file, save
 
+from tupate_hub.check.checking import Place, check_adapters
 from tupate_hub.compare.kernel import Pack, kernel, pack
 from tupate_hub.compare.lowrank import Stack
 from tupate_hub.embedding import Block, TaskEmbedding, embed
@@ -117,6 +118,11 @@ def best(action: Callable[[], object], runs: int) -> float:
     return min(taken)
 
 
+def paired(first: Callable[[], object], second: Callable[[], object], runs: int) -> float:
+    """How many times as long the second takes, the median over pairs taken in turns."""
+    return statistics.median(best(second, 1) / best(first, 1) for _ in range(runs))
+
+
 def ranking(count: int, dense_count: int) -> list[Row]:
     """One LoRA against many: with r x r products, against forming the updates, against reading the factors."""
     rng = np.random.default_rng(0)
@@ -201,9 +207,11 @@ def reading() -> list[Row]:
         plain = best(lambda: load_file(weights), 20)
         ours = best(lambda: embed(read_adapter(folder), "task"), 20)
         size = weights.stat().st_size / 1e6
+        checking = paired(lambda: read_adapter(folder), lambda: check_adapters([Place("lora", folder)]), 60)
     return [
         (f"a PEFT LoRA of {size:.1f} MB to an embedding", ours * 1e3, "ms", 10),
         (f"a PEFT LoRA of {size:.1f} MB to an embedding, against safetensors.numpy", ours / plain, "x", None),
+        (f"check of a PEFT LoRA of {size:.1f} MB, against reading it", checking, "x", 2),
     ]
 
 

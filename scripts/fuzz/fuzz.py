@@ -10,6 +10,7 @@ A case that fails is saved with its traceback, and the exit code is 1. Case i of
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import re
 import signal
@@ -22,7 +23,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 import numpy as np  # noqa: E402
 from fuzz_inputs import Files, Seed, extra_seeds, make_seeds, mutate  # noqa: E402
 
+from tupate_hub.check.basemodel import BaseModel  # noqa: E402
+from tupate_hub.check.checking import Place, check_adapters, document  # noqa: E402
 from tupate_hub.embedding import Adapter, TaskEmbedding, embed, parse_embedding  # noqa: E402
 from tupate_hub.errors import TupateHubError  # noqa: E402
 from tupate_hub.readers import detect, read_adapter  # noqa: E402
@@ -105,6 +108,14 @@ def _feed_finetuned(files: Files, folder: Path) -> None:
     _check_embedding(embed(read_finetuned(pair, pair.names, rank=2, base="bert-base-uncased"), "task"))
 
 
+def _feed_check(files: Files, folder: Path) -> None:
+    path = folder if len(files) > 1 else folder / next(iter(files))
+    found = check_adapters([Place("adapter", path)], BASE)
+    json.dumps(document(found), allow_nan=False)
+    if found[0].facts["method"] is None and all(one.rule.severity == "note" for one in found[0].findings):
+        raise Forbidden("not read, and nothing is said of it")
+
+
 def _check_embedding(embedding: TaskEmbedding) -> None:
     for block in embedding.blocks:
         for part in block.parts.values():
@@ -114,10 +125,14 @@ def _check_embedding(embedding: TaskEmbedding) -> None:
     embedding.to_bytes("float32")
 
 
+#: What adapters are checked against: a model whose names and shapes its configuration tells.
+BASE = BaseModel("base", {"hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": 2, "vocab_size": 50})
+
 Target = Callable[[Files, Path], None]
 
 TARGETS: Mapping[str, Target] = {
     "adapter": _feed_adapter,
+    "check": _feed_check,
     "tensorfile": _feed_tensorfile,
     "torchfile": _feed_torchfile,
     "gguffile": _feed_gguffile,
@@ -286,6 +301,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     targets = {name: TARGETS[name] for name in options.target or TARGETS}
     seeds = make_seeds() + (extra_seeds(options.extra) if options.extra else [])
+    seeds += [replace(one, target="check") for one in seeds if one.target == "adapter"]
     warm_up(targets, seeds)
     began = time.perf_counter()
     tally, failed = run(targets, seeds, options.count, options.seed, options.failures, options.start)

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tupate_hub.check.alpha import alphas
+from tupate_hub.check.evidence import gather
 from tupate_hub.errors import FormatError
 from tupate_hub.readers import find_adapters, read_adapter
 from tupate_hub.readers.formats.gguffile import parse_gguf_file, parse_gguf_header
@@ -333,3 +335,13 @@ def test_what_is_no_gguf_says_what_it_is(tmp_path: Path) -> None:
     (tmp_path / "ggml-adapter-model.bin").write_bytes(b"algg" + bytes(100))
     with pytest.raises(FormatError, match="GGLA file, from before GGUF"):
         read_adapter(tmp_path / "ggml-adapter-model.bin")
+
+
+def test_check_finds_alpha_in_the_header(tmp_path: Path) -> None:
+    a, b = factors()
+    path = tmp_path / "lora.gguf"
+    tensors = {"blk.0.attn_v.weight.lora_a": a, "blk.0.attn_v.weight.lora_b": b}
+    path.write_bytes(write_gguf({**ADAPTER, "adapter.lora.alpha": 6.0}, tensors))
+    evidence = gather(path, "lora")
+    assert evidence.adapter is not None
+    assert [(one.where, one.values) for one in alphas(evidence)] == [("adapter.lora.alpha of the header", (6.0,))]

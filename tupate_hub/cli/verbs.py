@@ -12,6 +12,7 @@ VERBS = {
     "explain": ("rank", "Show what each block adds to the similarity of two tasks."),
     "map": ("map", "Draw a task and its neighbours, near where they are similar."),
     "inspect": ("collect", "Say what a file or folder of tuned parameters holds."),
+    "check": ("check", "Say whether adapters will do anything, and on which base model."),
     "add": ("collect", "Read tuned parameters into a registry of your own."),
     "import": ("import_hub", "Read what the Hub lists for a base model into a registry of your own."),
     "stats": ("measure", "Measure a base model's inputs, for --similarity effect."),

@@ -69,6 +69,16 @@ def detect(path: Path) -> Detection:
 
 
 @dataclass(frozen=True)
+class Opened:
+    """A path's content before its layout's reader has judged it; `data` is None where a part will be read."""
+
+    detection: Detection
+    layout: Layout
+    source: Source
+    data: bytes | None
+
+
+@dataclass(frozen=True)
 class Loaded:
     """What one reading of a path gave: what was found there and the adapter; `digest` is None where a part was read."""
 
@@ -110,17 +120,32 @@ def load_adapter(
     FormatError
         For everything that is not read, each with its own sentence.
     """
+    opened = open_source(path, base, task, base_weights, legacy)
+    adapter = opened.layout.read(opened.source)
+    digest = None if opened.data is None else sha256(opened.data).hexdigest()
+    return Loaded(opened.detection, replace(adapter, task=task) if task else adapter, digest)
+
+
+def open_source(
+    path: Path, base: str | None, task: str | None, base_weights: Path | None, legacy: Legacy | None
+) -> Opened:
+    """What `load_adapter` gives to a layout's reader; parameters as there.
+
+    Raises
+    ------
+    FormatError
+        When nothing is recognised, or the weights cannot be taken apart into tensors.
+    """
     detection, layout, config = _detect(path)
     tensors: Mapping[str, Array] = {}
     metadata: Mapping[str, Any] = {}
-    digest = None
+    data = None
     if layout.whole:
         data = read_bytes(detection.weights)
         metadata = parse_metadata(data, detection.weights) if layout.metadata else {}
-        tensors, digest = parse_weights(data, detection.weights, legacy), sha256(data).hexdigest()
+        tensors = parse_weights(data, detection.weights, legacy)
     source = Source(path, detection.weights, config, tensors, layout.name, base, task, base_weights, metadata)
-    adapter = layout.read(source)
-    return Loaded(detection, replace(adapter, task=task) if task else adapter, digest)
+    return Opened(detection, layout, source, data)
 
 
 def read_adapter(

@@ -122,6 +122,16 @@ def read_header(data: bytes | memoryview, where: str, size: int | None = None) -
     return header, 8 + length
 
 
+def described_as(entry: object) -> tuple[str, tuple[int, ...]] | None:
+    """Dtype and shape in a tensor's entry of a header, None where they are malformed."""
+    if not isinstance(entry, dict):
+        return None
+    dtype, shape = entry.get("dtype"), entry.get("shape")
+    if not isinstance(dtype, str) or not isinstance(shape, list) or len(shape) > 8:
+        return None
+    return (dtype, tuple(shape)) if all(type(size) is int and size >= 0 for size in shape) else None
+
+
 def load_tensorfile(data: bytes, where: str) -> TensorFile:
     """Read, through the library, a file of this project's own whose digest was checked. Arrays are read-only.
 
