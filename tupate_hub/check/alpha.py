@@ -43,6 +43,11 @@ def _found(evidence: Evidence) -> Iterator[Alpha]:
         value = _number(inside.get(name)) if isinstance(inside, dict) else None
         if value is not None:
             yield Alpha(f"{name} of the configuration", (value,), is_scale)
+    yield from _in_headers(evidence)
+
+
+def _in_headers(evidence: Evidence) -> Iterator[Alpha]:
+    """Of a GGUF file's header, and of a safetensors file's metadata."""
     if (value := _number(evidence.header.get("adapter.lora.alpha"))) is not None:
         yield Alpha("adapter.lora.alpha of the header", (value,))
     for where, text in evidence.metadata.items():

@@ -12,6 +12,7 @@ import numpy as np
 
 from tupate_hub.arrays import Float32Array, Float64Array
 from tupate_hub.compare.lowrank import Factors
+from tupate_hub.compare.magnitude import effective_rank
 from tupate_hub.compare.similarity import get_similarity
 from tupate_hub.embedding import Block
 
@@ -57,13 +58,8 @@ class Update:
 
     @cached_property
     def effective_rank(self) -> float:
-        """Exponential of the entropy of the singular values as shares; 0 where it is zero.
-
-        Roy and Vetterli, EUSIPCO 2007.
-        """
-        total = math.fsum(self.values)
-        shares = [value / total for value in self.values.tolist() if value > 0] if 0 < total < math.inf else []
-        return math.exp(-math.fsum(share * math.log(share) for share in shares)) if shares else 0.0
+        """As `magnitude.effective_rank` has it."""
+        return effective_rank(self.values)
 
 
 def measure(blocks: Sequence[Block]) -> tuple[Update, ...]:
