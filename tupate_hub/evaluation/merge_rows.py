@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from tupate_hub.errors import FormatError
-from tupate_hub.storage.atomic import told_in_one_sentence
-from tupate_hub.storage.csv_rows import append_cells
+from tupate_hub.storage.csv_rows import append_cells, read_cells
 
 #: What stands for the base model alone.
 BASE = "-"
@@ -73,18 +70,9 @@ def read_merge_rows(path: Path) -> list[MergeRow]:
     FormatError
         When the file holds something else.
     """
-    if not path.exists():
-        return []
-    with told_in_one_sentence(path), path.open(newline="", encoding="utf-8", errors="replace") as stream:
-        reader = csv.DictReader(stream)
-        if tuple(reader.fieldnames or COLUMNS) != COLUMNS:
-            raise FormatError(f"{path} is not a table of merges.", hint="name a new file")
-        try:
-            return [MergeRow(**{name: _read(name, cells[name]) for name in COLUMNS}) for cells in reader]
-        except (TypeError, ValueError) as error:
-            raise FormatError(
-                f"{path} has a row that is cut or malformed: {error}.", hint="take the row out"
-            ) from error
+    return read_cells(
+        path, COLUMNS, "merges", lambda cells: MergeRow(**{name: _read(name, cells[name]) for name in COLUMNS})
+    )
 
 
 def append_merge_rows(path: Path, rows: Iterable[MergeRow]) -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from tupate_hub.errors import FormatError
-from tupate_hub.storage.atomic import alone, told_in_one_sentence
-from tupate_hub.storage.csv_rows import append_cells
+from tupate_hub.storage.atomic import alone
+from tupate_hub.storage.csv_rows import append_cells, read_cells
 
 
 @dataclass(frozen=True, order=True)
@@ -85,18 +83,7 @@ def read_subspace_rows(path: Path) -> list[SubspaceRow]:
     FormatError
         When the file holds something else.
     """
-    if not path.exists():
-        return []
-    with told_in_one_sentence(path), path.open(newline="", encoding="utf-8", errors="replace") as stream:
-        reader = csv.DictReader(stream)
-        if tuple(reader.fieldnames or COLUMNS) != COLUMNS:
-            raise FormatError(f"{path} is not a table of the subspace experiment.", hint="name a new file")
-        try:
-            return [_row(cells) for cells in reader]
-        except (TypeError, ValueError) as error:
-            raise FormatError(
-                f"{path} has a row that is cut or malformed: {error}.", hint="take the row out"
-            ) from error
+    return read_cells(path, COLUMNS, "the subspace experiment", _row)
 
 
 def read_while_written(path: Path) -> list[SubspaceRow]:
