@@ -450,3 +450,9 @@ def test_one_changed_byte_gives_an_embedding_or_an_error(data: st.DataObject) ->
         assert error.message.startswith("x")
     else:
         assert np.isfinite(found.vector()).all()
+
+
+def test_the_order_of_facts_does_not_change_the_bytes() -> None:
+    one = replace(lora("x", 0), facts={"scores": {"primary": 1.0}, "data": {"sha256": "a"}})
+    other = replace(one, facts=dict(reversed(one.facts.items())))
+    assert one.to_bytes() == other.to_bytes()

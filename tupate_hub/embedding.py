@@ -206,7 +206,7 @@ class TaskEmbedding:
             "base": self.space.base,
             "method": self.space.method,
             "scales": _json(scales),
-            **{key: _json(value) for key, value in self.facts.items()},
+            **{key: _json(value) for key, value in sorted(self.facts.items())},
         }
         return TensorFile(tensors, metadata).to_bytes()
 

@@ -100,6 +100,9 @@ def test_adapter_and_head_load_in_the_library_and_compute_the_same(zoo, runs, ba
     model = AutoAdapterModel.from_pretrained(str(base), local_files_only=True)
     model.load_adapter(str(folder), use_safetensors=True, set_active=True)
     model.active_head = name
+    page = (folder / "README.md").read_text()
+    assert "head, with the labels' names, is loaded too" in page
+    assert "not included" not in page
     mine = build_model(base, data, get_method("lora"), 3)
     state = {key: torch.tensor(array) for key, array in {**result.tensors, **result.head}.items()}
     mine.load_state_dict(state, strict=False)

@@ -75,6 +75,10 @@ def read_merge_rows(path: Path) -> list[MergeRow]:
     )
 
 
+def _row(cells: dict[str, str]) -> MergeRow:
+    return MergeRow(**{name: _read(name, cells[name]) for name in COLUMNS})
+
+
 def append_merge_rows(path: Path, rows: Iterable[MergeRow]) -> None:
     """Add rows; they are on the disk when this returns.
 

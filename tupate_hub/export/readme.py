@@ -44,9 +44,9 @@ def language_task(embedding: TaskEmbedding) -> str | None:
     return word if word in _LANGUAGE else None
 
 
-def readme_of_adapters(embedding: TaskEmbedding) -> bytes:
-    """How the `adapters` library loads the folder."""
-    notes, how = [_HEAD], ""
+def readme_of_adapters(embedding: TaskEmbedding, with_head: bool = False) -> bytes:
+    """How the `adapters` library loads the folder, which has the task's head where it is said to."""
+    notes, how = ["The task head, with the labels' names, is loaded too." if with_head else _HEAD], ""
     if is_trained(embedding) and "prompt" in embedding.by_name:
         how = ', attn_implementation="eager"'
         notes.append("The library's fused attention (1.3) would let the prompt see padding, as it never did in tuning.")
@@ -173,5 +173,5 @@ def _page(embedding: TaskEmbedding, notes: Sequence[str], code: Sequence[str]) -
     title = f"# {embedding.task}: {embedding.space}"
     page = [" ".join(title.split()), "", " ".join(["Exported by tupate-hub.", *_sum(embedding), *notes])]
     if code:
-        page += ["", "```python", *code, "```"]
+        page += ["", "PATH is this folder.", "", "```python", *code, "```"]
     return ("\n".join(page) + "\n").encode()

@@ -21,6 +21,7 @@ from tupate_hub.collect.read_adapter import plain_name
 from tupate_hub.embedding import TaskEmbedding
 from tupate_hub.errors import FormatError, TargetExists
 from tupate_hub.export import export
+from tupate_hub.export.readme import readme_of_adapters
 from tupate_hub.registry import Entry, fold
 from tupate_hub.runrecord import RunRecord
 from tupate_hub.search.resolve import find_space
@@ -138,7 +139,8 @@ def _early(embedding: TaskEmbedding, share: str, steps: int) -> TaskEmbedding:
 def _write_adapter(run: Path, embedding: TaskEmbedding, result: Result) -> Path | None:
     head = _head_files(embedding, result)
     try:
-        files, folder = {**export(embedding, "adapters"), **head}, run / "adapter"
+        readme = {"README.md": readme_of_adapters(embedding, with_head=bool(head))}
+        files, folder = {**export(embedding, "adapters"), **head, **readme}, run / "adapter"
     except FormatError:  # the library has no place for the method
         files, folder = head, run / "head"
     if not files:
