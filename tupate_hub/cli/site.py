@@ -10,9 +10,7 @@ from tupate_hub.cli import output
 
 
 @click.command("site")
-@click.option(
-    "--out", "target", type=click.Path(path_type=Path), metavar="DIR", required=True, help="The folder to write."
-)
+@click.option("--out", "target", type=click.Path(path_type=Path), metavar="DIR", required=True, help="The folder.")
 @click.option("--title", help="The page's title. [default: the card's]")
 @click.option("--location", metavar="OWNER/NAME", help="How the page's commands call the registry. [default: DIR]")
 @click.option("--hub", is_flag=True, help="Let the page ask the Hub for an adapter that a visitor names.")
@@ -43,7 +41,7 @@ def site_command(
         output.document({"folder": str(target), "files": sizes, "bytes": whole, "factors": factors, "removed": removed})
         return
     output.note(
-        f"{len(files)} files, {whole:,} bytes; {factors:,} of them are embeddings, which a browser loads when something "
-        "is dropped"
+        f"{len(files)} files, {whole:,} bytes; {factors:,} of them are embeddings, which a browser loads when "
+        "something is dropped"
     )
     output.text(str(index))

@@ -45,7 +45,7 @@ def site_files(zoo: Zoo, about: About, *, hub: bool = False) -> dict[str, bytes]
 def write_site(target: Path, files: dict[str, bytes]) -> list[str]:
     """Write a site into a folder, made if need be; one that has a site already gets the new one.
 
-    The page's frame comes last, and files of factors that the new site does not have are removed. Returns those removed.
+    The page's frame comes last, and factors that the new site does not have are removed. Returns the names of those.
 
     Raises
     ------

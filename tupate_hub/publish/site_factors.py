@@ -28,7 +28,7 @@ FOLDER = "factors"
 
 
 def shipped_spaces(registry: Registry) -> set[str]:
-    """The spaces whose embeddings go with the page: the default one first, then from the smallest, while there is room."""
+    """The spaces whose embeddings go with the page: the default one, then from the smallest, while there is room."""
     sizes = {name: sum(entry.bytes for entry in registry.in_space(name)) for name in registry.spaces}
     room, shipped = MOST_BYTES, set()
     for name in sorted(sizes, key=lambda name: (name != registry.default_space, sizes[name], name)):
@@ -42,8 +42,8 @@ def factor_scripts(space: ShownSpace, number: int) -> tuple[dict[str, bytes], li
     """The scripts of a space by their paths, and what `data.js` says of them: `file` and `bytes`.
 
     A script calls `tupateFactors(its own path, [{row, half, blocks, data}, ...])`: the task's row in the index;
-    whether the numbers are float16 or float32; each block as [name's number, rank, inputs, outputs, scale]; and for each
-    block A (rank, inputs), then the transpose of B (rank, outputs), one behind the other.
+    whether the numbers are float16 or float32; each block as [name's number, rank, inputs, outputs, scale]; and for
+    each block A (rank, inputs), then the transpose of B (rank, outputs), one behind the other.
     """
     names = {name: at for at, name in enumerate(_names(space.embeddings))}
     scripts: dict[str, bytes] = {}

@@ -17,9 +17,10 @@ _STEPS = 240
 def places(scores: Float64Array, noise: NoiseLevel | None) -> Float64Array:
     """A place for each task, of shape (tasks, 2), inside [-1, 1].
 
-    Classical scaling puts unrelated tasks, whose cosines are all near zero, on one heap. Its places are the start here:
-    each task then is drawn to its nearest neighbours, by how far their scores stand out of the noise, and all tasks push
-    one another away (Fruchterman and Reingold 1991). What is near is similar; how far apart the rest lies says little.
+    Classical scaling puts unrelated tasks, whose cosines are all near zero, on one heap. Its places are the start
+    here: each task then is drawn to its nearest neighbours, by how far their scores stand out of the noise, and all
+    tasks push one another away (Fruchterman and Reingold 1991). What is near is similar; how far apart the rest lies
+    says little.
 
     Parameters
     ----------

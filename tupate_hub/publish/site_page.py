@@ -1,9 +1,9 @@
 """The page itself: the modules of `explorer/` as one script, its style, and its frame with what a browser may load.
 
-A browser loads neither modules nor workers for a page that was opened from a file. So the modules, which a reader finds
-in `explorer/` one by one, are put into one classic script: their imports are left out, and all names of a side are in one
-scope, in which no two may be the same. The worker's modules become the body of a function, whose text the page makes a
-Blob of; the page's side comes after it.
+A browser loads neither modules nor workers for a page that was opened from a file. So the modules, which a reader
+finds in `explorer/` one by one, are put into one classic script: their imports are left out, and all names of a side
+are in one scope, in which no two may be the same. The worker's modules become the body of a function, whose text the
+page makes a Blob of; the page's side comes after it.
 """
 
 from __future__ import annotations
@@ -68,4 +68,4 @@ def joined(modules: tuple[str, ...]) -> str:
 
 def source(name: str) -> str:
     """A file of `explorer/`."""
-    return files("tupate_hub.publish").joinpath("explorer", name).read_text(encoding="utf-8")
+    return files("tupate_hub.publish").joinpath("explorer").joinpath(name).read_text(encoding="utf-8")

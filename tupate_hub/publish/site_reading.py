@@ -1,4 +1,4 @@
-"""What the page must know to read adapters as the readers do: their tables, handed over, so that none is written twice."""
+"""What the page must know to read adapters as the readers do: their own tables, so that none is written twice."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def reading_tables() -> dict[str, Any]:
 
 
 def judging_tables(similarity: str) -> dict[str, Any]:
-    """From which scores on a note is given, which notes make a start unfit, and the model class of each kind of task."""
+    """From which scores on a note is given, which notes make a start unfit, and the model class of a kind of task."""
     return {
         "diverged": DIVERGED,
         "nearDuplicate": NEAR_DUPLICATE[similarity],

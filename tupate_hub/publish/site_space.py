@@ -86,7 +86,7 @@ def comparisons(zoo: Zoo, space: ShownSpace) -> dict[str, Any]:
 def _fixed(pairs: Array) -> Array:
     """Cosines in three bytes each, of shape (pairs, 3)."""
     fixed = np.rint(pairs.astype(np.float64).clip(-1, 1) * _ONE).astype("<i4")
-    return fixed.view(np.uint8).reshape(-1, 4)[:, :3]
+    return np.asarray(fixed.view(np.uint8).reshape(-1, 4)[:, :3])
 
 
 def _nearest(index: PairIndex) -> dict[str, Any]:
