@@ -62,7 +62,7 @@ def _drawn_together(points: Float64Array, pull: Float64Array) -> Float64Array:
         apart = points[:, None, :] - points[None, :, :]
         distance = np.sqrt((apart**2).sum(axis=-1)) + 1e-3
         away = ideal**2 / distance**2
-        toward = np.minimum(pull, 4.0) * distance / ideal / 2
+        toward = np.minimum(pull, 2.5) * distance / ideal / 3
         force = ((away - toward)[:, :, None] * apart).sum(axis=1) - 0.6 * points
         length = np.sqrt((force**2).sum(axis=1, keepdims=True)) + 1e-12
         points = points + force / length * np.minimum(length, 0.12 * (1 - step / _STEPS) + 0.002)
@@ -70,7 +70,11 @@ def _drawn_together(points: Float64Array, pull: Float64Array) -> Float64Array:
 
 
 def _boxed(points: Float64Array) -> Float64Array:
-    if not len(points):
-        return points
+    """The places turned so that they are widest from left to right, and in the middle of the box."""
+    if len(points) < 2:
+        return np.zeros_like(points)
+    points = points - points.mean(axis=0)
+    axes = np.linalg.svd(points, full_matrices=False)[2]
+    points = points @ (axes * np.where(axes[np.arange(2), np.abs(axes).argmax(axis=1)] < 0, -1, 1)[:, None]).T
     low, high = points.min(axis=0), points.max(axis=0)
     return np.asarray((points - (low + high) / 2) / max(float((high - low).max()) / 2, 1e-12))

@@ -1,6 +1,6 @@
 // Dom: elements made of texts. Strangers' words only ever become text nodes and attributes, never markup.
 
-/** @typedef {Node | string | number | null | undefined | false} Child */
+/** @typedef {Node | string | number | null | undefined | false | any[]} Child */
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -8,7 +8,7 @@ const SVG = "http://www.w3.org/2000/svg";
  * An element with its attributes, listeners (`onclick`) and children.
  * @param {string} tag
  * @param {Record<string, any>} [props]
- * @param {...(Child | Child[])} children
+ * @param {...Child} children
  * @returns {HTMLElement}
  */
 export function h(tag, props = {}, ...children) {
@@ -19,21 +19,21 @@ export function h(tag, props = {}, ...children) {
  * The same for SVG.
  * @param {string} tag
  * @param {Record<string, any>} [props]
- * @param {...(Child | Child[])} children
+ * @param {...Child} children
  * @returns {SVGElement}
  */
 export function svg(tag, props = {}, ...children) {
   return /** @type {SVGElement} */ (filled(document.createElementNS(SVG, tag), props, children));
 }
 
-/** @param {Element} element @param {Record<string, any>} props @param {(Child | Child[])[]} children */
+/** @param {Element} element @param {Record<string, any>} props @param {Child[]} children */
 function filled(element, props, children) {
   for (const [name, value] of Object.entries(props)) {
     if (value === null || value === undefined || value === false) continue;
     if (typeof value === "function") element.addEventListener(name.slice(2), value);
     else element.setAttribute(name, value === true ? "" : String(value));
   }
-  element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false).map(asNode));
+  element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false).map(asNode));
   return element;
 }
 
@@ -67,7 +67,9 @@ export function command(text, label) {
     setTimeout(() => (said.textContent = ""), 1500);
   }
 
-  return h("div", { class: "command" }, h("pre", { tabindex: 0, role: "region", "aria-label": label }, h("code", {}, text)), button);
+  const oneLine = !text.includes("\n"); // it wraps between its words and nowhere else
+  const words = oneLine ? text.split(" ").flatMap((word, at) => [at > 0 ? " " : "", h("span", { class: "word" }, word)]) : [text];
+  return h("div", { class: `command ${oneLine ? "line" : ""}` }, h("pre", { tabindex: 0, role: "region", "aria-label": label }, h("code", {}, words)), button);
 }
 
 /** Where the clipboard is not to be had: a page that was opened from a file. @param {string} text */

@@ -58,7 +58,7 @@ export function neighbourList(zoo, space, listed, { compareWith, blocks }) {
 function row(zoo, space, one, most, compareWith, blocks) {
   const { title, kind } = zoo.task(one.task);
   const gain = one.expected === null ? null : h("span", { class: `gain ${one.expected.points > 0 ? "up" : "down"}`, title: `80 % interval ${signed(one.expected.low)} to ${signed(one.expected.high)} points; it helps with probability ${one.expected.chance.toFixed(2)}` }, signed(one.expected.points), h("small", {}, " points expected"));
-  return h("li", { class: one.notes.includes("within noise") ? "quieter" : "" },
+  return h("li", { class: one.notes.includes("within noise") ? "quieter" : "", "data-score": one.score },
     h("span", { class: "rank" }, String(one.rank)),
     h("div", { class: "who" },
       h("a", { href: taskAddress(zoo, one.task, space.name), class: "task" }, h("bdi", {}, one.task)),

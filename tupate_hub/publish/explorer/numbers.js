@@ -116,9 +116,10 @@ export function sized(bytes) {
 }
 
 /**
- * The ordinal of a percentile as it is shown: the best pair of a space is not above itself.
+ * A percentile as it is shown: no pair is above all pairs, since it is one of them.
  * @param {number | null} share
  */
 export function percent(share) {
-  return share === null ? "–" : `${share.toFixed(0)}`;
+  if (share === null) return "–";
+  return share < 99.5 ? share.toFixed(0) : Math.min(share, 99.9).toFixed(1);
 }

@@ -59,7 +59,7 @@ function figures(zoo, space) {
     [grouped(zoo.tasks.size), "tasks"],
     [grouped(zoo.spaces.reduce((sum, one) => sum + one.entries.length, 0)), `embeddings in ${zoo.spaces.length === 1 ? "1 space" : `${zoo.spaces.length} spaces`}`],
     ...(forecast === null ? [] : [[`${(100 * forecast.helped).toFixed(0)} %`, `of ${forecast.targets} targets did better from the first pick than from nothing`]]),
-    ...(space.noise === null ? [] : [[space.noise.upper.toFixed(2), "is what unrelated tasks score at most, 95 % of them"]]),
+    ...(space.noise === null ? [] : [[space.noise.upper.toFixed(2), "is what 95 % of unrelated pairs score at most"]]),
   ];
   return h("div", { class: "bignumbers" }, told.map(([figure, words]) => h("div", {}, h("strong", {}, figure), h("span", {}, words))), h("p", {}, h("a", { href: address("trust") }, "How far to trust this")));
 }

@@ -79,6 +79,7 @@ export class TaskMap {
     this.space = space;
     this.go = go;
     this.points = space.map;
+    [this.wide, this.high] = [1, 1];
     /** @type {Set<string>} Kinds that are left out. */ this.hidden = new Set();
     this.found = "";
     this.byGroup = false;
@@ -107,9 +108,19 @@ export class TaskMap {
     this.element = h("div", { class: "plane" }, this.canvas, this.told, this.spoken, h("div", { class: "zoom", role: "group", "aria-label": "Zoom" },
       zoomed("Zoom in", "+", () => this.plane.zoom(1.6)), zoomed("Zoom out", "−", () => this.plane.zoom(1 / 1.6)), zoomed("Whole map", "⤢", () => this.plane.reset())));
     this.plane.fit((width, height) => {
-      const scale = Math.min(width / 2.5, height / 2.25);
-      return { scale, x: width / 2, y: height / 2 };
+      this.stretch(width / height);
+      return { scale: Math.min(width / (2 * this.wide + 0.35), height / (2 * this.high + 0.25)), x: width / 2, y: height / 2 };
     });
+  }
+
+  /** Use the room that there is: distances from left to right may grow to almost twice. @param {number} aspect */
+  stretch(aspect) {
+    const raw = this.space.map;
+    const most = (/** @type {number} */ axis) => raw.reduce((far, value, at) => (at % 2 === axis ? Math.max(far, Math.abs(value)) : far), 0.05);
+    const factor = Math.max(1, Math.min(1.8, (aspect * most(1)) / most(0)));
+    [this.wide, this.high] = [most(0) * factor, most(1)];
+    this.points = raw.map((value, at) => (at % 2 === 0 ? value * factor : value));
+    this.refilter();
   }
 
   /** Take over what is shown. */
@@ -275,6 +286,14 @@ export class TaskMap {
     const taken = new Set();
     const first = this.matches ?? new Set(this.chosen === null ? [] : [this.chosen]);
     const ordered = this.matches ? [...first] : [...first, ...(this.rows ?? [])];
+    const cellsOf = (/** @type {number} */ left, /** @type {number} */ y, /** @type {number} */ wide) => {
+      const cells = [];
+      for (let cx = Math.floor(left / 10); cx <= Math.floor((left + wide) / 10); cx += 1) cells.push(`${cx} ${Math.floor((y - 5) / 10)}`, `${cx} ${Math.floor((y + 5) / 10)}`);
+      return cells;
+    };
+    if (ordered.length <= 1500) {
+      for (const row of this.rows ?? []) taken.add(`${Math.floor((view.scale * this.points[2 * row] + view.x) / 10)} ${Math.floor((view.scale * this.points[2 * row + 1] + view.y) / 10)}`);
+    }
     let written = 0;
     for (const row of ordered) {
       const x = view.scale * this.points[2 * row] + view.x;
@@ -282,13 +301,14 @@ export class TaskMap {
       if (x < 0 || y < 0 || x > this.plane.width || y > this.plane.height) continue;
       const text = shortened(this.space.compared[row]);
       const wide = at.measureText(text).width;
-      const left = x + radius + 4 + wide > this.plane.width ? x - radius - 4 - wide : x + radius + 4;
-      const cells = [];
-      for (let cx = Math.floor((left - 2) / 12); cx <= Math.floor((left + wide + 2) / 12); cx += 1) cells.push(`${cx} ${Math.floor((y - 7) / 12)}`, `${cx} ${Math.floor((y + 7) / 12)}`);
-      if (cells.some((cell) => taken.has(cell))) continue;
-      cells.forEach((cell) => taken.add(cell));
-      at.strokeText(text, left, y);
-      at.fillText(text, left, y);
+      const own = `${Math.floor(x / 10)} ${Math.floor(y / 10)}`;
+      const tries = [[x + radius + 4, y], [x - radius - 4 - wide, y], [x - wide / 2, y - radius - 9], [x - wide / 2, y + radius + 10]];
+      const place = tries.find(([left, middle]) => left > 2 && left + wide < this.plane.width - 2 && !cellsOf(left, middle, wide).some((cell) => cell !== own && taken.has(cell)));
+      if (place === undefined && !first.has(row)) continue;
+      const [left, middle] = place ?? tries[0];
+      cellsOf(left, middle, wide).forEach((cell) => taken.add(cell));
+      at.strokeText(text, left, middle);
+      at.fillText(text, left, middle);
       written += 1;
       if (written >= 150) return;
     }
@@ -324,11 +344,12 @@ export function mapView(zoo, space, go) {
   const element = h("section", {},
     h("h1", {}, "Map of the tasks"),
     h("p", { class: "lead" }, `Each point is a task of ${space.name}. Near neighbours are drawn together and joined by a line where their score stands out of what unrelated tasks reach; how far apart the others lie says little. Hollow marks did not beat their baseline.`),
-    h("div", { class: "controls" }, spaceSelect(zoo, space, "map", go), h("fieldset", {}, h("legend", {}, "Kinds"), kinds.map(toggle)),
+    h("div", { class: "controls" }, spaceSelect(zoo, space, "map", go),
       select("Colours", [["kind", "by kind"], ["group", "by group"]], "kind", (value) => {
         map.byGroup = value === "group";
         map.refilter();
       }), search),
+    h("div", { class: "controls" }, h("fieldset", {}, h("legend", { class: "away" }, "Kinds that are shown"), kinds.map(toggle))),
     map.element);
   return { element, title: "Map", stop: () => map.plane.stop(), map };
 }

@@ -44,7 +44,7 @@ function regimes(space) {
   const rows = (space.gain?.forecasts ?? []).map((/** @type {Forecast} */ one) => h("tr", {}, h("th", { scope: "row" }, `${one.examples} examples, ${one.steps} steps`), ...[
     String(one.targets), `${(100 * one.helped).toFixed(0)} %`, `${signed(one.gained)} (${signed(one.gained_low)} to ${signed(one.gained_high)})`, ...["1", "3", "5"].map((k) => (one.regrets[k] ?? NaN).toFixed(1))].map((text) => h("td", { class: "number" }, text))));
   return h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Measured transfer" }, h("table", {}, h("caption", {}, "Measured on targets that neither forecast nor strengths had seen; points are hundredths of the full score"),
-    h("thead", {}, h("tr", {}, ["tuned with", "targets", "first pick helped", "points gained", "lost with 1", "with 3", "with 5"].map((label) => h("th", { scope: "col" }, label)))), h("tbody", {}, rows)));
+    h("thead", {}, h("tr", {}, ["tuned with", "targets", "first pick helped", "points gained", "lost with 1", "with 3", "with 5"].map((label, at) => h("th", { scope: "col", class: at > 0 ? "number" : null }, label)))), h("tbody", {}, rows)));
 }
 
 /** @param {ShownSpace} space */
