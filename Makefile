@@ -50,11 +50,12 @@ runs: $(VENV)/.core
 report: $(VENV)/.core
 	$(BIN)/python scripts/evaluation/report.py
 
-# Everything that is made from the zoo and from the design table.
+# Everything that is made from the zoo and from the design table, and the page of the zoo in site/, which is not committed.
 docs: $(VENV)/.core runs report
 	$(BIN)/python scripts/zoo/build_zoo.py
 	$(BIN)/python scripts/zoo/methods_page.py
 	$(BIN)/python scripts/evaluation/merge_page.py
+	$(BIN)/tupate-hub site --out site
 
 # The tables and curves of docs/subspace.md, from the rows of zoo/truth/subspace.csv.
 subspace: $(VENV)/.core

@@ -82,7 +82,7 @@ WIDTHS: Mapping[str, int] = MappingProxyType(
 #: Owners who keep copies of other people's models under the models' own names: quantised ones, and plain mirrors.
 MIRRORS = frozenset({"unsloth", "mlx-community", "NousResearch", "TheBloke", "hugging-quants"})
 #: What such a copy's name has behind the model's own.
-_QUANTISED = re.compile(r"[-_](?:unsloth[-_])?(?:bnb[-_])?(?:4|8)bit$|[-_](?:bf16|fp16|GPTQ|AWQ|GGUF)$", re.IGNORECASE)
+QUANTISED = re.compile(r"[-_](?:unsloth[-_])?(?:bnb[-_])?(?:4|8)bit$|[-_](?:bf16|fp16|GPTQ|AWQ|GGUF)$", re.IGNORECASE)
 #: Names of copies that leave out what the model's own name has.
 _SHORTER: Mapping[str, str] = MappingProxyType({"mistral7b": "mistralai/Mistral-7B-v0.1"})
 
@@ -92,7 +92,8 @@ def _folded(name: str) -> str:
     return re.sub(r"^meta|hf$", "", re.sub(r"[^a-z0-9]", "", name.lower()))
 
 
-_BY_NAME: Mapping[str, str] = MappingProxyType(
+#: Known models by their folded names without owners.
+BY_NAME: Mapping[str, str] = MappingProxyType(
     {**{_folded(known.rpartition("/")[2]): known for known in WIDTHS}, **_SHORTER}
 )
 
@@ -106,7 +107,7 @@ def original(base: str) -> str:
     owner, _, name = base.rpartition("/")
     if base in WIDTHS or (owner and owner not in MIRRORS):
         return base
-    return _BY_NAME.get(_folded(_QUANTISED.sub("", name)), base)
+    return BY_NAME.get(_folded(QUANTISED.sub("", name)), base)
 
 
 def is_local_name(base: str) -> bool:

@@ -11,10 +11,11 @@ from tupate_hub.errors import FormatError
 from tupate_hub.knownbases import WIDTHS, original
 
 #: Organisations under which the Hub filed the models that once had no organisation.
-_LEGACY_ORGANISATIONS = frozenset(
+LEGACY_ORGANISATIONS = frozenset(
     {"google-bert", "FacebookAI", "openai-community", "distilbert", "google-t5", "albert", "xlnet", "almanach"}
 )
-_MODEL_ID = re.compile(r"(?:[A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*")
+#: What an id of a model looks like, with or without an owner.
+MODEL_ID = re.compile(r"(?:[A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*")
 
 
 #: How the names of those models begin, and under which of the organisations they are.
@@ -70,10 +71,10 @@ def normalise_base(written: str | None) -> str | None:
     >>> normalise_base("/content/checkpoint-12") is None
     True
     """
-    if not written or not isinstance(written, str) or not _MODEL_ID.fullmatch(written):
+    if not written or not isinstance(written, str) or not MODEL_ID.fullmatch(written):
         return None
     organisation, _, name = written.rpartition("/")
-    return original(name if organisation in _LEGACY_ORGANISATIONS else written)
+    return original(name if organisation in LEGACY_ORGANISATIONS else written)
 
 
 def spellings(base: str) -> tuple[str, ...]:

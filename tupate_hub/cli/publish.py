@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tupate_hub.collect.merge import Side
     from tupate_hub.hub.location import Location
     from tupate_hub.publish.push import Change, Pushed
+    from tupate_hub.zoo import Zoo
 
 _FOLDER = click.Path(path_type=Path)
 
@@ -132,6 +133,9 @@ def card_command(
 @click.option("--private", is_flag=True, help="Make a new repository private.")
 @click.option("--revision", metavar="BRANCH", help="The branch, which is made from main if need be. [default: main]")
 @click.option("--default-space", metavar="SPACE", help="Make this the registry's default space. [default: the Hub's]")
+@click.option(
+    "--space", "page", metavar="OWNER/NAME", help="Publish the registry's page too, as this Space of the Hub."
+)
 @click.option("--dry-run", is_flag=True, help="Say what would change, and send nothing.")
 @click.option("--ours", "take_ours", is_flag=True, help="Where the Hub has a task with different content, take ours.")
 @click.option("--theirs", "take_theirs", is_flag=True, help="Where it has one with different content, take the Hub's.")
@@ -142,6 +146,7 @@ def push_command(
     private: bool,
     revision: str | None,
     default_space: str | None,
+    page: str | None,
     dry_run: bool,
     take_ours: bool,
     take_theirs: bool,
@@ -155,25 +160,61 @@ def push_command(
     Embeddings that only the Hub has stay, and so does its default space: the two registries are merged, also when
     someone else pushes at the same moment. A task that both have in one space with different content is refused,
     unless --ours or --theirs decides.
-    The registry that was pushed is not changed.
+    The registry that was pushed is not changed. With --space the page that `tupate-hub site` makes is published beside
+    it, and the card links to that.
 
     \b
       hf auth login
       tupate-hub push me/my-zoo --registry ./my-zoo --dry-run
       tupate-hub push me/my-zoo --registry ./my-zoo
+      tupate-hub push me/my-zoo --registry ./my-zoo --space me/my-zoo-page
     """
     from tupate_hub.publish.push import push
 
     target = _branch(repository, revision)
+    shown = None if page is None else _space(page)
     prefer = _side(take_ours, take_theirs)
     zoo = output.opened(registry)
     pushed = push(
-        zoo, target, private=private, prefer=prefer, default_space=default_space, dry_run=dry_run, watch=_watched
+        zoo,
+        target,
+        private=private,
+        prefer=prefer,
+        default_space=default_space,
+        explorer=None if shown is None else shown.id,
+        dry_run=dry_run,
+        watch=_watched,
     )
+    site = None if shown is None else _push_page(zoo, pushed, shown, private, dry_run)
     if as_json:
-        output.document(_pushed_document(pushed, dry_run))
+        told = None if site is None else _pushed_document(site, dry_run)
+        output.document({**_pushed_document(pushed, dry_run), "space": told})
         return
+    if site is not None:
+        output.note("the page:")
+        _say_changes(site, dry_run)
+        output.note("the registry:")
     _say_pushed(pushed, prefer, dry_run)
+
+
+def _space(written: str) -> Location:
+    from tupate_hub.hub.location import SPACE, parse_location
+
+    location = parse_location(written, SPACE)
+    if location is None:
+        raise TupateHubError(f"{written!r} names no Space of the Hub.", hint="write it as OWNER/NAME")
+    return location
+
+
+def _push_page(zoo: Zoo, pushed: Pushed, target: Location, private: bool, dry_run: bool) -> Pushed:
+    """The page of the registry as the push has left it; in a dry run that of the one to be pushed."""
+    from tupate_hub.publish.push_site import as_on_the_hub, push_site
+    from tupate_hub.publish.site import about_site
+
+    whole = zoo if dry_run else as_on_the_hub(pushed.location, zoo)
+    branch = pushed.location.id
+    about = about_site(zoo, location=branch)
+    return push_site(whole, target, about, private=private, dry_run=dry_run, watch=_watched)
 
 
 def _branch(repository: str, revision: str | None) -> Location:
@@ -221,13 +262,18 @@ def _pushed_document(pushed: Pushed, dry_run: bool) -> dict[str, Any]:
 
 def _say_pushed(pushed: Pushed, prefer: Side | None, dry_run: bool) -> None:
     """Say what was, or would be, done: the changes of a dry run, or the commit, are data."""
-    would = "would be" if dry_run else "was"
     for name in pushed.resolved:
         output.note(f"{name}: taken from {'the Hub' if prefer == 'theirs' else 'this registry'}")
     if pushed.merged:
         output.note(f"only on the Hub, and kept: {output.some(pushed.merged, 3)}")
+    _say_changes(pushed, dry_run)
+    if not dry_run:
+        output.text(str(pushed.location))
+
+
+def _say_changes(pushed: Pushed, dry_run: bool) -> None:
     if pushed.created:
-        output.note(f"the {pushed.created} {would} made")
+        output.note(f"the {pushed.created} {'would be' if dry_run else 'was'} made")
     kinds = {"added": pushed.added, "changed": pushed.changed, "removed": pushed.removed}
     counts = ", ".join(f"{len(changes)} {kind}" for kind, changes in kinds.items())
     size = sum(change.bytes for change in (*pushed.added, *pushed.changed))
@@ -237,4 +283,3 @@ def _say_pushed(pushed: Pushed, prefer: Side | None, dry_run: bool) -> None:
         output.table(("what", "file", "bytes"), rows, right=("bytes",))
         return
     output.note(pushed.location.page)
-    output.text(str(pushed.location))

@@ -28,6 +28,7 @@ VERBS = {
     "init": ("publish", "Make an empty registry."),
     "merge": ("publish", "Make one registry of two."),
     "card": ("publish", "Write a registry's dataset card, pictures and browsable table."),
+    "site": ("site", "Make a page on which people search a registry and drop adapters."),
     "push": ("publish", "Publish a registry as a dataset repository of the Hub."),
     "list": ("browse", "List the tasks that a registry holds."),
     "show": ("browse", "Show everything that is known of one embedding."),

@@ -22,7 +22,7 @@ from tupate_hub.evaluation.strength import Strength, Traits, fit_strengths
 from tupate_hub.evaluation.truth import Truth
 
 #: The normal quantile of the 80 % interval.
-_SIGMAS = 1.2816
+SIGMAS = 1.2816
 _FEWEST_TARGETS = 4
 
 
@@ -67,7 +67,7 @@ class Forecast:
 
         points = self.constant + self.excess * excess + self.strength * strength
         chance = 0.5 * (1 + erf(points / (max(self.error, 1e-9) * sqrt(2))))
-        return Expected(points, points - _SIGMAS * self.error, points + _SIGMAS * self.error, chance)
+        return Expected(points, points - SIGMAS * self.error, points + SIGMAS * self.error, chance)
 
     def as_dict(self) -> dict[str, Any]:
         """JSON values, rounded to what they are worth."""

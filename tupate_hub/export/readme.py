@@ -152,10 +152,16 @@ def _prefix_length(embedding: TaskEmbedding) -> int:
     return max(lengths, default=0)
 
 
-def _auto_class(embedding: TaskEmbedding) -> str:
-    if embedding.facts.get("task_kind") == "multiple_choice":
+def class_of_kind(kind: str) -> str:
+    """The model class with a head for a task's kind; the one for classes where the kind is not known."""
+    if kind == "multiple_choice":
         return "AutoModelForMultipleChoice"
-    return _CLASSES[task_type(embedding) or "SEQ_CLS"]
+    return _CLASSES[_TASK_TYPES.get(kind, "SEQ_CLS")]
+
+
+def _auto_class(embedding: TaskEmbedding) -> str:
+    kind = embedding.facts.get("task_kind")
+    return class_of_kind(str(kind)) if kind is not None else _CLASSES[task_type(embedding) or "SEQ_CLS"]
 
 
 def _sum(embedding: TaskEmbedding) -> list[str]:

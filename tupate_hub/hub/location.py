@@ -10,10 +10,12 @@ from dataclasses import dataclass, replace
 
 from tupate_hub.errors import FormatError, NoRepository, NotAvailableOffline
 
-DATASET, MODEL = "dataset", "model"
+DATASET, MODEL, SPACE = "dataset", "model", "space"
 PUBLIC = "https://huggingface.co"
 
 _SCHEME = "hf://"
+#: What stands before a repository's id, by its kind.
+_FOLDERS = {DATASET: "datasets/", SPACE: "spaces/", MODEL: ""}
 _PART = r"[A-Za-z0-9](?:[\w.-]{0,94}\w)?"
 _SHORT = re.compile(rf"({_PART}/{_PART})(?:@([\w./-]{{1,200}}))?", re.ASCII)
 #: The name of a commit.
@@ -23,7 +25,7 @@ _TRUE = ("1", "ON", "YES", "TRUE")
 
 @dataclass(frozen=True)
 class Location:
-    """A repository of the Hub: `kind` is `dataset` or `model`, `revision` a branch, tag or commit, or None."""
+    """A repository of the Hub: `kind` is `dataset`, `model` or `space`, `revision` a branch, tag or commit, or None."""
 
     kind: str
     id: str
@@ -32,7 +34,7 @@ class Location:
     def __str__(self) -> str:
         """As the user may write it."""
         revision = f"@{self.revision}" if self.revision else ""
-        return f"{_SCHEME}{'datasets/' if self.kind == DATASET else ''}{self.id}{revision}"
+        return f"{_SCHEME}{_FOLDERS[self.kind]}{self.id}{revision}"
 
     @property
     def pinned(self) -> bool:
@@ -46,13 +48,13 @@ class Location:
     @property
     def page(self) -> str:
         """Its page for people."""
-        return f"{endpoint()}/{'datasets/' if self.kind == DATASET else ''}{self.id}"
+        return f"{endpoint()}/{_FOLDERS[self.kind]}{self.id}"
 
 
 def parse_location(written: str, kind: str) -> Location | None:
     """What `hf://datasets/OWNER/NAME[@REVISION]`, `hf://OWNER/NAME` or `OWNER/NAME` names; None for anything else.
 
-    `kind` is what is wanted: `OWNER/NAME` is one of that kind.
+    A Space is `hf://spaces/OWNER/NAME`. `kind` is what is wanted: `OWNER/NAME` is one of that kind.
 
     Raises
     ------
@@ -62,8 +64,9 @@ def parse_location(written: str, kind: str) -> Location | None:
     explicit = written.startswith(_SCHEME)
     short = written.removeprefix(_SCHEME)
     found = MODEL if explicit else kind
-    if explicit and short.startswith("datasets/"):
-        short, found = short.removeprefix("datasets/"), DATASET
+    for other, folder in _FOLDERS.items():
+        if explicit and folder and short.startswith(folder):
+            short, found = short.removeprefix(folder), other
     match = _SHORT.fullmatch(short)
     if match is None or ".." in short or "--" in match[1]:
         if explicit:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tupate_hub.errors import WorkFailed
-from tupate_hub.hub.location import COMMIT, Location
+from tupate_hub.hub.location import COMMIT, SPACE, Location
 from tupate_hub.hub.session import hub_api
 
 
@@ -50,9 +50,13 @@ def look_up(location: Location) -> Repository:
 
 
 def create_repository(location: Location, private: bool) -> None:
-    """Make a repository; one that is there already is left as it is. Errors as `hub_api`."""
+    """Make a repository, a Space as one of static pages; one that is there already is left as it is.
+
+    Errors as `hub_api`.
+    """
+    sdk = {"space_sdk": "static"} if location.kind == SPACE else {}
     with hub_api(location) as api:
-        api.create_repo(location.id, repo_type=location.kind, private=private or None, exist_ok=True)
+        api.create_repo(location.id, repo_type=location.kind, private=private or None, exist_ok=True, **sdk)
 
 
 def create_branch(location: Location, commit: str) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tupate_hub.compare.pair_index import PairIndex
 from tupate_hub.compare.similarity import SIMILARITIES
+from tupate_hub.hub.location import SPACE, Location
 from tupate_hub.publish.browse import browse_tables, nearest, number
 from tupate_hub.publish.frontmatter import FOLDER, About, front_matter
 from tupate_hub.publish.layout import coordinates
@@ -169,6 +170,8 @@ def _introduction(registry: Registry, indexes: Indexes, about: About) -> str:
         "`registry.json` lists every file with its size and sha256; the table in the viewer has a row for each "
         "embedding, with its five nearest neighbours.\n"
     )
+    if about.explorer:
+        text += f"\n[Search it, and drop an adapter on it]({Location(SPACE, about.explorer).page}).\n\n"
     if any(entry.repeats for entry in registry.entries):
         text += "Files in `repeats/` are other runs of the same tasks, to be measured and not to be ranked.\n"
     space = registry.default_space if registry.default_space in indexes else next(iter(indexes), "")

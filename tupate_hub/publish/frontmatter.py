@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tupate_hub.errors import FormatError
+from tupate_hub.hub.location import DATASET, SPACE, parse_location
 from tupate_hub.publish.browse import FILE, space_files
 from tupate_hub.registry import Entry, Registry
 
@@ -28,12 +29,13 @@ class About:
     """What a registry does not say of itself.
 
     `location` is how commands call it (`OWNER/NAME`, a folder), empty for the bundled zoo, which they find by
-    themselves; `languages` are codes such as `en`.
+    themselves; `languages` are codes such as `en`; `explorer` is the Space of its page, `OWNER/NAME`, where it has one.
     """
 
     title: str = "A registry of task embeddings"
     location: str = FOLDER
     languages: tuple[str, ...] = ()
+    explorer: str = ""
 
 
 def front_matter(registry: Registry, about: About, at: str) -> str:
@@ -59,12 +61,13 @@ def front_matter(registry: Registry, about: About, at: str) -> str:
         "tags": ["tupate", "task-embeddings", "adapters", "peft"],
         "size_categories": [size],
         "configs": viewer if registry.entries else None,  # the viewer takes no empty table
+        **({"explorer": about.explorer} if about.explorer else {}),
     }
     return f"---\n{DatasetCardData(**fields).to_yaml(original_order=list(fields))}\n---\n"
 
 
 def read_about(card: str, where: str = "the card") -> About:
-    """Title and languages as the front matter of a card says them, with the defaults for what it does not say.
+    """Title, languages and explorer as the front matter of a card says them, with the defaults for what it does not.
 
     Raises
     ------
@@ -80,6 +83,7 @@ def read_about(card: str, where: str = "the card") -> About:
     try:
         data = DatasetCard(head, ignore_metadata_errors=True).data
         title, languages = getattr(data, "pretty_name", None), getattr(data, "language", None)
+        explorer = getattr(data, "explorer", None)
     except (yaml.YAMLError, ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
         raise FormatError(
             f"The front matter of {where} is not valid.", hint="correct the YAML between the --- lines at its start"
@@ -87,7 +91,28 @@ def read_about(card: str, where: str = "the card") -> About:
     codes = languages if isinstance(languages, list) else [languages]
     known = ("no" if code is False else code for code in codes)  # YAML reads an unquoted Norwegian as false
     named = str(title).rstrip("\n") if isinstance(title, (str, int, float)) else About().title
-    return About(named, languages=tuple(code for code in known if isinstance(code, str)))
+    page = parse_location(explorer, SPACE) if isinstance(explorer, str) and not explorer.startswith("hf:") else None
+    return About(
+        named, languages=tuple(code for code in known if isinstance(code, str)), explorer=page.id if page else ""
+    )
+
+
+def space_front_matter(about: About) -> str:
+    """The lines between `---` of the README of a Space that shows a registry's page.
+
+    Fields: https://huggingface.co/docs/hub/spaces-config-reference.
+    """
+    from huggingface_hub import SpaceCardData
+
+    dataset = about.location.partition("@")[0]
+    fields = {
+        "title": _printable(about.title),
+        "sdk": "static",
+        "app_file": "index.html",
+        "datasets": [dataset] if parse_location(dataset, DATASET) else None,
+        "tags": ["tupate", "task-embeddings", "adapters", "peft"],
+    }
+    return f"---\n{SpaceCardData(**fields).to_yaml(original_order=list(fields))}\n---\n"
 
 
 def _printable(words: str) -> str:

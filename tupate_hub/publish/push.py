@@ -81,6 +81,7 @@ def push(
     private: bool = False,
     prefer: Side | None = None,
     default_space: str | None = None,
+    explorer: str | None = None,
     dry_run: bool = False,
     watch: Watch = lambda label, items: items,
 ) -> Pushed:
@@ -102,10 +103,10 @@ def push(
         Whose embedding is taken where `zoo` and the Hub have a task in a space with different content.
     default_space : str, optional
         The space that readers get who name none; by default the Hub's, or `zoo`'s where the Hub has none.
-    dry_run : bool
-        Only say what would be done.
-    watch : Watch
-        Wraps what takes time, for a progress bar.
+    explorer : str, optional
+        The Space of its page, to which the card links; by default the one that the card names already.
+    dry_run, watch : bool, Watch
+        Only say what would be done. What wraps the work that takes time, for a progress bar.
 
     Raises
     ------
@@ -121,20 +122,21 @@ def push(
         When the Hub fails, or the branch moves each time. It is then as it was.
     """
     target = target.at(target.revision or "main")
-    _require_writable(target, dry_run)
+    require_writable(target, dry_run)
     _require_whole(zoo, watch)
 
     def once() -> Pushed:
         found = _look(target)
         _require_private(found, private)
-        plan = _plan(zoo, found, target, prefer, default_space, watch)
+        plan = _plan(zoo, found, target, prefer, default_space, _about(zoo, found, target, explorer))
         return plan.pushed if dry_run else _send(plan, found, target, private, watch)
 
-    with _told_of_the_network():
-        return _when_the_branch_stands_still(once)
+    with told_of_the_network():
+        return when_the_branch_stands_still(once)
 
 
-def _when_the_branch_stands_still(once: Callable[[], Pushed]) -> Pushed:
+def when_the_branch_stands_still(once: Callable[[], Pushed]) -> Pushed:
+    """Do it once, and again each time someone else's commit came first, after a pause."""
     for pause in _PAUSES:
         with contextlib.suppress(BranchMoved):
             return once()
@@ -143,7 +145,8 @@ def _when_the_branch_stands_still(once: Callable[[], Pushed]) -> Pushed:
 
 
 @contextlib.contextmanager
-def _told_of_the_network() -> Iterator[None]:
+def told_of_the_network() -> Iterator[None]:
+    """Say of what is not available offline that a push has to ask the Hub."""
     try:
         yield
     except NotAvailableOffline as error:
@@ -192,7 +195,8 @@ def _look(target: Location) -> _Found:
     return _Found(zoo, there.commit, missing, there.private, there.files)
 
 
-def _require_writable(target: Location, dry_run: bool) -> None:
+def require_writable(target: Location, dry_run: bool) -> None:
+    """Refuse a commit in the place of a branch, and to write without a token."""
     if target.pinned:
         raise TupateHubError(f"{target} is a commit, which never changes.", hint="name a branch: `revision=BRANCH`")
     if not (dry_run or offline() or signed_in()):
@@ -220,13 +224,13 @@ class _Plan:
 
 
 def _plan(
-    zoo: Zoo, found: _Found, target: Location, prefer: Side | None, default_space: str | None, watch: Watch
+    zoo: Zoo, found: _Found, target: Location, prefer: Side | None, default_space: str | None, about: About
 ) -> _Plan:
     """What makes the Hub hold the zoo."""
     theirs = found.zoo.registry
     merged = _with_default(_merged(zoo.registry, theirs, target, prefer), theirs, default_space)
     both = united(zoo, found.zoo, merged, target)
-    made = publication(both, _about(zoo, found, target), _similarities(both.registry, zoo.registry, theirs))
+    made = publication(both, about, _similarities(both.registry, zoo.registry, theirs))
     files, there = made.files, found.files
     added = sorted(files.keys() - there.keys())
     changed = [file for file in sorted(files.keys() & there.keys()) if not files[file].is_that(*there[file])]
@@ -276,7 +280,7 @@ def _similarities(registry: Registry, ours: Registry, theirs: Registry) -> dict[
     return {name: had.get(one.space, set()) for name, one in registry.spaces.items()}
 
 
-def _about(zoo: Zoo, found: _Found, target: Location) -> About:
+def _about(zoo: Zoo, found: _Found, target: Location, explorer: str | None) -> About:
     """Title and languages by the card that lies with the zoo, else by that of the Hub; the commands name the target."""
     location = target.id if target.revision == "main" else f"{target.id}@{target.revision}"
     card, text, where = zoo.root / CARD, b"", ""
@@ -285,7 +289,8 @@ def _about(zoo: Zoo, found: _Found, target: Location) -> About:
             text, where = card.read_bytes(), str(card)
     elif README in found.files and FILENAME in found.files:
         text, where = client.get_whole(target.at(found.commit), README, _MOST_CARD).data, f"{README} of {target}"
-    return replace(read_about(text.decode("utf-8", "replace"), where), location=location)
+    about = read_about(text.decode("utf-8", "replace"), where)
+    return replace(about, location=location, explorer=explorer or about.explorer)
 
 
 def _theirs_alone(ours: Registry, registry: Registry) -> tuple[str, ...]:

@@ -6,14 +6,15 @@ import re
 
 #: What libraries put in front of a module's own name: wrappers first, then the attribute under which a model with a
 #: head keeps its backbone. `transformer.` is GPT-2's backbone but part of DistilBERT's own names, hence the lookahead.
-_ROOTS = re.compile(
+ROOTS = re.compile(
     r"(?:base_model\.(?:model\.)?|_orig_mod\.|module\.|0\.auto_model\.|auto_model\.|model\.|language_model\."
     r"|(?:bert|roberta|distilbert|deberta|electra|albert|mpnet|longformer|mobilebert|xlm|vit|beit|deit|bart|plbart"
     r"|led|xmod|esm|funnel|convbert|ernie|rembert|roformer|layoutlm|nezha|fnet|luke|swin|dinov2|wav2vec2|hubert|mbart|clip|whisper|gpt_neox|backbone|pretrained_model)\.(?=[A-Za-z])"
     r"|transformer\.(?=h\.|wte\.|wpe\.|ln_f\.|blocks\.|encoder\.|decoder\.|word_embeddings))*"
 )
 
-_HEADS = frozenset(
+#: The first parts of the canonical names of heads.
+HEADS = frozenset(
     {
         "classifier",
         "pre_classifier",
@@ -37,7 +38,7 @@ _HEADS = frozenset(
 
 
 #: Heads whose shape is that of the vocabulary, the same for every task: an adapter of one is compared like any other.
-_LANGUAGE_HEADS = frozenset({"lm_head", "cls", "predictions", "vocab_transform", "vocab_projector", "vocab_layer_norm"})
+LANGUAGE_HEADS = frozenset({"lm_head", "cls", "predictions", "vocab_transform", "vocab_projector", "vocab_layer_norm"})
 
 #: GPT-2's layers, whose weights transformers keeps as (in, out).
 CONV1D = frozenset({"c_attn", "c_proj", "c_fc", "q_attn"})
@@ -51,7 +52,7 @@ def block_name(module: str) -> str:
     >>> block_name("model.layers.3.self_attn.q_proj.base_layer")
     'layers.3.self_attn.q_proj'
     """
-    match = _ROOTS.match(module)
+    match = ROOTS.match(module)
     name = module[match.end() :] if match else module
     return name.replace(".base_layer", "").replace(".original_module", "")
 
@@ -71,9 +72,9 @@ def encoder_of(module: str) -> str:
 
 def is_task_head(key: str) -> bool:
     """Whether a tensor belongs to a head whose shape depends on the task: a head, but no language model's."""
-    return block_name(key).partition(".")[0] in _HEADS - _LANGUAGE_HEADS
+    return block_name(key).partition(".")[0] in HEADS - LANGUAGE_HEADS
 
 
 def is_head(key: str) -> bool:
     """Whether a tensor belongs to a head, by the first part of its canonical name."""
-    return block_name(key).partition(".")[0] in _HEADS
+    return block_name(key).partition(".")[0] in HEADS

@@ -19,7 +19,7 @@ from tupate_hub.readers.source import Findings, Source, floats, is_plain
 from tupate_hub.readers.vera import read_vera
 
 #: Options of LoRA under which B·A alone is not the change from the base model, with what would be needed.
-_REFUSED_OPTIONS = {
+REFUSED_OPTIONS = {
     "use_qalora": "QA-LoRA's factors act on pooled inputs; merge it and extract a LoRA of the difference",
     "use_bdlora": "BD-LoRA's factors are block-diagonal; save them as an ordinary LoRA",
     "target_parameters": "LoRA on the parameters of experts is stacked over the experts",
@@ -29,7 +29,7 @@ _REFUSED_OPTIONS = {
     "arrow_config": "Arrow routes between several adapters",
 }
 #: Initialisations that take a part of the base model's weights out and put it into the factors.
-_REFUSED_STARTS = ("pissa", "olora", "corda", "lora_ga")
+REFUSED_STARTS = ("pissa", "olora", "corda", "lora_ga")
 
 
 def read_peft(source: Source) -> Adapter:
@@ -45,8 +45,8 @@ def read_peft(source: Source) -> Adapter:
         raise refuse_xlora(source)
     reader = _READERS.get(kind) if isinstance(kind, str) else None
     if reader is None:
-        why = _REFUSED.get(kind, "it is not known here") if isinstance(kind, str) else "that is not a method's name"
-        known = ", ".join(sorted(_READERS))
+        why = REFUSED.get(kind, "it is not known here") if isinstance(kind, str) else "that is not a method's name"
+        known = ", ".join(READ)
         raise source.refuse(
             f"is a PEFT adapter of type {str(kind)[:40]!r}, which is not read: {why}.", f"read: {known}"
         )
@@ -102,11 +102,11 @@ def _read_lora(source: Source, findings: Findings) -> str:
 
 
 def _refuse_options(source: Source) -> None:
-    for option, why in _REFUSED_OPTIONS.items():
+    for option, why in REFUSED_OPTIONS.items():
         if source.config.get(option):
             raise source.refuse(f"uses LoRA's option {option!r}, which is not read: {why}.")
     start = source.config.get("init_lora_weights")
-    if isinstance(start, str) and start.startswith(_REFUSED_STARTS):
+    if isinstance(start, str) and start.startswith(REFUSED_STARTS):
         raise source.refuse(
             f"was started with {start[:40]!r}, which moves a part of the base model into the factors.",
             hint="save it again with path_initial_model_for_weight_conversion=..., which makes it an ordinary LoRA",
@@ -227,9 +227,13 @@ _READERS: Mapping[str, Callable[[Source, Findings], str]] = MappingProxyType(
     }
 )
 
+#: The methods that are read.
+READ = tuple(sorted(_READERS))
+
 _SHARED = "its update needs frozen random matrices that are the same only where seed and shapes are"
 _ROTATION = "it multiplies the base model's weights, which are needed to know the change"
-_REFUSED: Mapping[str, str] = MappingProxyType(
+#: Those that are known and not read, with the reason.
+REFUSED: Mapping[str, str] = MappingProxyType(
     {
         "PVERA": _SHARED,
         "RANDLORA": _SHARED,

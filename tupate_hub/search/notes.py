@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 #: Two seeds of one task from one start reach .68 to .75 (docs/evaluation.md), checkpoints of one run .95 and more.
 #: `tupate` has no such line: a start that all runs share lies in every score.
 NEAR_DUPLICATE: Mapping[str, float] = {"update": 0.9, "effect": 0.9}
-_FEW_SHARED = 0.5
+#: A smaller share of a side's squared norm in blocks that both have is noted.
+FEW_SHARED = 0.5
 
 
 def notes_on(
@@ -39,7 +40,7 @@ def notes_on(
         "near-duplicate": comparison.cosines and score >= NEAR_DUPLICATE.get(similarity, np.inf),
         "diverged": changes is not None and not changes[row] <= DIVERGED,
         "weak": "weak" in entry.flags,
-        "few shared blocks": coverage is not None and min(side[row] for side in coverage) < _FEW_SHARED,
+        "few shared blocks": coverage is not None and min(side[row] for side in coverage) < FEW_SHARED,
         "within noise": noise is not None and noise.covers(score),
         "tie": tie,
     }

@@ -1,0 +1,157 @@
+"""The page's data: a registry as one script that defines one constant."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from tupate_hub import __version__
+from tupate_hub.publish.browse import number
+from tupate_hub.publish.frontmatter import FOLDER, About
+from tupate_hub.publish.site_factors import factor_scripts, shipped_spaces
+from tupate_hub.publish.site_reading import judging_tables, reading_tables
+from tupate_hub.publish.site_space import SHOWN, comparisons, shown_space
+from tupate_hub.registry import Entry, Registry, Task
+
+if TYPE_CHECKING:
+    from tupate_hub.zoo import Zoo
+
+SCHEMA = "tupate-hub-site/1"
+DATA = "data.js"
+_MOST_TEXT = 400
+
+
+def site_data(zoo: Zoo, about: About, *, hub: bool) -> dict[str, bytes]:
+    """`data.js`, and the scripts of the embeddings' factors that it names.
+
+    Parameters
+    ----------
+    zoo : Zoo
+        A registry of strangers' texts: here they become JSON in ASCII, and on the page text nodes, whatever they hold.
+    about : About
+        Title, and how commands call the registry.
+    hub : bool
+        Whether the page will lie on the Hub, and may ask it for adapters.
+
+    Raises
+    ------
+    FormatError
+        When a file of the zoo is damaged.
+    """
+    registry = zoo.registry
+    shipped = shipped_spaces(registry)
+    files: dict[str, bytes] = {}
+    spaces = []
+    for at, name in enumerate(name for name in registry.spaces if registry.in_space(name)):
+        entry = registry.spaces[name]
+        space = shown_space(zoo, entry, name in shipped)
+        scripts, listed = factor_scripts(space, at) if space.embeddings else ({}, [])
+        files |= scripts
+        spaces.append(
+            {
+                "name": name,
+                "base": entry.base,
+                "method": entry.method,
+                "settings": _plain(entry.settings),
+                "entries": [_entry(one) for one in registry.in_space(name)],
+                "gain": _gain(entry.gain),
+                "factors": listed,
+                **comparisons(zoo, space),
+            }
+        )
+    document = {
+        "schema": SCHEMA,
+        "version": __version__,
+        "title": about.title,
+        "location": _location(about),
+        "hub": hub,
+        "similarity": SHOWN,
+        "defaultSpace": registry.default_space,
+        "tasks": {name: _task(task) for name, task in registry.tasks.items() if _is_used(registry, name)},
+        "spaces": spaces,
+        "reading": reading_tables(),
+        "judging": judging_tables(SHOWN),
+    }
+    text = json.dumps(document, separators=(",", ":"), allow_nan=False)
+    return {DATA: f'"use strict";\nconst TUPATE_HUB_DATA = {text};\n'.encode(), **files}
+
+
+def _location(about: About) -> str:
+    """How commands name the registry: nothing for the bundled one, DIR for a folder that may lie anywhere."""
+    return "DIR" if about.location == FOLDER else about.location
+
+
+def _is_used(registry: Registry, name: str) -> bool:
+    return any(entry.task == name for entry in registry.entries)
+
+
+def _task(task: Task) -> dict[str, Any]:
+    return {
+        "title": _short(task.title),
+        "aliases": [_short(alias) for alias in task.aliases],
+        "kind": _short(task.kind),
+        "taskClass": _short(task.task_class),
+        "trainSize": number(task.train_size),
+        "metric": _short(task.metric),
+        "dataset": _short(task.dataset),
+        "licence": _short(task.licence),
+    }
+
+
+def _entry(entry: Entry) -> dict[str, Any]:
+    return {
+        "task": entry.task,
+        "file": entry.file,
+        "bytes": number(entry.bytes),
+        "sha256": entry.sha256,
+        "score": number(entry.scores.get("primary")),
+        "baseline": number(entry.scores.get("baseline")),
+        "metric": _short(str(entry.scores.get("metric") or "")),
+        "rule": _short(str(entry.scores.get("baseline_rule") or "")),
+        "flags": [_short(flag) for flag in entry.flags],
+        "repeats": len(entry.repeats),
+        "strength": number(entry.strength.get("value")),
+        "strengthError": number(entry.strength.get("error")),
+        "strengthTargets": number(entry.strength.get("targets")),
+        "source": _plain(entry.source),
+    }
+
+
+def _gain(gain: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What measured transfer says of a space, or None where that is not what the page can use."""
+    weights = {name: number(gain.get(name)) for name in ("affinity", "strength", "targets")}
+    rows = gain.get("forecasts")
+    if None in weights.values() or not isinstance(rows, (list, tuple)):
+        return None
+    forecasts = [row for row in rows if isinstance(row, dict) and _is_forecast(row)]
+    return {**weights, "forecasts": [{**_plain(row), "regrets": _plain(row["regrets"])} for row in forecasts]}
+
+
+def _is_forecast(row: Mapping[str, Any]) -> bool:
+    from tupate_hub.errors import FormatError
+    from tupate_hub.evaluation.forecast import Forecast
+
+    try:
+        forecast = Forecast.from_dict(row, "the registry")
+    except FormatError:
+        return False
+    return math.isfinite(sum(value for value in vars(forecast).values() if isinstance(value, float)))
+
+
+def _plain(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that are short texts, finite numbers, truth values or lists of texts."""
+    kept: dict[str, Any] = {}
+    for name, value in fields.items():
+        if isinstance(value, str):
+            kept[_short(name)] = _short(value)
+        elif isinstance(value, bool) or (number(value) is not None):
+            kept[_short(name)] = value
+        elif isinstance(value, (list, tuple)) and all(isinstance(one, str) for one in value) and len(value) <= 16:
+            kept[_short(name)] = [_short(one) for one in value]
+    return kept
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _MOST_TEXT else text[: _MOST_TEXT - 1] + "…"
