@@ -34,7 +34,8 @@ lint: $(VENV)/.test
 	$(BIN)/python scripts/zoo/methods_page.py --check
 	$(BIN)/python scripts/evaluation/report.py --check
 	$(BIN)/python scripts/evaluation/subspace_page.py --check
-	$(BIN)/python scripts/evaluation/merge_page.py --check
+	$(BIN)/python scripts/evaluation/merge_page.py
+	$(BIN)/python scripts/zoo/terminal_picture.py --check
 
 # Tunes what is missing from the zoo (DATA: a folder as in docs/data.md), then rebuilds the registry.
 DATA ?= ../shared/data
@@ -55,6 +56,7 @@ docs: $(VENV)/.core runs report
 	$(BIN)/python scripts/zoo/build_zoo.py
 	$(BIN)/python scripts/zoo/methods_page.py
 	$(BIN)/python scripts/evaluation/merge_page.py
+	$(BIN)/python scripts/zoo/terminal_picture.py
 	$(BIN)/tupate-hub site --out site
 
 # The tables and curves of docs/subspace.md, from the rows of zoo/truth/subspace.csv.
@@ -70,6 +72,7 @@ measure-subspace: $(VENV)/.test
 measure-merge: $(VENV)/.test
 	$(BIN)/python scripts/evaluation/measure_merge.py --data $(DATA)
 	$(BIN)/python scripts/evaluation/merge_page.py
+	$(BIN)/python scripts/zoo/terminal_picture.py
 
 benchmark: $(VENV)/.test
 	$(BIN)/python scripts/benchmarks/benchmark.py
