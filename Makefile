@@ -15,11 +15,13 @@ demo: $(VENV)/.core
 	$(BIN)/tupate-hub similar squad
 
 # Twice: beside adapters, which holds huggingface_hub at 0.36; and without torch, beside huggingface_hub 2.
+# Two processes of one thread each: more threads than cores make small models several times slower.
+SUITE := -m pytest -n 2
 test: $(VENV)/.test lint test-kernels test-light
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python $(SUITE)
 
 test-light: $(LIGHT)/.test
-	TUPATE_HUB_LIGHT=1 $(LIGHT)/bin/python -m pytest
+	OMP_NUM_THREADS=1 TUPATE_HUB_LIGHT=1 $(LIGHT)/bin/python $(SUITE)
 
 # What is computed must be right, within its tolerance, on processors other than this one.
 test-kernels: $(VENV)/.test
@@ -34,8 +36,9 @@ lint: $(VENV)/.test
 	$(BIN)/python scripts/zoo/methods_page.py --check
 	$(BIN)/python scripts/evaluation/report.py --check
 	$(BIN)/python scripts/evaluation/subspace_page.py --check
-	$(BIN)/python scripts/evaluation/merge_page.py
+	$(BIN)/python scripts/evaluation/merge_page.py --check
 	$(BIN)/python scripts/zoo/terminal_picture.py --check
+	$(BIN)/python scripts/evaluation/measure_sketch.py --check
 
 # Tunes what is missing from the zoo (DATA: a folder as in docs/data.md), then rebuilds the registry.
 DATA ?= ../shared/data

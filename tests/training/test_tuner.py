@@ -277,7 +277,7 @@ def other_base(base, tmp_path_factory):
         "data",
         "base",
     ],
-    ids=str,
+    ids=lambda changed: " ".join(changed) if isinstance(changed, dict) else changed,
 )
 def test_a_checkpoint_of_another_run_is_ignored(run, load, other_base, tmp_path, changes):
     path = tmp_path / "checkpoint.pt"
