@@ -159,6 +159,12 @@ MALFORMED: dict[str, tuple[str, dict[str, Any], dict[str, Any], str]] = {
     "no logits": ("VBLoRA", {"vector_length": 8, "num_vectors": 9}, {"vblora_logits_B": None}, "without fitting logits"),
     "no norms": ("Delora", {"r": 2}, {"delora_w_norm": None}, "norms of its base weight"),
     "norms of another width": ("Delora", {"r": 2}, {"delora_w_norm": torch.ones(5)}, "norms of its base weight"),
+    "an overflow": (
+        "VBLoRA",
+        {"vector_length": 8, "num_vectors": 9, "save_only_topk_weights": True},
+        {"vblora_logits_A_topk_weights": torch.full((4, 4, 1), 3e38), "vblora_vector_bank": torch.full((9, 8), 3e38)},
+        "NaN or infinity",
+    ),
     "NaN": ("Delora", {"r": 2}, {"delora_lambda": torch.tensor([float("nan")])}, "NaN or infinity"),
 }  # fmt: skip
 

@@ -96,8 +96,9 @@ def _mixed(
         raise source.refuse(f"holds a VB-LoRA that names vectors beyond its bank: {module!r}.")
     room.take(module, weights.shape[0] * weights.shape[1] * bank.shape[1])
     tiles = np.zeros((*weights.shape[:2], bank.shape[1]), dtype=np.float32)
-    for place in range(weights.shape[2]):
-        tiles += weights[:, :, place, None] * bank[indices[:, :, place]]
+    with np.errstate(over="ignore", invalid="ignore"):  # make_block refuses what is not finite
+        for place in range(weights.shape[2]):
+            tiles += weights[:, :, place, None] * bank[indices[:, :, place]]
     return tiles
 
 
