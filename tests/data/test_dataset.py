@@ -116,7 +116,7 @@ def test_an_unknown_kind_or_no_metric_is_refused(folder, fields):
     assert "multiple_choice" in caught.value.hint
 
 
-GOOD = gzip.compress(b'{"text_a": "a", "text_b": null, "label": 0}\n' * 3)
+GOOD = gzip.compress(b'{"text_a": "a", "text_b": null, "label": 0}\n' * 3, mtime=0)
 
 
 @pytest.mark.parametrize(
@@ -127,8 +127,8 @@ GOOD = gzip.compress(b'{"text_a": "a", "text_b": null, "label": 0}\n' * 3)
         b"no gzip",
         GOOD[:-9],
         GOOD[:20] + b"\0\0\0" + GOOD[23:],
-        gzip.compress(b"{"),
-        gzip.compress(b"\xff\xfe"),
+        gzip.compress(b"{", mtime=0),
+        gzip.compress(b"\xff\xfe", mtime=0),
     ],
 )
 @pytest.mark.parametrize("part", ["train", "validation"])
@@ -154,5 +154,5 @@ def test_text_with_exotic_line_separators_stays_one_example(folder):
     text = "one\u2028two\x0bthree\x85four"
     path = folder / "tasks" / "toy_classes" / "validation.jsonl.gz"
     row = {"text_a": text, "text_b": None, "label": 1}
-    path.write_bytes(gzip.compress(json.dumps(row, ensure_ascii=False).encode() + b"\n"))
+    path.write_bytes(gzip.compress(json.dumps(row, ensure_ascii=False).encode() + b"\n", mtime=0))
     assert load_task(folder, "toy_classes").validation[0]["text_a"] == text

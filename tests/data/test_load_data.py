@@ -379,7 +379,7 @@ def test_bad_rows_of_a_data_folder_are_told(tmp_path, kind, metric, row, fault):
     place.mkdir(parents=True)
     for split, rows in (("train", [*good, row]), ("validation", good[:4])):
         (place / f"{split}.jsonl.gz").write_bytes(
-            gzip.compress("".join(json.dumps(one) + "\n" for one in rows).encode())
+            gzip.compress("".join(json.dumps(one) + "\n" for one in rows).encode(), mtime=0)
         )
     with pytest.raises(FormatError) as caught:
         load_data(tmp_path)
