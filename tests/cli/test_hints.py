@@ -19,7 +19,7 @@ INSTALL = re.compile(r"^pip install .*")
 #: Rooms whose hints still name options of the command line.
 NOT_YET: tuple[str, ...] = ()
 #: What writes a page that lists commands.
-PAGES = ("publish/card",)
+PAGES = ("publish/card", "publish/trust")
 
 
 def strings(module: Path) -> Iterator[tuple[int, str]]:

@@ -35,7 +35,8 @@ def list_command(space: str | None, kind: str | None, registry: str | None, as_j
     shown = {(entry.task, entry.space) for entry in entries}
     rows = [row for row in held.rows() if (row["task"], row["space"]) in shown]
     columns = ["task", "space", "kind", "train size", "metric", "score", "baseline", "note"]
-    output.table(columns, [list(row.values()) for row in rows], right=("train size", "score", "baseline"))
+    cells = [[*list(row.values())[:-1], output.some(row["note"].split(", "))] for row in rows]
+    output.table(columns, cells, right=("train size", "score", "baseline"))
 
 
 @click.command("show")
