@@ -231,7 +231,7 @@ def test_an_xlora_names_its_parts(tmp_path: Path) -> None:
     save_file({"internal_xlora_classifier.inner.0.weight": torch.ones(2, 3)}, tmp_path / "adapters" / WEIGHTS)
     with pytest.raises(FormatError, match="mixes 2 adapters by the input") as error:
         read_adapter(tmp_path / "adapters", base=BASE)
-    assert all(part in error.value.hint for part in parts.values())
+    assert all(part[:60] in error.value.hint for part in parts.values())  # long ones are cut
     found = find_adapters(tmp_path)
     assert {str(path) for path in found} == {str(tmp_path / "adapters"), *parts.values()}
     assert all(read_adapter(Path(part), base=BASE).blocks for part in parts.values())
