@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import runpy
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -161,11 +159,3 @@ def test_without_numpys_own_counting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(np, "bitwise_count", raising=False)
     np.testing.assert_allclose(cosines(bits[0], bits), expected, atol=1e-12)
     assert sketch.Sketches.of([]).bits.shape == (0, 2048)
-
-
-def test_the_page_is_what_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    script = ROOT / "scripts" / "evaluation" / "measure_sketch.py"
-    monkeypatch.setattr(sys, "argv", [str(script), "--check"])
-    with pytest.raises(SystemExit) as ended:
-        runpy.run_path(str(script), run_name="__main__")
-    assert ended.value.code == 0
