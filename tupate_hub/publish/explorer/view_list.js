@@ -22,7 +22,7 @@ const A_PAGE = 150;
  */
 export function listView(zoo, wanted) {
   const rows = zoo.spaces.flatMap((space) => space.entries.map((entry) => rowOf(zoo, space, entry)));
-  const state = { space: wanted ?? "", method: "", kind: "", text: "", by: 0, down: false, shown: A_PAGE };
+  const state = { space: wanted ?? zoo.first?.name ?? "", method: "", kind: "", text: "", by: 0, down: false, shown: A_PAGE };
   const columns = columnsOf(zoo);
   const body = h("tbody", {});
   const told = h("p", { class: "quiet", role: "status" });
