@@ -269,17 +269,19 @@ def _say_pushed(pushed: Pushed, prefer: Side | None, dry_run: bool) -> None:
     _say_changes(pushed, dry_run)
     if not dry_run:
         output.text(str(pushed.location))
+        return
+    kinds = {"added": pushed.added, "changed": pushed.changed, "removed": pushed.removed}
+    rows = [(kind, change.file, change.bytes) for kind, changes in kinds.items() for change in changes]
+    output.table(("what", "file", "bytes"), rows, right=("bytes",))
 
 
 def _say_changes(pushed: Pushed, dry_run: bool) -> None:
+    """How much was, or would be, changed, and where that is seen."""
     if pushed.created:
         output.note(f"the {pushed.created} {'would be' if dry_run else 'was'} made")
     kinds = {"added": pushed.added, "changed": pushed.changed, "removed": pushed.removed}
     counts = ", ".join(f"{len(changes)} {kind}" for kind, changes in kinds.items())
     size = sum(change.bytes for change in (*pushed.added, *pushed.changed))
     output.note("nothing has changed" if pushed.unchanged else f"files: {counts}; {size:,} bytes in all")
-    if dry_run:
-        rows = [(kind, change.file, change.bytes) for kind, changes in kinds.items() for change in changes]
-        output.table(("what", "file", "bytes"), rows, right=("bytes",))
-        return
-    output.note(pushed.location.page)
+    if not dry_run:
+        output.note(pushed.location.page)
