@@ -3,12 +3,17 @@ import { chip, h, select, themed } from "./dom.js";
 import { KINDS, kindColour, kindMark, kindNumber, tracePoint } from "./marks.js";
 import { fixed } from "./numbers.js";
 import { Grid, Plane } from "./plane.js";
+import { inkOf, makeStamp, Pixels } from "./stamps.js";
 import { address } from "./router.js";
 import { fold, kindInWords } from "./zoo.js";
 
 /** @import { ShownSpace, Zoo } from "./zoo.js" */
 
 const MOST_LINKS = 6000;
+/** More points than these are stamped into the pixels, and lines and names wait until the map stands still. */
+const MOST_TRACED = 1500;
+/** No more tasks are tried for a name. */
+const MOST_NAMED = 500;
 
 /**
  * The two best neighbours of each task that stand out of the noise, each pair once.
@@ -83,8 +88,11 @@ export class TaskMap {
     /** @type {Set<string>} Kinds that are left out. */ this.hidden = new Set();
     this.found = "";
     this.byGroup = false;
+    /** @type {Map<string, import("./stamps.js").Stamp>} */ this.stamps = new Map();
+    /** @type {Pixels | undefined} */ this.pixels = undefined;
     /** @type {number | null} */ this.chosen = null;
     this.kinds = space.compared.map((task) => zoo.task(task).kind);
+    this.numbers = this.kinds.map(kindNumber);
     this.weak = space.compared.map((task) => space.byTask.get(task)?.flags.includes("weak") ?? false);
     const count = space.compared.length;
     this.canvas = /** @type {HTMLCanvasElement} */ (h("canvas", {
@@ -208,10 +216,51 @@ export class TaskMap {
     const rows = this.rows ?? [];
     const near = Math.min(2.4, Math.max(1, (view.scale / this.plane.home.scale) ** 0.35));
     const radius = (rows.length > 3000 ? 2.2 : rows.length > 400 ? 3.2 : 5) * near;
-    this.drawLinks(at, view);
-    this.drawPoints(at, view, radius);
+    const many = rows.length > MOST_TRACED;
+    if (many) this.stampPoints(at, view, radius);
+    at.globalCompositeOperation = "destination-over"; // below the points
+    if (!many || !this.plane.moving) this.drawLinks(at, view);
+    at.globalCompositeOperation = "source-over";
+    if (!many) this.drawPoints(at, view, radius);
     if (this.chosen !== null) this.drawChosen(at, view, this.chosen, radius);
-    this.drawNames(at, view, radius);
+    if (!many || !this.plane.moving) this.drawNames(at, view, radius);
+  }
+
+  /** @param {number} row @param {string[]} inks @param {string} none */
+  inkAt(row, inks, none) {
+    const group = this.groups?.[row];
+    if (group == null) return inks[this.numbers[row]];
+    return group < 0 ? none : `hsl(${Math.round(group * 137.5) % 360} 55% 48%)`;
+  }
+
+  /** Ten thousand points at the speed of a screen, without a graphics card too. @param {CanvasRenderingContext2D} at @param {import("./plane.js").Viewport} view @param {number} radius */
+  stampPoints(at, view, radius) {
+    const dense = window.devicePixelRatio || 1;
+    const pixels = this.pixels?.fits ? this.pixels : (this.pixels = new Pixels(at));
+    pixels.clear();
+    const inks = [...KINDS, ""].map(kindColour);
+    const none = themed("--faint");
+    const reach = Math.round(radius * dense * 4) / 4;
+    /** @type {Map<string, number>} */ const known = new Map();
+    const stamps = [...KINDS, ""].flatMap((kind) => [false, true].map((hollow) => this.stampOf(kind, reach, hollow)));
+    for (const row of this.rows ?? []) {
+      const x = Math.round(dense * (view.scale * this.points[2 * row] + view.x));
+      const y = Math.round(dense * (view.scale * this.points[2 * row + 1] + view.y));
+      if (x < -20 || y < -20 || x > pixels.width + 20 || y > pixels.height + 20) continue;
+      const colour = this.inkAt(row, inks, none);
+      let ink = known.get(colour);
+      if (ink === undefined) known.set(colour, (ink = inkOf(colour)));
+      pixels.put(stamps[2 * this.numbers[row] + Number(this.weak[row])], x, y, ink, this.matches != null && !this.matches.has(row) ? 0.15 : 1);
+    }
+    pixels.show();
+  }
+
+  /** @param {string} kind @param {number} reach @param {boolean} hollow */
+  stampOf(kind, reach, hollow) {
+    const key = `${kindNumber(kind)} ${reach} ${hollow}`;
+    let stamp = this.stamps.get(key);
+    if (stamp === undefined) this.stamps.set(key, (stamp = makeStamp((at, middle) => tracePoint(at, kind, middle, middle, reach), 1.3 * reach, hollow)));
+    return stamp;
   }
 
   /** @param {CanvasRenderingContext2D} at @param {import("./plane.js").Viewport} view */
@@ -230,15 +279,14 @@ export class TaskMap {
   /** All marks of one colour are one path: ten thousand points in a few strokes. @param {CanvasRenderingContext2D} at @param {import("./plane.js").Viewport} view @param {number} radius */
   drawPoints(at, view, radius) {
     const inks = [...KINDS, ""].map(kindColour);
-    const paper = themed("--paper");
+    const [paper, none] = [themed("--paper"), themed("--faint")];
     /** @type {Map<string, {path: Path2D, ink: string, weak: boolean, faded: boolean}>} */
     const batches = new Map();
     for (const row of this.rows ?? []) {
       const x = view.scale * this.points[2 * row] + view.x;
       const y = view.scale * this.points[2 * row + 1] + view.y;
       if (x < -20 || y < -20 || x > this.plane.width + 20 || y > this.plane.height + 20) continue;
-      const group = this.groups?.[row] ?? 0;
-      const ink = this.groups ? (group < 0 ? themed("--faint") : `hsl(${(group * 137.5) % 360} 55% 48%)`) : inks[kindNumber(this.kinds[row])];
+      const ink = this.inkAt(row, inks, none);
       const faded = this.matches != null && !this.matches.has(row);
       const key = `${ink} ${this.weak[row]} ${faded}`;
       let batch = batches.get(key);
@@ -291,14 +339,17 @@ export class TaskMap {
       for (let cx = Math.floor(left / 10); cx <= Math.floor((left + wide) / 10); cx += 1) cells.push(`${cx} ${Math.floor((y - 5) / 10)}`, `${cx} ${Math.floor((y + 5) / 10)}`);
       return cells;
     };
-    if (ordered.length <= 1500) {
+    if (ordered.length <= MOST_TRACED) {
       for (const row of this.rows ?? []) taken.add(`${Math.floor((view.scale * this.points[2 * row] + view.x) / 10)} ${Math.floor((view.scale * this.points[2 * row + 1] + view.y) / 10)}`);
     }
     let written = 0;
+    let tried = 0;
     for (const row of ordered) {
       const x = view.scale * this.points[2 * row] + view.x;
       const y = view.scale * this.points[2 * row + 1] + view.y;
       if (x < 0 || y < 0 || x > this.plane.width || y > this.plane.height) continue;
+      tried += 1;
+      if (tried > MOST_NAMED) return;
       const text = shortened(this.space.compared[row]);
       const wide = at.measureText(text).width;
       const own = `${Math.floor(x / 10)} ${Math.floor(y / 10)}`;
