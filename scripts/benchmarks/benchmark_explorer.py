@@ -38,8 +38,9 @@ DRIVE = """seconds => new Promise(done => {
   const step = now => {
     times.push(now);
     const at = times.length;
-    canvas.dispatchEvent(new WheelEvent("wheel", {clientX: x, clientY: y, deltaY: 6 * Math.sin(at / 30), bubbles: true, cancelable: true}));
-    canvas.dispatchEvent(new PointerEvent("pointermove", {clientX: x + 80 * Math.sin(at / 20), clientY: y, pointerId: 1, bubbles: true}));
+    const both = {clientY: y, bubbles: true, cancelable: true};
+    canvas.dispatchEvent(new WheelEvent("wheel", {...both, clientX: x, deltaY: 6 * Math.sin(at / 30)}));
+    canvas.dispatchEvent(new PointerEvent("pointermove", {...both, clientX: x + 80 * Math.sin(at / 20), pointerId: 1}));
     if (now - start < 1000 * seconds) requestAnimationFrame(step);
     else done(times);
   };

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import re
+import shutil
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from tupate_hub.zoo import Zoo, bundled_root
 
 ABOUT = About("Toys")
 LIMIT = 400_000
+EXPLORER = Path(site_page.__file__).parent / "explorer"
 
 
 def data_of(files: dict[str, bytes]) -> Any:
@@ -65,8 +68,16 @@ def test_the_modules_become_one_script_without_markup_of_strangers() -> None:
     script = site_page.script()
     assert not re.search(r"^\s*(import|export) ", script, re.MULTILINE)
     assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function", script)
-    modules = {path.stem for path in (Path(site_page.__file__).parent / "explorer").glob("*.js")}
+    modules = {path.stem for path in EXPLORER.glob("*.js")}
     assert modules == {*site_page.WORKER, *site_page.PAGE}
+
+
+def test_the_types_in_the_modules_comments_hold() -> None:
+    compiler = shutil.which("tsc")
+    if compiler is None:
+        pytest.skip("needs tsc: npm install --global typescript")
+    done = subprocess.run([compiler, "-p", EXPLORER / "jsconfig.json"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
 
 
 def test_two_modules_may_not_define_one_name(monkeypatch: pytest.MonkeyPatch) -> None:

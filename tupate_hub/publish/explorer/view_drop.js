@@ -130,19 +130,21 @@ function spaceFor(zoo, adapter) {
 
 /** How alike two names are: twice the matching pieces by both lengths (Ratcliff and Obershelp 1988). @param {string} one @param {string} other */
 export function alike(one, other) {
-  const matching = (/** @type {string} */ a, /** @type {string} */ b) => {
-    let [best, at, to] = [0, 0, 0];
-    for (let i = 0; i < a.length; i += 1) {
-      for (let j = 0; j < b.length; j += 1) {
-        let size = 0;
-        while (i + size < a.length && a[i + size] === b[j + size]) size += 1;
-        if (size > best) [best, at, to] = [size, i, j];
-      }
-    }
-    return best === 0 ? 0 : best + /** @type {number} */ (matching(a.slice(0, at), b.slice(0, to))) + /** @type {number} */ (matching(a.slice(at + best), b.slice(to + best)));
-  };
   const [a, b] = [one.toLowerCase().slice(0, 200), other.toLowerCase().slice(0, 200)];
   return (2 * matching(a, b)) / Math.max(1, a.length + b.length);
+}
+
+/** How many letters the longest common piece has, and those before and behind it. @param {string} a @param {string} b @returns {number} */
+function matching(a, b) {
+  let [best, at, to] = [0, 0, 0];
+  for (let i = 0; i < a.length; i += 1) {
+    for (let j = 0; j < b.length; j += 1) {
+      let size = 0;
+      while (i + size < a.length && a[i + size] === b[j + size]) size += 1;
+      if (size > best) [best, at, to] = [size, i, j];
+    }
+  }
+  return best === 0 ? 0 : best + matching(a.slice(0, at), b.slice(0, to)) + matching(a.slice(at + best), b.slice(to + best));
 }
 
 /**

@@ -84,7 +84,9 @@ export class TaskMap {
     this.space = space;
     this.go = go;
     this.points = space.map;
-    [this.wide, this.high] = [1, 1];
+    this.wide = 1;
+    this.high = 1;
+    /** @type {number[]} Those that are shown. */ this.rows = [];
     /** @type {Set<string>} Kinds that are left out. */ this.hidden = new Set();
     this.found = "";
     this.byGroup = false;
@@ -126,7 +128,8 @@ export class TaskMap {
     const raw = this.space.map;
     const most = (/** @type {number} */ axis) => raw.reduce((far, value, at) => (at % 2 === axis ? Math.max(far, Math.abs(value)) : far), 0.05);
     const factor = Math.max(1, Math.min(1.8, (aspect * most(1)) / most(0)));
-    [this.wide, this.high] = [most(0) * factor, most(1)];
+    this.wide = most(0) * factor;
+    this.high = most(1);
     this.points = raw.map((value, at) => (at % 2 === 0 ? value * factor : value));
     this.refilter();
   }
@@ -193,7 +196,7 @@ export class TaskMap {
   }
 
   central() {
-    const rows = this.rows ?? [];
+    const rows = this.rows;
     const far = (/** @type {number} */ row) => this.points[2 * row] ** 2 + this.points[2 * row + 1] ** 2;
     return rows.length === 0 ? null : rows.reduce((best, row) => (far(row) < far(best) ? row : best));
   }
@@ -202,7 +205,7 @@ export class TaskMap {
   beside(from, [dx, dy]) {
     let best = null;
     let least = Infinity;
-    for (const row of this.rows ?? []) {
+    for (const row of this.rows) {
       const [x, y] = [this.points[2 * row] - this.points[2 * from], this.points[2 * row + 1] - this.points[2 * from + 1]];
       const along = x * dx + y * dy;
       const cost = along + 2.5 * Math.abs(x * dy - y * dx);
@@ -213,7 +216,7 @@ export class TaskMap {
 
   /** @param {CanvasRenderingContext2D} at @param {import("./plane.js").Viewport} view */
   draw(at, view) {
-    const rows = this.rows ?? [];
+    const rows = this.rows;
     const near = Math.min(2.4, Math.max(1, (view.scale / this.plane.home.scale) ** 0.35));
     const radius = (rows.length > 3000 ? 2.2 : rows.length > 400 ? 3.2 : 5) * near;
     const many = rows.length > MOST_TRACED;
@@ -243,7 +246,7 @@ export class TaskMap {
     const reach = Math.round(radius * dense * 4) / 4;
     /** @type {Map<string, number>} */ const known = new Map();
     const stamps = [...KINDS, ""].flatMap((kind) => [false, true].map((hollow) => this.stampOf(kind, reach, hollow)));
-    for (const row of this.rows ?? []) {
+    for (const row of this.rows) {
       const x = Math.round(dense * (view.scale * this.points[2 * row] + view.x));
       const y = Math.round(dense * (view.scale * this.points[2 * row + 1] + view.y));
       if (x < -20 || y < -20 || x > pixels.width + 20 || y > pixels.height + 20) continue;
@@ -282,7 +285,7 @@ export class TaskMap {
     const [paper, none] = [themed("--paper"), themed("--faint")];
     /** @type {Map<string, {path: Path2D, ink: string, weak: boolean, faded: boolean}>} */
     const batches = new Map();
-    for (const row of this.rows ?? []) {
+    for (const row of this.rows) {
       const x = view.scale * this.points[2 * row] + view.x;
       const y = view.scale * this.points[2 * row + 1] + view.y;
       if (x < -20 || y < -20 || x > this.plane.width + 20 || y > this.plane.height + 20) continue;
@@ -333,14 +336,14 @@ export class TaskMap {
     at.fillStyle = themed("--ink");
     const taken = new Set();
     const first = this.matches ?? new Set(this.chosen === null ? [] : [this.chosen]);
-    const ordered = this.matches ? [...first] : [...first, ...(this.rows ?? [])];
+    const ordered = this.matches ? [...first] : [...first, ...this.rows];
     const cellsOf = (/** @type {number} */ left, /** @type {number} */ y, /** @type {number} */ wide) => {
       const cells = [];
       for (let cx = Math.floor(left / 10); cx <= Math.floor((left + wide) / 10); cx += 1) cells.push(`${cx} ${Math.floor((y - 5) / 10)}`, `${cx} ${Math.floor((y + 5) / 10)}`);
       return cells;
     };
     if (ordered.length <= MOST_TRACED) {
-      for (const row of this.rows ?? []) taken.add(`${Math.floor((view.scale * this.points[2 * row] + view.x) / 10)} ${Math.floor((view.scale * this.points[2 * row + 1] + view.y) / 10)}`);
+      for (const row of this.rows) taken.add(`${Math.floor((view.scale * this.points[2 * row] + view.x) / 10)} ${Math.floor((view.scale * this.points[2 * row + 1] + view.y) / 10)}`);
     }
     let written = 0;
     let tried = 0;
