@@ -408,7 +408,7 @@ def test_an_adapter_of_the_hub_is_fetched_where_the_page_lies_there(
     ):
         page.fill(".hub input", written)
         page.press(".hub input", "Enter")
-        page.wait_for_function(f"document.querySelector('.refusal')?.textContent.includes({json.dumps(said)})")
+        page.wait_for_selector(f".refusal:has-text('{said}')")
     context.close()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,8 @@ def test_a_task_is_found_by_an_alias_as_one_types(open_page: Any, bundled_page: 
     page.keyboard.type("glue/sst-2")
     assert page.inner_text("#search-found [aria-selected=true] strong") == "sst2"
     page.keyboard.press("Enter")
-    page.wait_for_function("location.hash === '#/task/sst2'")
+    page.wait_for_selector("h1 bdi:text-is('sst2')")
+    assert page.url.endswith("#/task/sst2")
     assert page.inner_text("h1") == "sst2"
     assert "sst2" in page.title()
 
@@ -42,9 +42,9 @@ def test_neighbours_are_followed_and_the_way_back_works(open_page: Any, bundled_
     page = open_page(bundled_page).go("#/task/sst2")
     first = page.inner_text(".neighbours li .task")
     page.click(".neighbours li .task")
-    page.wait_for_function(f"document.querySelector('h1').textContent === {json.dumps(first)}")
+    page.wait_for_selector(f"h1 bdi:text-is('{first}')")
     page.go_back()
-    page.wait_for_function("document.querySelector('h1').textContent === 'sst2'")
+    page.wait_for_selector("h1 bdi:text-is('sst2')")
     page.click(".neighbours a.small")
     page.wait_for_selector(".versus")
     assert page.inner_text(".versus .big") == page.inner_text(".blocks tfoot .total:last-child")[1:6]

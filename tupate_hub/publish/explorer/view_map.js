@@ -53,7 +53,8 @@ function bestOf(space, row) {
 }
 
 /**
- * Tasks that links join, as one group: the number of each row's group, largest first; rows without links have -1.
+ * Tasks that are near to each other, each among the other's best, make a group, which the tasks join whose nearest is in
+ * it: the number of each row's group, largest first; rows that are alone have -1.
  * @param {ShownSpace} space
  */
 export function groupsOf(space) {
@@ -63,12 +64,26 @@ export function groupsOf(space) {
       while (parent[row] !== row) [row, parent[row]] = [parent[row], parent[parent[row]]];
       return row;
     };
-    for (const [first, second] of linksOf(space)) parent[root(first)] = root(second);
-    /** @type {Map<number, number>} */
-    const sizes = new Map();
-    space.compared.forEach((_, row) => sizes.set(root(row), (sizes.get(root(row)) ?? 0) + 1));
+    const best = (/** @type {number} */ row) => bestOf(space, row).map(([other]) => other);
+    for (const [first, second] of linksOf(space)) {
+      if (best(first).includes(second) && best(second).includes(first)) parent[root(first)] = root(second);
+    }
+    const counted = () => {
+      /** @type {Map<number, number>} */
+      const sizes = new Map();
+      space.compared.forEach((_, row) => sizes.set(root(row), (sizes.get(root(row)) ?? 0) + 1));
+      return sizes;
+    };
+    const before = counted();
+    const alone = (/** @type {number} */ row) => before.get(row) === 1;
+    for (const row of new Set(linksOf(space).flatMap(([first, second]) => [first, second]))) {
+      const [nearest] = best(row);
+      if (alone(row) && !alone(nearest)) parent[row] = root(nearest);
+    }
+    const sizes = counted();
     const ordered = [...sizes].filter(([, size]) => size > 1).sort((one, two) => two[1] - one[1]).map(([at]) => at);
-    return space.compared.map((_, row) => ordered.indexOf(root(row)));
+    const number = new Map(ordered.map((at, place) => [at, place]));
+    return space.compared.map((_, row) => number.get(root(row)) ?? -1);
   });
 }
 
