@@ -74,6 +74,22 @@ def test_the_page_shows_what_only_the_hub_had(
     assert Zoo.open(NAME).verify() == []
 
 
+def test_an_empty_registry_and_a_branch(hub: LoopbackHub, toy_zoo: Path, tmp_path: Path, invoke: Any) -> None:
+    assert invoke("init", tmp_path / "empty").code == 0
+    assert invoke("push", NAME, "--registry", tmp_path / "empty", "--space", PAGE).code == 0
+    assert b'"spaces":[]' in files(hub)["data.js"]
+    assert invoke("push", f"{NAME}@next", "--registry", toy_zoo, "--space", PAGE).code == 0
+    assert f'"location":"{NAME}@next"'.encode() in files(hub)["data.js"]
+    card = yaml.safe_load(files(hub)["README.md"].decode().split("---")[1])
+    assert card["datasets"] == [NAME]
+
+
+def test_the_page_of_a_registry_on_the_hub(hub: LoopbackHub, published: str, tmp_path: Path, invoke: Any) -> None:
+    assert invoke("site", "--registry", NAME, "--out", tmp_path / "page").code == 0
+    text = (tmp_path / "page" / "data.js").read_text()
+    assert f'"location":"{NAME}"' in text and '"factors":[{' in text
+
+
 def test_factors_that_the_page_has_no_more_are_removed_and_nothing_else(
     hub: LoopbackHub, toy_zoo: Path, invoke: Any
 ) -> None:

@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from builders import bottleneck, lora, prompt, zoo_of
+from builders import bottleneck, each_block, lora, prompt, single, zoo_of
 
 from tupate_hub.compare.similarity import get_similarity
+from tupate_hub.embedding import make_block
 from tupate_hub.errors import FormatError, TargetExists
 from tupate_hub.publish import site_factors, site_page
 from tupate_hub.publish.card import BUNDLED
@@ -167,6 +168,16 @@ def test_numbers_of_strangers_that_are_none(tmp_path: Path) -> None:
     data = data_of(site_files(replace(zoo, registry=replace(zoo.registry, entries=entries)), ABOUT))
     (row, _) = data["spaces"][0]["entries"]
     assert (row["score"], row["baseline"], row["source"]) == (None, None, {})
+
+
+def test_what_does_not_compare_is_listed_with_the_reason(tmp_path: Path) -> None:
+    zero = each_block(lora("zero", 3), lambda block: make_block(block.name, {k: 0 * v for k, v in block.parts.items()}))
+    alone = single("alone", "bias", np.zeros(4))
+    zoo = zoo_of(tmp_path / "zoo", lora("a", 1), lora("b", 2), zero, alone)
+    by_method = {space["method"]: space for space in data_of(site_files(zoo, ABOUT))["spaces"]}
+    assert by_method["lora"]["compared"] == ["a", "b"]
+    assert by_method["lora"]["leftOut"] == {"zero": "its update is all zero: it was never trained"}
+    assert by_method["bitfit"]["compared"] == [] and "alone" in by_method["bitfit"]["leftOut"]
 
 
 def test_an_empty_registry_has_a_page(tmp_path: Path) -> None:

@@ -27,29 +27,12 @@ export function linksOf(space) {
     /** @type {Map<number, [number, number, number]>} */
     const links = new Map();
     for (let row = 0; row < count && links.size < MOST_LINKS; row += 1) {
-      for (const [other, score] of bestOf(space, row)) {
+      for (const [other, score] of space.best(row, 2)) {
         if (score > least) links.set(Math.min(row, other) * count + Math.max(row, other), [row, other, score]);
       }
     }
     return [...links.values()];
   });
-}
-
-/** @param {ShownSpace} space @param {number} row @returns {[number, number][]} */
-function bestOf(space, row) {
-  const near = space.near;
-  if (near !== null) return [0, 1].map((at) => [near.rows[row * near.count + at], near.scores[row * near.count + at]]);
-  /** @type {[number, number][]} */
-  const best = [];
-  for (let other = 0; other < space.compared.length; other += 1) {
-    const score = other === row ? -Infinity : /** @type {number} */ (space.score(row, other));
-    if (best.length < 2 || score > best[1][1]) {
-      best.push([other, score]);
-      best.sort((one, two) => two[1] - one[1]);
-      best.length = Math.min(best.length, 2);
-    }
-  }
-  return best.filter(([, score]) => score > -Infinity);
 }
 
 /**
@@ -64,7 +47,7 @@ export function groupsOf(space) {
       while (parent[row] !== row) [row, parent[row]] = [parent[row], parent[parent[row]]];
       return row;
     };
-    const best = (/** @type {number} */ row) => bestOf(space, row).map(([other]) => other);
+    const best = (/** @type {number} */ row) => space.best(row, 2).map(([other]) => other);
     for (const [first, second] of linksOf(space)) {
       if (best(first).includes(second) && best(second).includes(first)) parent[root(first)] = root(second);
     }
@@ -178,7 +161,7 @@ export class TaskMap {
     if (row !== null) {
       const task = this.space.compared[row];
       const { title, kind } = this.zoo.task(task);
-      const best = bestOf(this.space, row)[0];
+      const best = this.space.best(row, 1)[0];
       const near = best ? `nearest: ${this.space.compared[best[0]]} ${fixed(best[1])}` : "";
       this.told.replaceChildren(h("strong", {}, task), h("span", {}, title), h("span", { class: "quiet" }, kindMark(kind), ` ${kindInWords(kind)}`), h("span", { class: "quiet" }, near));
       const { scale, x, y } = this.plane.view;
