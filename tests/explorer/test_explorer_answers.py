@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 import safetensors.numpy
 from builders import BASE, bottleneck, lora, peft, zoo_of
 
+from tupate_hub.errors import TupateHubError
 from tupate_hub.publish import site_factors, site_space
 from tupate_hub.publish.frontmatter import About
 from tupate_hub.publish.site import site_files, write_site
@@ -308,6 +310,35 @@ def test_files_are_dropped_by_hand(open_page: Any, toy_page: Path, tmp_path: Pat
     page.wait_for_selector(".result h2")
     assert page.evaluate("location.hash") == "#/drop"
     assert len(opened.ranked()) == 6
+
+
+def test_real_adapters_are_ranked_and_refused_as_by_similar(
+    open_page: Any, shared: Path, tmp_path: Path, invoke: Any
+) -> None:
+    """LoRAs that strangers trained on GPT-2 and DistilBERT, against each other."""
+    root = tmp_path / "zoo"
+    invoke("add", "--all", shared / "adapters", "--registry", root)
+    zoo = Zoo.open(root)
+    opened = open_page(page_of(tmp_path / "page", zoo))
+    opened.go("#/drop")
+    compared = 0
+    for config in sorted((shared / "adapters").glob("*/adapter_config.json")):
+        folder = config.parent
+        if not re.search("gpt2|distilbert", config.read_text(errors="replace")) or not (folder / WEIGHTS).exists():
+            continue
+        try:
+            told = zoo.similar(folder)
+        except TupateHubError as error:
+            assert opened.drop(folder).splitlines()[0] == error.message.replace(f"{folder.parent}/", "")
+            continue
+        compared += 1
+        opened.drop(folder)
+        shown = {task: (score, notes) for task, score, notes in opened.all_ranked()}
+        assert shown.keys() == {one.task for one in told}, folder.name
+        for one in told:
+            assert shown[one.task][0] == pytest.approx(one.score, abs=TOLERANCE), folder.name
+            assert shown[one.task][1] == list(one.notes), folder.name
+    assert compared >= 5
 
 
 # --- strangers and networks -------------------------------------------------------------------------------------
