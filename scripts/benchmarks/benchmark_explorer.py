@@ -24,7 +24,7 @@ from tupate_hub.export import export
 from tupate_hub.publish.card import BUNDLED
 from tupate_hub.publish.site import site_files, write_site
 from tupate_hub.publish.site_data import DATA
-from tupate_hub.publish.site_space import NEAREST, _packed
+from tupate_hub.publish.site_space import NEAREST, packed_numbers
 from tupate_hub.zoo import Zoo, bundled_root
 
 TASKS = 10_000
@@ -62,11 +62,14 @@ def large_page(folder: Path) -> Path:
     names, kinds = [f"task_{at:05}" for at in range(TASKS)], ["classification", "regression", "extractive_qa", ""]
     template, task = space["entries"][0], next(iter(data["tasks"].values()))
     data["tasks"] = {name: {**task, "kind": kinds[at % 4], "aliases": [f"alias {at}"]} for at, name in enumerate(names)}
-    near = {"count": NEAREST, "rows": _packed(rows.astype("<u4"))}
-    near |= {"scores": _packed(scores.astype("<f4")), "percentiles": _packed((100 * scores).astype("<f4"))}
+    near = {"count": NEAREST, "rows": packed_numbers(rows.astype("<u4"))}
+    near |= {
+        "scores": packed_numbers(scores.astype("<f4")),
+        "percentiles": packed_numbers((100 * scores).astype("<f4")),
+    }
     absent = dict.fromkeys(("pairs", "order", "squares", "changes", "parts"))
     space |= {"entries": [{**template, "task": name} for name in names], "compared": names, "factors": [], **absent}
-    space |= {"near": near, "map": _packed(places.clip(-1, 1).astype("<f4"))}
+    space |= {"near": near, "map": packed_numbers(places.clip(-1, 1).astype("<f4"))}
     data["spaces"] = [space]
     files = {name: content for name, content in files.items() if "/" not in name}
     files[DATA] = f"const TUPATE_HUB_DATA = {json.dumps(data)};\n".encode()

@@ -20,19 +20,24 @@ export function dropView(zoo, reader, held) {
   const result = h("div", { class: "result", "aria-live": "polite" });
   const bases = [...new Set(zoo.spaces.map((space) => space.base))];
   /** @type {string | null} */ let base = null;
+  let turn = 0;
 
   /** @param {() => Promise<{path: string, blob: Blob}[]> | {path: string, blob: Blob}[]} give */
   async function take(give) {
-    result.replaceChildren(h("p", { class: "busy" }, "Reading …"));
+    turn += 1;
+    const mine = turn;
+    const shows = (/** @type {Node[]} */ ...nodes) => mine === turn && result.replaceChildren(...nodes); // the last drop counts
+    shows(h("p", { class: "busy" }, "Reading …"));
     try {
       held.files = await give();
-      await answer();
+      await answer(shows);
     } catch (told) {
-      refuse(/** @type {Told} */ (told));
+      shows(refusal(/** @type {Told} */ (told)));
     }
   }
 
-  async function answer() {
+  /** @param {(...nodes: Node[]) => void} shows */
+  async function answer(shows) {
     if (held.files.length === 0) return;
     const adapter = await reader.read(held.files, base);
     const space = spaceFor(zoo, adapter);
@@ -41,18 +46,18 @@ export function dropView(zoo, reader, held) {
     }
     const meter = h("progress", { max: 1, value: 0, "aria-label": "Embeddings of the space" });
     const total = space.factors.reduce((sum, { bytes }) => sum + bytes, 0);
-    result.replaceChildren(h("p", { class: "busy" }, `Loading the ${space.compared.length} embeddings of ${space.name}, ${sized(total)}, once … `, meter));
+    shows(h("p", { class: "busy" }, `Loading the ${space.compared.length} embeddings of ${space.name}, ${sized(total)}, once … `, meter));
     await reader.load(space, (share) => meter.setAttribute("value", String(share)));
     const found = await reader.compare(adapter, space);
-    result.replaceChildren(...shown(zoo, space, adapter, found));
+    shows(...shown(zoo, space, adapter, found));
     /** @type {HTMLElement | null} */ (result.querySelector("h2"))?.focus();
   }
 
   /** @param {Told} told */
-  function refuse(told) {
+  function refusal(told) {
     const said = told.message ?? `This page failed: ${told}`;
     const asks = /names (?:a local|no) base model/.test(said);
-    result.replaceChildren(h("div", { class: "refusal", role: "alert" }, h("p", {}, said), told.hint && h("p", { class: "quiet" }, h("code", {}, told.hint)), asks && chooser()));
+    return h("div", { class: "refusal", role: "alert" }, h("p", {}, said), told.hint && h("p", { class: "quiet" }, h("code", {}, told.hint)), asks && chooser());
   }
 
   function chooser() {
@@ -155,7 +160,8 @@ function matching(a, b) {
  */
 function shown(zoo, space, adapter, found) {
   const out = Object.entries(found.leftOut);
-  return [
+  /** @type {(Node | "" | null)[]} */
+  const told = [
     h("h2", { tabindex: -1 }, "Neighbours of ", name(adapter.name)),
     h("p", { class: "quiet" }, `Read as ${adapter.method} on ${adapter.base}: ${grouped(adapter.count)} blocks, ${grouped(adapter.numbers)} numbers. Compared with ${space.compared.length} tasks of ${space.name}, exactly.`),
     found.itself === null ? "" : h("p", {}, "It is here as ", h("a", { href: taskAddress(zoo, found.itself, space.name) }, h("bdi", {}, found.itself)), ", which is no neighbour of itself."),
@@ -166,6 +172,7 @@ function shown(zoo, space, adapter, found) {
     neighbourList(zoo, space, found.listed, { compareWith: null, blocks: found.blocks }),
     out.length === 0 ? "" : h("details", {}, h("summary", {}, `${out.length} tasks do not compare with it`), h("ul", {}, out.slice(0, 50).map(([task, why]) => h("li", {}, name(task), `: ${why}`)))),
   ];
+  return told.filter((one) => one instanceof Node);
 }
 
 /** @param {Zoo} zoo */
