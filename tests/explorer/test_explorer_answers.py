@@ -266,6 +266,29 @@ def test_bad_files_get_the_sentences_of_the_command_line(
         assert shown.splitlines()[0] == sentence, name
 
 
+def test_mutated_files_get_the_same_verdict(open_page: Any, toy_page: Path, toy_zoo: Path, tmp_path: Path) -> None:
+    """Bytes changed at random in header, numbers and configuration: the same ranking, or the same sentence."""
+    rng, zoo, opened = np.random.default_rng(0), Zoo.open(toy_zoo), open_page(toy_page)
+    opened.go("#/drop")
+    whole = peft(tmp_path / "whole", base_model_name_or_path=BASE)
+    for at in range(30):
+        folder = Path(shutil.copytree(whole, tmp_path / str(at) / "mine"))
+        file = folder / (CONFIG if at % 3 == 0 else WEIGHTS)
+        data = bytearray(file.read_bytes())
+        header = int.from_bytes(data[:8], "little") if at % 3 == 1 else len(data) - 8
+        for place in rng.integers(0 if at % 3 == 0 else 8, 8 + header, size=rng.integers(1, 4)):
+            data[place] = rng.choice([*b'0123456789{}[]",:FBI', rng.integers(256)])
+        file.write_bytes(data)
+        try:
+            told = zoo.similar(folder)
+        except TupateHubError as error:
+            assert opened.drop(folder).splitlines()[0] == error.message.replace(f"{folder.parent}/", "")
+            continue
+        opened.drop(folder)
+        shown = [score for _, score, _ in opened.ranked()]
+        assert shown == pytest.approx([one.score for one in told], abs=TOLERANCE)
+
+
 def test_the_visitor_says_the_base_model(
     open_page: Any, toy_page: Path, toy_zoo: Path, tmp_path: Path, invoke: Any
 ) -> None:

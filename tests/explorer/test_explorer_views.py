@@ -80,6 +80,16 @@ def test_a_misspelt_task_gets_the_near_ones(open_page: Any, bundled_page: Path) 
     page.wait_for_selector(".neighbours")
 
 
+def test_who_goes_through_a_choice_by_keys_stays_in_it(open_page: Any, bundled_page: Path) -> None:
+    page = open_page(bundled_page).go("#/compare/sst2/imdb")
+    page.focus("label:has-text('with') select")
+    for _ in range(2):
+        page.keyboard.press("ArrowDown")
+        page.wait_for_selector(".versus")
+    assert page.evaluate("document.activeElement.closest('label').firstChild.textContent") == "with"
+    assert page.inner_text(".versus .card:last-child h2") == page.evaluate("document.activeElement.value") != "imdb"
+
+
 def test_commands_are_copied_by_a_click(open_page: Any, bundled_page: Path) -> None:
     page = open_page(bundled_page, permissions=["clipboard-read", "clipboard-write"]).go(
         "#/task/sst2?space=all-MiniLM-L6-v2%2Fprefix"
