@@ -185,7 +185,7 @@ def push_command(
         dry_run=dry_run,
         watch=_watched,
     )
-    site = None if shown is None else _push_page(zoo, pushed, shown, private, dry_run)
+    site = None if shown is None else _push_page(zoo, target, pushed, shown, private, dry_run)
     if as_json:
         told = None if site is None else _pushed_document(site, dry_run)
         output.document({**_pushed_document(pushed, dry_run), "space": told})
@@ -206,15 +206,15 @@ def _space(written: str) -> Location:
     return location
 
 
-def _push_page(zoo: Zoo, pushed: Pushed, target: Location, private: bool, dry_run: bool) -> Pushed:
+def _push_page(zoo: Zoo, target: Location, pushed: Pushed, shown: Location, private: bool, dry_run: bool) -> Pushed:
     """The page of the registry as the push has left it; in a dry run that of the one to be pushed."""
     from tupate_hub.publish.push_site import as_on_the_hub, push_site
     from tupate_hub.publish.site import about_site
 
     whole = zoo if dry_run else as_on_the_hub(pushed.location, zoo)
-    branch = pushed.location.id
+    branch = target.id if target.revision in (None, "main") else f"{target.id}@{target.revision}"
     about = about_site(zoo, location=branch)
-    return push_site(whole, target, about, private=private, dry_run=dry_run, watch=_watched)
+    return push_site(whole, shown, about, private=private, dry_run=dry_run, watch=_watched)
 
 
 def _branch(repository: str, revision: str | None) -> Location:
@@ -269,17 +269,19 @@ def _say_pushed(pushed: Pushed, prefer: Side | None, dry_run: bool) -> None:
     _say_changes(pushed, dry_run)
     if not dry_run:
         output.text(str(pushed.location))
+        return
+    kinds = {"added": pushed.added, "changed": pushed.changed, "removed": pushed.removed}
+    rows = [(kind, change.file, change.bytes) for kind, changes in kinds.items() for change in changes]
+    output.table(("what", "file", "bytes"), rows, right=("bytes",))
 
 
 def _say_changes(pushed: Pushed, dry_run: bool) -> None:
+    """How much was, or would be, changed, and where that is seen."""
     if pushed.created:
         output.note(f"the {pushed.created} {'would be' if dry_run else 'was'} made")
     kinds = {"added": pushed.added, "changed": pushed.changed, "removed": pushed.removed}
     counts = ", ".join(f"{len(changes)} {kind}" for kind, changes in kinds.items())
     size = sum(change.bytes for change in (*pushed.added, *pushed.changed))
     output.note("nothing has changed" if pushed.unchanged else f"files: {counts}; {size:,} bytes in all")
-    if dry_run:
-        rows = [(kind, change.file, change.bytes) for kind, changes in kinds.items() for change in changes]
-        output.table(("what", "file", "bytes"), rows, right=("bytes",))
-        return
-    output.note(pushed.location.page)
+    if not dry_run:
+        output.note(pushed.location.page)

@@ -94,6 +94,8 @@ def push_site(
 def as_on_the_hub(location: Location, ours: Zoo) -> Zoo:
     """The registry that a push has left at a commit; what this machine has of its files is read here, not fetched."""
     there = Zoo.open(str(location))
+    if not there.registry.spaces:
+        return there
     merged = merge(ours.registry, there.registry, "theirs")
     default = there.registry.space().space
     names = [name for name, entry in merged.registry.spaces.items() if entry.space == default]

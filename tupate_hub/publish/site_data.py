@@ -8,12 +8,14 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tupate_hub import __version__
+from tupate_hub.errors import FormatError
+from tupate_hub.evaluation.forecast import Forecast
 from tupate_hub.publish.browse import number
-from tupate_hub.publish.frontmatter import FOLDER, About
+from tupate_hub.publish.frontmatter import About
 from tupate_hub.publish.site_factors import factor_scripts, shipped_spaces
 from tupate_hub.publish.site_reading import judging_tables, reading_tables
 from tupate_hub.publish.site_space import SHOWN, comparisons, shown_space
-from tupate_hub.registry import Entry, Registry, Task
+from tupate_hub.registry import Entry, Task
 
 if TYPE_CHECKING:
     from tupate_hub.zoo import Zoo
@@ -42,6 +44,7 @@ def site_data(zoo: Zoo, about: About, *, hub: bool) -> dict[str, bytes]:
     """
     registry = zoo.registry
     shipped = shipped_spaces(registry)
+    used = {entry.task for entry in registry.entries}
     files: dict[str, bytes] = {}
     spaces = []
     for at, name in enumerate(name for name in registry.spaces if registry.in_space(name)):
@@ -65,26 +68,17 @@ def site_data(zoo: Zoo, about: About, *, hub: bool) -> dict[str, bytes]:
         "schema": SCHEMA,
         "version": __version__,
         "title": about.title,
-        "location": _location(about),
+        "location": about.location,
         "hub": hub,
         "similarity": SHOWN,
         "defaultSpace": registry.default_space,
-        "tasks": {name: _task(task) for name, task in registry.tasks.items() if _is_used(registry, name)},
+        "tasks": {name: _task(task) for name, task in registry.tasks.items() if name in used},
         "spaces": spaces,
         "reading": reading_tables(),
         "judging": judging_tables(SHOWN),
     }
     text = json.dumps(document, separators=(",", ":"), allow_nan=False)
     return {DATA: f'"use strict";\nconst TUPATE_HUB_DATA = {text};\n'.encode(), **files}
-
-
-def _location(about: About) -> str:
-    """How commands name the registry: nothing for the bundled one, DIR for a folder that may lie anywhere."""
-    return "DIR" if about.location == FOLDER else about.location
-
-
-def _is_used(registry: Registry, name: str) -> bool:
-    return any(entry.task == name for entry in registry.entries)
 
 
 def _task(task: Task) -> dict[str, Any]:
@@ -130,9 +124,6 @@ def _gain(gain: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _is_forecast(row: Mapping[str, Any]) -> bool:
-    from tupate_hub.errors import FormatError
-    from tupate_hub.evaluation.forecast import Forecast
-
     try:
         forecast = Forecast.from_dict(row, "the registry")
     except FormatError:

@@ -16,7 +16,7 @@ import numpy as np
 from tupate_hub.arrays import Float32Array
 from tupate_hub.compare.lowrank import Factors
 from tupate_hub.compare.similarity import get_similarity
-from tupate_hub.embedding import Block, TaskEmbedding
+from tupate_hub.embedding import Block, TaskEmbedding, shared_names
 from tupate_hub.publish.site_space import SHOWN, ShownSpace
 from tupate_hub.registry import Registry
 
@@ -45,7 +45,7 @@ def factor_scripts(space: ShownSpace, number: int) -> tuple[dict[str, bytes], li
     whether the numbers are float16 or float32; each block as [name's number, rank, inputs, outputs, scale]; and for
     each block A (rank, inputs), then the transpose of B (rank, outputs), one behind the other.
     """
-    names = {name: at for at, name in enumerate(_names(space.embeddings))}
+    names = {name: at for at, name in enumerate(shared_names(space.embeddings))}
     scripts: dict[str, bytes] = {}
     listed: list[dict[str, Any]] = []
     for part, rows in enumerate(_batches(space.embeddings, names)):
@@ -54,12 +54,6 @@ def factor_scripts(space: ShownSpace, number: int) -> tuple[dict[str, bytes], li
         scripts[file] = text
         listed.append({"file": file, "bytes": len(text)})
     return scripts, listed
-
-
-def _names(embeddings: Sequence[TaskEmbedding]) -> list[str]:
-    from tupate_hub.embedding import shared_names
-
-    return list(shared_names(embeddings))
 
 
 def _batches(embeddings: Sequence[TaskEmbedding], names: Mapping[str, int]) -> Iterator[list[dict[str, Any]]]:

@@ -75,11 +75,14 @@ def comparisons(zoo: Zoo, space: ShownSpace) -> dict[str, Any]:
     }
     if count <= MOST_PAIRED:
         scores = index.scores()
-        document |= {"pairs": _packed(_fixed(index.pairs)), "map": _packed(places(scores, noise).astype("<f4"))}
+        document |= {
+            "pairs": packed_numbers(_fixed(index.pairs)),
+            "map": packed_numbers(places(scores, noise).astype("<f4")),
+        }
         if 1 < count <= MOST_IN_HEATMAP:
             document["order"] = seriate(scores)
     else:
-        document |= {"near": _nearest(index), "map": _packed(places(index.scores(), noise).astype("<f4"))}
+        document |= {"near": _nearest(index), "map": packed_numbers(places(index.scores(), noise).astype("<f4"))}
     return {**document, **_sizes(index), **_blocks(space)}
 
 
@@ -99,7 +102,12 @@ def _nearest(index: PairIndex) -> dict[str, Any]:
         rows[at] = np.lexsort((np.arange(count), -row))[:NEAREST]
         scores[at] = row[rows[at]]
     shares = percentiles(scores.astype(np.float64).ravel(), index.pairs, ROUNDING).astype("<f4")
-    return {"count": NEAREST, "rows": _packed(rows), "scores": _packed(scores), "percentiles": _packed(shares)}
+    return {
+        "count": NEAREST,
+        "rows": packed_numbers(rows),
+        "scores": packed_numbers(scores),
+        "percentiles": packed_numbers(shares),
+    }
 
 
 def _sizes(index: PairIndex) -> dict[str, Any]:
@@ -108,8 +116,8 @@ def _sizes(index: PairIndex) -> dict[str, Any]:
         return {"sizeBlocks": 0, "squares": None, "changes": None}
     return {
         "sizeBlocks": len(index.sizes.blocks),
-        "squares": _packed(index.sizes.squares.astype("<f4")),
-        "changes": _packed(index.sizes.changes.astype("<f4")),
+        "squares": packed_numbers(index.sizes.squares.astype("<f4")),
+        "changes": packed_numbers(index.sizes.changes.astype("<f4")),
     }
 
 
@@ -123,8 +131,9 @@ def _blocks(space: ShownSpace) -> dict[str, Any]:
         return {"blocks": list(packed.blocks), "parts": None}
     above = np.triu_indices(count, 1)
     parts: Float64Array = kernel(packed, packed).contributions()[:, above[0], above[1]].T
-    return {"blocks": list(packed.blocks), "parts": _packed(np.rint(parts.clip(-1, 1) * _PART).astype("<i2"))}
+    return {"blocks": list(packed.blocks), "parts": packed_numbers(np.rint(parts.clip(-1, 1) * _PART).astype("<i2"))}
 
 
-def _packed(numbers: Array) -> str:
+def packed_numbers(numbers: Array) -> str:
+    """An array's bytes in base64."""
     return base64.b64encode(np.ascontiguousarray(numbers).tobytes()).decode()

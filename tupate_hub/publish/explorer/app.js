@@ -79,9 +79,11 @@ export function start(data, worker) {
     search.element, themeButton());
   document.body.replaceChildren(header, main, h("footer", {}, h("p", {}, `Made by tupate-hub ${zoo.version} from `, zoo.location === "" ? "the bundled zoo" : h("bdi", {}, zoo.location), ". This page asks no one for anything: what you type and drop stays in your browser."), zoo.hub && h("p", {}, "An adapter that you name by its Hub id is fetched from the Hub, when you ask for it.")));
   window.addEventListener("hashchange", () => {
+    const chosen = main.contains(document.activeElement) ? labelOf(document.activeElement) : "";
     show();
     window.scrollTo(0, 0);
-    main.focus({ preventScroll: true });
+    const again = [...main.querySelectorAll("select")].find((box) => chosen !== "" && labelOf(box) === chosen);
+    (again ?? main).focus({ preventScroll: true }); // who goes through a list by keys stays in it
   });
   window.addEventListener("dragover", (event) => event.preventDefault());
   window.addEventListener("drop", async (event) => {
@@ -115,6 +117,11 @@ export function start(data, worker) {
     paint();
     return button;
   }
+}
+
+/** @param {Element | null} element @returns {string} What a choice is called; "" for anything else. */
+function labelOf(element) {
+  return element?.closest("label.field")?.firstChild?.textContent ?? "";
 }
 
 /** A page that was opened from a file may not be let remember anything. */

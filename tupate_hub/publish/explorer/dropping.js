@@ -70,13 +70,14 @@ export class Reader {
 
   /** @param {ShownSpace} space @param {(share: number) => void} told */
   async loadScripts(space, told) {
-    let arrived = 0;
-    for (const { file } of space.factors) {
+    let done = 0;
+    const taking = space.factors.map(async ({ file }) => {
       const rows = await loadScript(file);
       await this.ask("take", { space: space.number, rows });
-      arrived += 1;
-      told(arrived / space.factors.length);
-    }
+      done += 1;
+      told(done / space.factors.length);
+    });
+    await Promise.all(taking);
   }
 
   /**

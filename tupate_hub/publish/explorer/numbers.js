@@ -32,23 +32,29 @@ export function floatsOf(text) {
   return new Float32Array(bytesOf(text).buffer);
 }
 
+/** @type {Float32Array | null} What each of the 65,536 numbers of half precision is. */
+let halfNumbers = null;
+
 /**
  * Half precision as single precision.
  * @param {Uint16Array} halves
  * @returns {Float32Array}
  */
 export function fromHalf(halves) {
+  halfNumbers ??= Float32Array.from({ length: 65536 }, (_, bits) => halfNumber(bits));
   const floats = new Float32Array(halves.length);
-  for (let at = 0; at < halves.length; at += 1) {
-    const bits = halves[at];
-    const sign = bits & 0x8000 ? -1 : 1;
-    const exponent = (bits >> 10) & 31;
-    const fraction = bits & 1023;
-    if (exponent === 0) floats[at] = sign * fraction * 2 ** -24;
-    else if (exponent === 31) floats[at] = fraction ? NaN : sign * Infinity;
-    else floats[at] = sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
-  }
+  for (let at = 0; at < halves.length; at += 1) floats[at] = halfNumbers[halves[at]];
   return floats;
+}
+
+/** @param {number} bits */
+function halfNumber(bits) {
+  const sign = bits & 0x8000 ? -1 : 1;
+  const exponent = (bits >> 10) & 31;
+  const fraction = bits & 1023;
+  if (exponent === 0) return sign * fraction * 2 ** -24;
+  if (exponent === 31) return fraction ? NaN : sign * Infinity;
+  return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
 }
 
 /**

@@ -22,6 +22,8 @@ export class Plane {
     /** @type {Map<number, {x: number, y: number}>} */ this.fingers = new Map();
     this.moved = 0;
     this.frames = 0;
+    this.moving = false;
+    /** @type {ReturnType<typeof setTimeout> | undefined} */ this.settling = undefined;
     this.listen();
     this.observer = new ResizeObserver(() => this.resize());
     this.observer.observe(canvas);
@@ -52,6 +54,17 @@ export class Plane {
     this.draw();
   }
 
+  /** Draw while the view moves: what takes long may wait until it stands still again. */
+  drawMoving() {
+    this.moving = true;
+    clearTimeout(this.settling);
+    this.settling = setTimeout(() => {
+      this.moving = false;
+      this.draw();
+    }, 140);
+    this.draw();
+  }
+
   draw() {
     if (this.waiting) return;
     this.waiting = true;
@@ -68,13 +81,13 @@ export class Plane {
     const scale = Math.max(this.home.scale * 0.6, Math.min(this.home.scale * this.how.most, this.view.scale * factor));
     const real = scale / this.view.scale;
     this.view = { scale, x: x - (x - this.view.x) * real, y: y - (y - this.view.y) * real };
-    this.draw();
+    this.drawMoving();
   }
 
   /** @param {number} dx @param {number} dy */
   move(dx, dy) {
     this.view = { ...this.view, x: this.view.x + dx, y: this.view.y + dy };
-    this.draw();
+    this.drawMoving();
   }
 
   /** Bring a place of the plane into sight. @param {number} x @param {number} y */
@@ -148,6 +161,7 @@ export class Plane {
   }
 
   stop() {
+    clearTimeout(this.settling);
     this.observer.disconnect();
   }
 }

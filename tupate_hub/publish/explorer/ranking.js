@@ -24,8 +24,9 @@ export function askTask(zoo, space, task) {
   const row = space.rowOf.get(task) ?? null;
   const entry = space.byTask.get(task);
   const dataset = zoo.task(task).dataset;
-  const scores = row === null ? [] : space.compared.map((_, other) => space.score(row, other));
   const near = row === null ? null : nearShares(space, row);
+  const known = (/** @type {number} */ other) => near === null || near.has(other); // no gaps in a list of the nearest
+  const scores = row === null ? [] : space.compared.map((_, other) => (known(other) ? space.score(row, other) : null));
   return {
     row,
     name: task,

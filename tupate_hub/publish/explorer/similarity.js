@@ -29,11 +29,13 @@ export function unpack(packed) {
 }
 
 /**
- * <B A, B' A'> = sum((Bᵀ B') ∘ (A A'ᵀ)), the Frobenius inner product of two updates, from r x r' products.
+ * <B A, B' A'> = sum((Bᵀ B') ∘ (A A'ᵀ)), the Frobenius inner product of two updates, from r x r' products; infinite where
+ * one of them is beyond single precision, in which the command line multiplies.
  * @param {Factors} x
  * @param {Factors} y
  */
 export function inner(x, y) {
+  const scale = x.scale * y.scale;
   let sum = 0;
   for (let i = 0; i < x.rank; i += 1) {
     const xa = i * x.inputs;
@@ -45,10 +47,10 @@ export function inner(x, y) {
       for (let k = 0; k < x.inputs; k += 1) first += x.a[xa + k] * y.a[ya + k];
       let second = 0;
       for (let k = 0; k < x.outputs; k += 1) second += x.bt[xb + k] * y.bt[yb + k];
-      sum += first * second;
+      sum += Math.fround(Math.fround(first) * Math.fround(second * scale));
     }
   }
-  return sum * x.scale * y.scale;
+  return sum;
 }
 
 /** @param {Map<any, Factors>} blocks @returns {Map<any, number>} */

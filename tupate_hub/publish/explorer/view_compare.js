@@ -39,7 +39,8 @@ export function compareView(zoo, written, space, go) {
  * @param {[number, number]} rows
  */
 function compared(zoo, space, first, second, rows) {
-  const found = neighbours(zoo, space, askTask(zoo, space, first)).find((one) => one.task === second);
+  const among = (/** @type {string} */ task, /** @type {string} */ other) => neighbours(zoo, space, askTask(zoo, space, task)).find((one) => one.task === other);
+  const found = among(first, second) ?? among(second, first);
   const explain = command(`tupate-hub explain ${shell(first)} ${shell(second)}${options(zoo, space)}`, "the same on the command line");
   if (found === undefined) {
     return h("div", {}, h("p", { class: "lead" }, "The page of so large a space has the nearest neighbours alone, and these two are none; the command line compares any two."), explain);

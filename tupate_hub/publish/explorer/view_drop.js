@@ -20,19 +20,24 @@ export function dropView(zoo, reader, held) {
   const result = h("div", { class: "result", "aria-live": "polite" });
   const bases = [...new Set(zoo.spaces.map((space) => space.base))];
   /** @type {string | null} */ let base = null;
+  let turn = 0;
 
   /** @param {() => Promise<{path: string, blob: Blob}[]> | {path: string, blob: Blob}[]} give */
   async function take(give) {
-    result.replaceChildren(h("p", { class: "busy" }, "Reading …"));
+    turn += 1;
+    const mine = turn;
+    const shows = (/** @type {Node[]} */ ...nodes) => mine === turn && result.replaceChildren(...nodes); // the last drop counts
+    shows(h("p", { class: "busy" }, "Reading …"));
     try {
       held.files = await give();
-      await answer();
+      await answer(shows);
     } catch (told) {
-      refuse(/** @type {Told} */ (told));
+      shows(refusal(/** @type {Told} */ (told)));
     }
   }
 
-  async function answer() {
+  /** @param {(...nodes: Node[]) => void} shows */
+  async function answer(shows) {
     if (held.files.length === 0) return;
     const adapter = await reader.read(held.files, base);
     const space = spaceFor(zoo, adapter);
@@ -41,18 +46,18 @@ export function dropView(zoo, reader, held) {
     }
     const meter = h("progress", { max: 1, value: 0, "aria-label": "Embeddings of the space" });
     const total = space.factors.reduce((sum, { bytes }) => sum + bytes, 0);
-    result.replaceChildren(h("p", { class: "busy" }, `Loading the ${space.compared.length} embeddings of ${space.name}, ${sized(total)}, once … `, meter));
+    shows(h("p", { class: "busy" }, `Loading the ${space.compared.length} embeddings of ${space.name}, ${sized(total)}, once … `, meter));
     await reader.load(space, (share) => meter.setAttribute("value", String(share)));
     const found = await reader.compare(adapter, space);
-    result.replaceChildren(...shown(zoo, space, adapter, found));
+    shows(...shown(zoo, space, adapter, found));
     /** @type {HTMLElement | null} */ (result.querySelector("h2"))?.focus();
   }
 
   /** @param {Told} told */
-  function refuse(told) {
+  function refusal(told) {
     const said = told.message ?? `This page failed: ${told}`;
     const asks = /names (?:a local|no) base model/.test(said);
-    result.replaceChildren(h("div", { class: "refusal", role: "alert" }, h("p", {}, said), told.hint && h("p", { class: "quiet" }, h("code", {}, told.hint)), asks && chooser()));
+    return h("div", { class: "refusal", role: "alert" }, h("p", {}, said), told.hint && h("p", { class: "quiet" }, h("code", {}, told.hint)), asks && chooser());
   }
 
   function chooser() {
@@ -130,19 +135,21 @@ function spaceFor(zoo, adapter) {
 
 /** How alike two names are: twice the matching pieces by both lengths (Ratcliff and Obershelp 1988). @param {string} one @param {string} other */
 export function alike(one, other) {
-  const matching = (/** @type {string} */ a, /** @type {string} */ b) => {
-    let [best, at, to] = [0, 0, 0];
-    for (let i = 0; i < a.length; i += 1) {
-      for (let j = 0; j < b.length; j += 1) {
-        let size = 0;
-        while (i + size < a.length && a[i + size] === b[j + size]) size += 1;
-        if (size > best) [best, at, to] = [size, i, j];
-      }
-    }
-    return best === 0 ? 0 : best + /** @type {number} */ (matching(a.slice(0, at), b.slice(0, to))) + /** @type {number} */ (matching(a.slice(at + best), b.slice(to + best)));
-  };
   const [a, b] = [one.toLowerCase().slice(0, 200), other.toLowerCase().slice(0, 200)];
   return (2 * matching(a, b)) / Math.max(1, a.length + b.length);
+}
+
+/** How many letters the longest common piece has, and those before and behind it. @param {string} a @param {string} b @returns {number} */
+function matching(a, b) {
+  let [best, at, to] = [0, 0, 0];
+  for (let i = 0; i < a.length; i += 1) {
+    for (let j = 0; j < b.length; j += 1) {
+      let size = 0;
+      while (i + size < a.length && a[i + size] === b[j + size]) size += 1;
+      if (size > best) [best, at, to] = [size, i, j];
+    }
+  }
+  return best === 0 ? 0 : best + matching(a.slice(0, at), b.slice(0, to)) + matching(a.slice(at + best), b.slice(to + best));
 }
 
 /**
@@ -153,7 +160,8 @@ export function alike(one, other) {
  */
 function shown(zoo, space, adapter, found) {
   const out = Object.entries(found.leftOut);
-  return [
+  /** @type {(Node | "" | null)[]} */
+  const told = [
     h("h2", { tabindex: -1 }, "Neighbours of ", name(adapter.name)),
     h("p", { class: "quiet" }, `Read as ${adapter.method} on ${adapter.base}: ${grouped(adapter.count)} blocks, ${grouped(adapter.numbers)} numbers. Compared with ${space.compared.length} tasks of ${space.name}, exactly.`),
     found.itself === null ? "" : h("p", {}, "It is here as ", h("a", { href: taskAddress(zoo, found.itself, space.name) }, h("bdi", {}, found.itself)), ", which is no neighbour of itself."),
@@ -164,6 +172,7 @@ function shown(zoo, space, adapter, found) {
     neighbourList(zoo, space, found.listed, { compareWith: null, blocks: found.blocks }),
     out.length === 0 ? "" : h("details", {}, h("summary", {}, `${out.length} tasks do not compare with it`), h("ul", {}, out.slice(0, 50).map(([task, why]) => h("li", {}, name(task), `: ${why}`)))),
   ];
+  return told.filter((one) => one instanceof Node);
 }
 
 /** @param {Zoo} zoo */

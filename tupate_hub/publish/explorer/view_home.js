@@ -41,14 +41,8 @@ function example(space) {
 
 /** Tasks of the highest-scoring pairs, one of each. @param {ShownSpace} space @returns {string[]} */
 function examples(space) {
-  const pairs = space.pairs;
-  if (pairs === null) return space.compared.slice(0, 4);
   /** @type {[number, number][]} */
-  const best = space.compared.map((_, row) => {
-    let most = -1;
-    for (let other = 0; other < space.compared.length; other += 1) if (other !== row) most = Math.max(most, space.score(row, other) ?? -1);
-    return [most, row];
-  });
+  const best = space.compared.map((_, row) => [space.best(row, 1)[0]?.[1] ?? -1, row]);
   return best.sort((one, other) => other[0] - one[0] || one[1] - other[1]).filter((_, at) => at % 2 === 0).slice(0, 4).map(([, row]) => space.compared[row]);
 }
 

@@ -22,7 +22,7 @@ const A_PAGE = 150;
  */
 export function listView(zoo, wanted) {
   const rows = zoo.spaces.flatMap((space) => space.entries.map((entry) => rowOf(zoo, space, entry)));
-  const state = { space: wanted ?? "", method: "", kind: "", text: "", by: 0, down: false, shown: A_PAGE };
+  const state = { space: wanted ?? zoo.first?.name ?? "", method: "", kind: "", text: "", by: 0, down: false, shown: A_PAGE };
   const columns = columnsOf(zoo);
   const body = h("tbody", {});
   const told = h("p", { class: "quiet", role: "status" });
@@ -77,14 +77,7 @@ function rowOf(zoo, space, entry) {
   const row = space.rowOf.get(entry.task);
   let nearest = "";
   /** @type {number | null} */ let nearness = null;
-  if (row !== undefined && space.near !== null) {
-    [nearest, nearness] = [space.compared[space.near.rows[row * space.near.count]], space.near.scores[row * space.near.count]];
-  } else if (row !== undefined) {
-    space.compared.forEach((task, other) => {
-      const score = other === row ? null : space.score(row, other);
-      if (score !== null && (nearness === null || score > nearness)) [nearest, nearness] = [task, score];
-    });
-  }
+  for (const [other, score] of row === undefined ? [] : space.best(row, 1)) [nearest, nearness] = [space.compared[other], score];
   const above = entry.score === null || entry.baseline === null ? null : entry.score - entry.baseline;
   const text = fold([entry.task, title, ...aliases].join("\n"));
   return { task: entry.task, space, entry, kind, title, size: trainSize, above, nearest, nearness, text };

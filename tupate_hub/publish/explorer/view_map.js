@@ -3,12 +3,17 @@ import { chip, h, select, themed } from "./dom.js";
 import { KINDS, kindColour, kindMark, kindNumber, tracePoint } from "./marks.js";
 import { fixed } from "./numbers.js";
 import { Grid, Plane } from "./plane.js";
+import { inkOf, makeStamp, Pixels } from "./stamps.js";
 import { address } from "./router.js";
 import { fold, kindInWords } from "./zoo.js";
 
 /** @import { ShownSpace, Zoo } from "./zoo.js" */
 
 const MOST_LINKS = 6000;
+/** More points than these are stamped into the pixels, and lines and names wait until the map stands still. */
+const MOST_TRACED = 1500;
+/** No more tasks are tried for a name. */
+const MOST_NAMED = 500;
 
 /**
  * The two best neighbours of each task that stand out of the noise, each pair once.
@@ -22,7 +27,7 @@ export function linksOf(space) {
     /** @type {Map<number, [number, number, number]>} */
     const links = new Map();
     for (let row = 0; row < count && links.size < MOST_LINKS; row += 1) {
-      for (const [other, score] of bestOf(space, row)) {
+      for (const [other, score] of space.best(row, 2)) {
         if (score > least) links.set(Math.min(row, other) * count + Math.max(row, other), [row, other, score]);
       }
     }
@@ -30,25 +35,9 @@ export function linksOf(space) {
   });
 }
 
-/** @param {ShownSpace} space @param {number} row @returns {[number, number][]} */
-function bestOf(space, row) {
-  const near = space.near;
-  if (near !== null) return [0, 1].map((at) => [near.rows[row * near.count + at], near.scores[row * near.count + at]]);
-  /** @type {[number, number][]} */
-  const best = [];
-  for (let other = 0; other < space.compared.length; other += 1) {
-    const score = other === row ? -Infinity : /** @type {number} */ (space.score(row, other));
-    if (best.length < 2 || score > best[1][1]) {
-      best.push([other, score]);
-      best.sort((one, two) => two[1] - one[1]);
-      best.length = Math.min(best.length, 2);
-    }
-  }
-  return best.filter(([, score]) => score > -Infinity);
-}
-
 /**
- * Tasks that links join, as one group: the number of each row's group, largest first; rows without links have -1.
+ * Tasks that are near to each other, each among the other's best, make a group, which the tasks join whose nearest is in
+ * it: the number of each row's group, largest first; rows that are alone have -1.
  * @param {ShownSpace} space
  */
 export function groupsOf(space) {
@@ -58,12 +47,26 @@ export function groupsOf(space) {
       while (parent[row] !== row) [row, parent[row]] = [parent[row], parent[parent[row]]];
       return row;
     };
-    for (const [first, second] of linksOf(space)) parent[root(first)] = root(second);
-    /** @type {Map<number, number>} */
-    const sizes = new Map();
-    space.compared.forEach((_, row) => sizes.set(root(row), (sizes.get(root(row)) ?? 0) + 1));
+    const best = (/** @type {number} */ row) => space.best(row, 2).map(([other]) => other);
+    for (const [first, second] of linksOf(space)) {
+      if (best(first).includes(second) && best(second).includes(first)) parent[root(first)] = root(second);
+    }
+    const counted = () => {
+      /** @type {Map<number, number>} */
+      const sizes = new Map();
+      space.compared.forEach((_, row) => sizes.set(root(row), (sizes.get(root(row)) ?? 0) + 1));
+      return sizes;
+    };
+    const before = counted();
+    const alone = (/** @type {number} */ row) => before.get(row) === 1;
+    for (const row of new Set(linksOf(space).flatMap(([first, second]) => [first, second]))) {
+      const [nearest] = best(row);
+      if (alone(row) && !alone(nearest)) parent[row] = root(nearest);
+    }
+    const sizes = counted();
     const ordered = [...sizes].filter(([, size]) => size > 1).sort((one, two) => two[1] - one[1]).map(([at]) => at);
-    return space.compared.map((_, row) => ordered.indexOf(root(row)));
+    const number = new Map(ordered.map((at, place) => [at, place]));
+    return space.compared.map((_, row) => number.get(root(row)) ?? -1);
   });
 }
 
@@ -79,12 +82,17 @@ export class TaskMap {
     this.space = space;
     this.go = go;
     this.points = space.map;
-    [this.wide, this.high] = [1, 1];
+    this.wide = 1;
+    this.high = 1;
+    /** @type {number[]} Those that are shown. */ this.rows = [];
     /** @type {Set<string>} Kinds that are left out. */ this.hidden = new Set();
     this.found = "";
     this.byGroup = false;
+    /** @type {Map<string, import("./stamps.js").Stamp>} */ this.stamps = new Map();
+    /** @type {Pixels | undefined} */ this.pixels = undefined;
     /** @type {number | null} */ this.chosen = null;
     this.kinds = space.compared.map((task) => zoo.task(task).kind);
+    this.numbers = this.kinds.map(kindNumber);
     this.weak = space.compared.map((task) => space.byTask.get(task)?.flags.includes("weak") ?? false);
     const count = space.compared.length;
     this.canvas = /** @type {HTMLCanvasElement} */ (h("canvas", {
@@ -118,7 +126,8 @@ export class TaskMap {
     const raw = this.space.map;
     const most = (/** @type {number} */ axis) => raw.reduce((far, value, at) => (at % 2 === axis ? Math.max(far, Math.abs(value)) : far), 0.05);
     const factor = Math.max(1, Math.min(1.8, (aspect * most(1)) / most(0)));
-    [this.wide, this.high] = [most(0) * factor, most(1)];
+    this.wide = most(0) * factor;
+    this.high = most(1);
     this.points = raw.map((value, at) => (at % 2 === 0 ? value * factor : value));
     this.refilter();
   }
@@ -152,7 +161,7 @@ export class TaskMap {
     if (row !== null) {
       const task = this.space.compared[row];
       const { title, kind } = this.zoo.task(task);
-      const best = bestOf(this.space, row)[0];
+      const best = this.space.best(row, 1)[0];
       const near = best ? `nearest: ${this.space.compared[best[0]]} ${fixed(best[1])}` : "";
       this.told.replaceChildren(h("strong", {}, task), h("span", {}, title), h("span", { class: "quiet" }, kindMark(kind), ` ${kindInWords(kind)}`), h("span", { class: "quiet" }, near));
       const { scale, x, y } = this.plane.view;
@@ -185,7 +194,7 @@ export class TaskMap {
   }
 
   central() {
-    const rows = this.rows ?? [];
+    const rows = this.rows;
     const far = (/** @type {number} */ row) => this.points[2 * row] ** 2 + this.points[2 * row + 1] ** 2;
     return rows.length === 0 ? null : rows.reduce((best, row) => (far(row) < far(best) ? row : best));
   }
@@ -194,7 +203,7 @@ export class TaskMap {
   beside(from, [dx, dy]) {
     let best = null;
     let least = Infinity;
-    for (const row of this.rows ?? []) {
+    for (const row of this.rows) {
       const [x, y] = [this.points[2 * row] - this.points[2 * from], this.points[2 * row + 1] - this.points[2 * from + 1]];
       const along = x * dx + y * dy;
       const cost = along + 2.5 * Math.abs(x * dy - y * dx);
@@ -205,13 +214,54 @@ export class TaskMap {
 
   /** @param {CanvasRenderingContext2D} at @param {import("./plane.js").Viewport} view */
   draw(at, view) {
-    const rows = this.rows ?? [];
+    const rows = this.rows;
     const near = Math.min(2.4, Math.max(1, (view.scale / this.plane.home.scale) ** 0.35));
     const radius = (rows.length > 3000 ? 2.2 : rows.length > 400 ? 3.2 : 5) * near;
-    this.drawLinks(at, view);
-    this.drawPoints(at, view, radius);
+    const many = rows.length > MOST_TRACED;
+    if (many) this.stampPoints(at, view, radius);
+    at.globalCompositeOperation = "destination-over"; // below the points
+    if (!many || !this.plane.moving) this.drawLinks(at, view);
+    at.globalCompositeOperation = "source-over";
+    if (!many) this.drawPoints(at, view, radius);
     if (this.chosen !== null) this.drawChosen(at, view, this.chosen, radius);
-    this.drawNames(at, view, radius);
+    if (!many || !this.plane.moving) this.drawNames(at, view, radius);
+  }
+
+  /** @param {number} row @param {string[]} inks @param {string} none */
+  inkAt(row, inks, none) {
+    const group = this.groups?.[row];
+    if (group == null) return inks[this.numbers[row]];
+    return group < 0 ? none : `hsl(${Math.round(group * 137.5) % 360} 55% 48%)`;
+  }
+
+  /** Ten thousand points at the speed of a screen, without a graphics card too. @param {CanvasRenderingContext2D} at @param {import("./plane.js").Viewport} view @param {number} radius */
+  stampPoints(at, view, radius) {
+    const dense = window.devicePixelRatio || 1;
+    const pixels = this.pixels?.fits ? this.pixels : (this.pixels = new Pixels(at));
+    pixels.clear();
+    const inks = [...KINDS, ""].map(kindColour);
+    const none = themed("--faint");
+    const reach = Math.round(radius * dense * 4) / 4;
+    /** @type {Map<string, number>} */ const known = new Map();
+    const stamps = [...KINDS, ""].flatMap((kind) => [false, true].map((hollow) => this.stampOf(kind, reach, hollow)));
+    for (const row of this.rows) {
+      const x = Math.round(dense * (view.scale * this.points[2 * row] + view.x));
+      const y = Math.round(dense * (view.scale * this.points[2 * row + 1] + view.y));
+      if (x < -20 || y < -20 || x > pixels.width + 20 || y > pixels.height + 20) continue;
+      const colour = this.inkAt(row, inks, none);
+      let ink = known.get(colour);
+      if (ink === undefined) known.set(colour, (ink = inkOf(colour)));
+      pixels.put(stamps[2 * this.numbers[row] + Number(this.weak[row])], x, y, ink, this.matches != null && !this.matches.has(row) ? 0.15 : 1);
+    }
+    pixels.show();
+  }
+
+  /** @param {string} kind @param {number} reach @param {boolean} hollow */
+  stampOf(kind, reach, hollow) {
+    const key = `${kindNumber(kind)} ${reach} ${hollow}`;
+    let stamp = this.stamps.get(key);
+    if (stamp === undefined) this.stamps.set(key, (stamp = makeStamp((at, middle) => tracePoint(at, kind, middle, middle, reach), 1.3 * reach, hollow)));
+    return stamp;
   }
 
   /** @param {CanvasRenderingContext2D} at @param {import("./plane.js").Viewport} view */
@@ -230,15 +280,14 @@ export class TaskMap {
   /** All marks of one colour are one path: ten thousand points in a few strokes. @param {CanvasRenderingContext2D} at @param {import("./plane.js").Viewport} view @param {number} radius */
   drawPoints(at, view, radius) {
     const inks = [...KINDS, ""].map(kindColour);
-    const paper = themed("--paper");
+    const [paper, none] = [themed("--paper"), themed("--faint")];
     /** @type {Map<string, {path: Path2D, ink: string, weak: boolean, faded: boolean}>} */
     const batches = new Map();
-    for (const row of this.rows ?? []) {
+    for (const row of this.rows) {
       const x = view.scale * this.points[2 * row] + view.x;
       const y = view.scale * this.points[2 * row + 1] + view.y;
       if (x < -20 || y < -20 || x > this.plane.width + 20 || y > this.plane.height + 20) continue;
-      const group = this.groups?.[row] ?? 0;
-      const ink = this.groups ? (group < 0 ? themed("--faint") : `hsl(${(group * 137.5) % 360} 55% 48%)`) : inks[kindNumber(this.kinds[row])];
+      const ink = this.inkAt(row, inks, none);
       const faded = this.matches != null && !this.matches.has(row);
       const key = `${ink} ${this.weak[row]} ${faded}`;
       let batch = batches.get(key);
@@ -285,20 +334,23 @@ export class TaskMap {
     at.fillStyle = themed("--ink");
     const taken = new Set();
     const first = this.matches ?? new Set(this.chosen === null ? [] : [this.chosen]);
-    const ordered = this.matches ? [...first] : [...first, ...(this.rows ?? [])];
+    const ordered = this.matches ? [...first] : [...first, ...this.rows];
     const cellsOf = (/** @type {number} */ left, /** @type {number} */ y, /** @type {number} */ wide) => {
       const cells = [];
       for (let cx = Math.floor(left / 10); cx <= Math.floor((left + wide) / 10); cx += 1) cells.push(`${cx} ${Math.floor((y - 5) / 10)}`, `${cx} ${Math.floor((y + 5) / 10)}`);
       return cells;
     };
-    if (ordered.length <= 1500) {
-      for (const row of this.rows ?? []) taken.add(`${Math.floor((view.scale * this.points[2 * row] + view.x) / 10)} ${Math.floor((view.scale * this.points[2 * row + 1] + view.y) / 10)}`);
+    if (ordered.length <= MOST_TRACED) {
+      for (const row of this.rows) taken.add(`${Math.floor((view.scale * this.points[2 * row] + view.x) / 10)} ${Math.floor((view.scale * this.points[2 * row + 1] + view.y) / 10)}`);
     }
     let written = 0;
+    let tried = 0;
     for (const row of ordered) {
       const x = view.scale * this.points[2 * row] + view.x;
       const y = view.scale * this.points[2 * row + 1] + view.y;
       if (x < 0 || y < 0 || x > this.plane.width || y > this.plane.height) continue;
+      tried += 1;
+      if (tried > MOST_NAMED) return;
       const text = shortened(this.space.compared[row]);
       const wide = at.measureText(text).width;
       const own = `${Math.floor(x / 10)} ${Math.floor(y / 10)}`;

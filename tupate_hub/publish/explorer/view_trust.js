@@ -80,15 +80,13 @@ function agreement(zoo, space) {
   if (count < 5 || new Set(groups).size < 2 || groups.includes("") || (space.pairs === null && space.near === null)) return h("p", {}, "The space has too few tasks, or of one sort only, to say.");
   let same = 0;
   groups.forEach((group, row) => {
-    let best = -1;
-    let least = -Infinity;
-    for (let other = 0; other < count; other += 1) {
-      const score = other === row ? null : space.score(row, other);
-      if (score !== null && score > least) [least, best] = [score, other];
-    }
-    if (groups[best] === group) same += 1;
+    const [nearest] = space.best(row, 1);
+    if (nearest !== undefined && groups[nearest[0]] === group) same += 1;
   });
-  const chance = groups.reduce((sum, group) => sum + groups.filter((one) => one === group).length - 1, 0) / (count * (count - 1));
+  /** @type {Map<string, number>} */
+  const sizes = new Map();
+  for (const group of groups) sizes.set(group, (sizes.get(group) ?? 0) + 1);
+  const chance = [...sizes.values()].reduce((sum, size) => sum + size * (size - 1), 0) / (count * (count - 1));
   const kinds = [...new Set(known.map((task) => kindInWords(task.kind)))].join(", ");
   return h("p", {}, h("strong", {}, `${same} of ${count}`), ` nearest neighbours are of the task's own ${byClass ? "class" : "kind"} (${((100 * same) / count).toFixed(0)} %; by chance ${(100 * chance).toFixed(0)} %). Kinds here: ${kinds}.`);
 }

@@ -121,6 +121,30 @@ export class ShownSpace {
   }
 
   /**
+   * The best neighbours of a row, nearest first; of a large space without looking at all pairs.
+   * @param {number} row
+   * @param {number} count
+   * @returns {[number, number][]} Rows and scores.
+   */
+  best(row, count) {
+    const near = this.near;
+    if (near !== null) {
+      return Array.from({ length: Math.min(count, near.count) }, (_, at) => [near.rows[row * near.count + at], near.scores[row * near.count + at]]);
+    }
+    /** @type {[number, number][]} */
+    const best = [];
+    for (let other = 0; other < this.compared.length; other += 1) {
+      const score = other === row ? -Infinity : /** @type {number} */ (this.score(row, other));
+      if (score > -Infinity && (best.length < count || score > best[best.length - 1][1])) {
+        best.push([other, score]);
+        best.sort((one, two) => two[1] - one[1]);
+        best.length = Math.min(best.length, count);
+      }
+    }
+    return best;
+  }
+
+  /**
    * What each block adds to the score of two rows, in the order of `blocks`; null where that is not known.
    * @param {number} first
    * @param {number} second
