@@ -228,14 +228,22 @@ def test_the_datasets_library_loads_the_table_from_the_hub(hub: LoopbackHub, zoo
     pytest.importorskip("datasets", reason="the datasets library is not installed")
     files = card_of(zoo, About(), "README.md")
     hub.store.put("datasets", "acme/zoo", files)
-    program = "import datasets, json; print(json.dumps(list(datasets.load_dataset('acme/zoo', split='train'))))"
+    program = (
+        "import datasets, json\n"
+        "whole = datasets.load_dataset('acme/zoo', split='train')\n"
+        "parts = datasets.load_dataset('acme/zoo', 'by_space')\n"
+        "print(json.dumps([list(whole), {split: list(part) for split, part in parts.items()}]))\n"
+    )
     environment = {**os.environ, "HF_ENDPOINT": hub.endpoint, "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path / "home")}
     environment |= {"HF_DATASETS_OFFLINE": "0", "HF_HUB_DISABLE_TELEMETRY": "1"}
     done = subprocess.run(
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False, timeout=250
     )
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == [json.loads(line) for line in files[FILE].decode().splitlines()]
+    whole, parts = json.loads(done.stdout)
+    assert whole == [json.loads(line) for line in files[FILE].decode().splitlines()]
+    assert list(parts) == ["tiny_bert_lora", "tiny_bert_prompt"]
+    assert [row for part in parts.values() for row in part] == whole
 
 
 def test_splits_have_names_of_their_own(zoo: Zoo) -> None:
