@@ -71,6 +71,26 @@ def test_a_task_is_ranked_by_gain_as_by_similar(open_page: Any, bundled_page: Pa
     assert gains == pytest.approx([one["expected"]["points"] for one in told["neighbors"]], abs=0.051)
 
 
+def test_the_trust_is_that_of_evaluate(open_page: Any, bundled_page: Path, invoke: Any) -> None:
+    told = {one["predictor"]: one for one in invoke("evaluate", "--json").json()["predictors"]}
+    page = open_page(bundled_page).go("#/trust")
+    rows = page.eval_on_selector_all(
+        "[aria-label='How well the ranking orders sources'] tbody tr",
+        "rows => rows.map(row => [...row.children].map(cell => cell.textContent))",
+    )
+    for row, name in zip(rows, ("update", "random", "source-mean"), strict=True):
+        for text, metric in zip(
+            row[1:], ("ndcg_rank", "rank_of_best", "regret@1", "regret@3", "regret@5"), strict=True
+        ):
+            assert float(text.split()[0]) == pytest.approx(told[name]["metrics"][metric]["mean"], abs=0.051), metric
+    page.click("text=Target by target")
+    picked = {one["target"]: one["picked"] for one in told["update"]["targets"]}
+    shown = page.eval_on_selector_all(
+        "details tbody tr", "rows => rows.map(row => [row.children[0].textContent, row.children[2].textContent])"
+    )
+    assert dict(shown) == picked
+
+
 def test_blocks_add_what_explain_says(open_page: Any, bundled_page: Path, invoke: Any) -> None:
     told = invoke("explain", "sst2", "imdb", "--json").json()["contributions"]
     page = open_page(bundled_page).go("#/compare/sst2/imdb")

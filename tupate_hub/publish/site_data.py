@@ -15,6 +15,7 @@ from tupate_hub.publish.frontmatter import About
 from tupate_hub.publish.site_factors import factor_scripts, shipped_spaces
 from tupate_hub.publish.site_reading import judging_tables, reading_tables
 from tupate_hub.publish.site_space import SHOWN, comparisons, shown_space
+from tupate_hub.publish.site_trust import measured_trust
 from tupate_hub.registry import Entry, Task
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ def site_data(zoo: Zoo, about: About, *, hub: bool) -> dict[str, bytes]:
                 "settings": _plain(entry.settings),
                 "entries": [_entry(one) for one in registry.in_space(name)],
                 "gain": _gain(entry.gain),
+                "trust": measured_trust(zoo, space),
                 "factors": listed,
                 **comparisons(zoo, space),
             }

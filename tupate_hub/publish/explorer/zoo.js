@@ -13,6 +13,9 @@ import { bytesOf, cosinesOf, floatsOf } from "./numbers.js";
  *   regrets: Record<string, number>}} Forecast
  * @typedef {{affinity: number, strength: number, targets: number, forecasts: Forecast[]}} Gain
  * @typedef {{file: string, bytes: number}} Script
+ * @typedef {{mean: number | null, low: number | null, high: number | null}} Summary
+ * @typedef {{table: string, sources: number, predictors: {name: string, metrics: Record<string, Summary>}[],
+ *   targets: {target: string, nothing: number | null, first: string, reached: number, best: string, most: number}[]}} Trust
  */
 
 /** One space of the registry; numbers are unpacked when they are first asked for. */
@@ -32,6 +35,7 @@ export class ShownSpace {
     /** @type {Record<string, string>} */ this.leftOut = raw.leftOut;
     /** @type {Noise | null} */ this.noise = raw.noise;
     /** @type {Gain | null} */ this.gain = raw.gain;
+    /** @type {Trust | null} */ this.trust = raw.trust;
     /** @type {string[]} */ this.blocks = raw.blocks;
     /** @type {number[] | null} */ this.order = raw.order;
     /** @type {Script[]} */ this.factors = raw.factors;
