@@ -82,7 +82,7 @@ function noise(space) {
   const pairs = space.sortedPairs;
   const told = space.noise === null
     ? h("p", {}, "The space holds too few pairs of tasks of different kinds to say how unrelated tasks score.")
-    : h("p", {}, `Tasks of different kinds (a tagger and a regression, say) share the base model and the procedure and seldom more. Here they score ${fixed(space.noise.median)} in the middle, and 95 % of their ${grouped(space.noise.pairs)} pairs up to `, h("strong", {}, fixed(space.noise.upper)), ". What scores lower is within the noise.");
+    : h("p", {}, `Tasks of different kinds (a tagger and a regression, say) share the base model and the procedure and seldom more. Half of their ${grouped(space.noise.pairs)} pairs here score up to ${fixed(space.noise.median)}, and 95 % up to `, h("strong", {}, fixed(space.noise.upper)), ". What scores lower is within the noise.");
   return h("div", {}, told, pairs !== null && pairs.length >= 10 ? histogram(pairs, space.noise?.upper ?? null) : null);
 }
 
@@ -97,7 +97,7 @@ function histogram(pairs, upper) {
   return h("figure", {}, svg("svg", { class: "histogram", viewBox: "0 0 600 120", role: "img", "aria-label": `Histogram of the scores of ${pairs.length} pairs, from ${fixed(low, 2)} to ${fixed(high, 2)}` },
     upper !== null && svg("rect", { class: "noise", x: place(low), y: 0, width: place(upper), height: 100 }),
     bins.map((count, at) => svg("rect", { class: "bar", x: at * 10 + 1, y: 100 - (98 * Math.sqrt(count)) / Math.sqrt(tall), width: 8, height: (98 * Math.sqrt(count)) / Math.sqrt(tall) })),
-    [0, 0.25, 0.5, 0.75, 1].map((share) => svg("text", { x: Math.min(585, Math.max(12, 600 * share)), y: 115, "text-anchor": "middle" }, fixed(low + share * (high - low), 2)))),
+    [0, 0.25, 0.5, 0.75, 1].map((share) => svg("text", { x: Math.min(582, Math.max(18, 600 * share)), y: 115, "text-anchor": "middle" }, fixed(low + share * (high - low), 2)))),
   h("figcaption", { class: "quiet" }, "Scores of all pairs; heights are square roots, so that single pairs show. The band is the noise."));
 }
 
