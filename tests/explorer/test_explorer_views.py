@@ -90,6 +90,14 @@ def test_who_goes_through_a_choice_by_keys_stays_in_it(open_page: Any, bundled_p
     assert page.inner_text(".versus .card:last-child h2") == page.evaluate("document.activeElement.value") != "imdb"
 
 
+def test_views_stay_in_the_space_that_was_chosen(open_page: Any, bundled_page: Path) -> None:
+    page = open_page(bundled_page).go("#/map")
+    page.select_option("main select", "all-MiniLM-L6-v2/prefix")
+    page.wait_for_selector("h1")
+    page.click("header nav >> text=Trust")
+    assert page.input_value("main select") == "all-MiniLM-L6-v2/prefix"
+
+
 def test_commands_are_copied_by_a_click(open_page: Any, bundled_page: Path) -> None:
     page = open_page(bundled_page, permissions=["clipboard-read", "clipboard-write"]).go(
         "#/task/sst2?space=all-MiniLM-L6-v2%2Fprefix"
