@@ -84,13 +84,21 @@ class Opened:
         return self.ranked()
 
 
+@pytest.fixture(scope="session")
+def contexts(browser: Any) -> dict[str, Any]:
+    """Contexts of the browser by their options: a new one for each test would take longer than the tests."""
+    return {}
+
+
 @pytest.fixture
-def open_page(browser: Any) -> Iterator[Any]:
-    """`open_page(folder, width=390)` opens a page in a context of its own; none may complain, or ask others."""
+def open_page(browser: Any, contexts: dict[str, Any]) -> Iterator[Any]:
+    """`open_page(folder, width=390)` opens a page, which forgets at the end; none may complain, or ask others."""
     opened: list[Opened] = []
 
     def make(place: Path | str, width: int = 1280, height: int = 900, **options: Any) -> Opened:
-        context = browser.new_context(viewport={"width": width, "height": height}, **options)
+        options = {"viewport": {"width": width, "height": height}, **options}
+        context = contexts.get(str(options)) or browser.new_context(**options)
+        contexts[str(options)] = context
         root = place if isinstance(place, str) else (place / "index.html").as_uri()
         found = Opened(context.new_page(), root)
         found.page.on("pageerror", lambda error: found.errors.append(str(error)))
@@ -106,7 +114,8 @@ def open_page(browser: Any) -> Iterator[Any]:
         inside = ("data:", "blob:", one.root.rpartition("/")[0])
         strangers = [url for url in one.requests if not url.startswith(inside)]
         assert (one.errors, strangers) == ([], [])
-        one.page.context.close()
+        one.page.evaluate("localStorage.clear()")
+        one.page.close()
 
 
 class _Quiet(SimpleHTTPRequestHandler):

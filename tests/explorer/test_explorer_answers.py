@@ -46,16 +46,16 @@ def same_ranking(shown: list[tuple[str, float, list[str]]], told: dict[str, Any]
 # --- tasks of the registry --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("space", ["lora", "prefix", "adapter"])
-def test_a_task_is_ranked_as_by_similar(space: str, open_page: Any, bundled_page: Path, invoke: Any) -> None:
-    told = invoke("similar", "stsb", "--space", space, "-k", "1000", "--json").json()
+def test_a_task_is_ranked_as_by_similar(open_page: Any, bundled_page: Path, invoke: Any) -> None:
     opened = open_page(bundled_page)
-    page = opened.go(f"#/task/stsb?space=all-MiniLM-L6-v2%2F{space}")
-    shares = page.locator(".neighbours .score small").all_inner_texts()
-    assert len(shares) == min(10, len(told["neighbors"]))
-    for share, one in zip(shares, told["neighbors"], strict=False):
-        assert float(share.split()[1]) == pytest.approx(min(one["percentile"], 99.9), abs=0.51)
-    same_ranking(opened.all_ranked(), told)
+    for space in ("lora", "prefix", "adapter"):
+        told = invoke("similar", "stsb", "--space", space, "-k", "1000", "--json").json()
+        page = opened.go(f"#/task/stsb?space=all-MiniLM-L6-v2%2F{space}")
+        shares = page.locator(".neighbours .score small").all_inner_texts()
+        assert len(shares) == min(10, len(told["neighbors"]))
+        for share, one in zip(shares, told["neighbors"], strict=False):
+            assert float(share.split()[1]) == pytest.approx(min(one["percentile"], 99.9), abs=0.51)
+        same_ranking(opened.all_ranked(), told)
 
 
 def test_a_task_is_ranked_by_gain_as_by_similar(open_page: Any, bundled_page: Path, invoke: Any) -> None:
@@ -69,6 +69,26 @@ def test_a_task_is_ranked_by_gain_as_by_similar(open_page: Any, bundled_page: Pa
     assert [task for task, _, _ in shown] == [one["task"] for one in told["neighbors"]]
     gains = [float(one.split()[0]) for one in page.locator(".neighbours .gain").all_inner_texts()]
     assert gains == pytest.approx([one["expected"]["points"] for one in told["neighbors"]], abs=0.051)
+
+
+def test_the_trust_is_that_of_evaluate(open_page: Any, bundled_page: Path, invoke: Any) -> None:
+    told = {one["predictor"]: one for one in invoke("evaluate", "--json").json()["predictors"]}
+    page = open_page(bundled_page).go("#/trust")
+    rows = page.eval_on_selector_all(
+        "[aria-label='How well the ranking orders sources'] tbody tr",
+        "rows => rows.map(row => [...row.children].map(cell => cell.textContent))",
+    )
+    for row, name in zip(rows, ("update", "random", "source-mean"), strict=True):
+        for text, metric in zip(
+            row[1:], ("ndcg_rank", "rank_of_best", "regret@1", "regret@3", "regret@5"), strict=True
+        ):
+            assert float(text.split()[0]) == pytest.approx(told[name]["metrics"][metric]["mean"], abs=0.051), metric
+    page.click("text=Target by target")
+    picked = {one["target"]: one["picked"] for one in told["update"]["targets"]}
+    shown = page.eval_on_selector_all(
+        "details tbody tr", "rows => rows.map(row => [row.children[0].textContent, row.children[2].textContent])"
+    )
+    assert dict(shown) == picked
 
 
 def test_blocks_add_what_explain_says(open_page: Any, bundled_page: Path, invoke: Any) -> None:
@@ -126,22 +146,21 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Path]
     return pulled
 
 
-@pytest.mark.parametrize(
-    ("space", "form"), [("lora", "peft"), ("prefix", "peft"), ("ia3", "peft"), ("mam", "embedding")]
-)
-def test_an_adapter_is_ranked_as_by_similar(
-    space: str, form: str, real: Any, open_page: Any, bundled_page: Path, invoke: Any
-) -> None:
-    folder = real(space, form)
-    told = invoke("similar", folder, "-k", "1000", "--json").json()
+FORMS = (("lora", "peft"), ("prefix", "peft"), ("ia3", "peft"), ("mam", "embedding"))
+
+
+def test_an_adapter_is_ranked_as_by_similar(real: Any, open_page: Any, bundled_page: Path, invoke: Any) -> None:
     opened = open_page(bundled_page)
     opened.go("#/drop")
-    said = opened.drop(*folder.iterdir())
-    same_ranking(opened.all_ranked(), told)
-    assert (f"It is here as {told['itself']}" in said) == (told["itself"] is not None)
-    if space == "lora" and form == "peft":
-        sentences = invoke("similar", folder, "--rank-by", "gain", "--json").json()["sentences"]
-        assert opened.page.locator(".advice > p").all_inner_texts()[1:-1] == sentences
+    for space, form in FORMS:
+        folder = real(space, form)
+        told = invoke("similar", folder, "-k", "1000", "--json").json()
+        said = opened.drop(folder)
+        same_ranking(opened.all_ranked(), told)
+        assert (f"It is here as {told['itself']}" in said) == (told["itself"] is not None)
+        if space == "lora":
+            sentences = invoke("similar", folder, "--rank-by", "gain", "--json").json()["sentences"]
+            assert opened.page.locator(".advice > p").all_inner_texts()[1:-1] == sentences
 
 
 OPTIONS: tuple[dict[str, Any], ...] = (
@@ -271,7 +290,7 @@ def test_mutated_files_get_the_same_verdict(open_page: Any, toy_page: Path, toy_
     rng, zoo, opened = np.random.default_rng(0), Zoo.open(toy_zoo), open_page(toy_page)
     opened.go("#/drop")
     whole = peft(tmp_path / "whole", base_model_name_or_path=BASE)
-    for at in range(30):
+    for at in range(18):
         folder = Path(shutil.copytree(whole, tmp_path / str(at) / "mine"))
         file = folder / (CONFIG if at % 3 == 0 else WEIGHTS)
         data = bytearray(file.read_bytes())
@@ -338,7 +357,7 @@ def test_files_are_dropped_by_hand(open_page: Any, toy_page: Path, tmp_path: Pat
 def test_real_adapters_are_ranked_and_refused_as_by_similar(
     open_page: Any, shared: Path, tmp_path: Path, invoke: Any
 ) -> None:
-    """LoRAs that strangers trained on GPT-2 and DistilBERT, against each other."""
+    """LoRAs that strangers trained on DistilBERT, against each other."""
     root = tmp_path / "zoo"
     invoke("add", "--all", shared / "adapters", "--registry", root)
     zoo = Zoo.open(root)
@@ -347,7 +366,7 @@ def test_real_adapters_are_ranked_and_refused_as_by_similar(
     compared = 0
     for config in sorted((shared / "adapters").glob("*/adapter_config.json")):
         folder = config.parent
-        if not re.search("gpt2|distilbert", config.read_text(errors="replace")) or not (folder / WEIGHTS).exists():
+        if not re.search("distilbert", config.read_text(errors="replace")) or not (folder / WEIGHTS).exists():
             continue
         try:
             told = zoo.similar(folder)
@@ -361,7 +380,7 @@ def test_real_adapters_are_ranked_and_refused_as_by_similar(
         for one in told:
             assert shown[one.task][0] == pytest.approx(one.score, abs=TOLERANCE), folder.name
             assert shown[one.task][1] == list(one.notes), folder.name
-    assert compared >= 5
+    assert compared >= 4
 
 
 # --- strangers and networks -------------------------------------------------------------------------------------

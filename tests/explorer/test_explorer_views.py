@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
+
+from tupate_hub.cli.verbs import command_of
 
 AXE = "axe.run({preload: false}).then(({violations}) => violations.map(({id, nodes}) => [id, nodes.slice(0, 3).map(one => one.html)]))"
 VIEWS = ["#/", "#/task/sst2", "#/map", "#/heatmap", "#/list", "#/compare/sst2/imdb", "#/drop", "#/trust"]
@@ -69,8 +73,9 @@ ADDRESSES = {
 def test_every_view_has_an_address(open_page: Any, bundled_page: Path) -> None:
     opened = open_page(bundled_page)
     for address, heading in ADDRESSES.items():
-        opened.page.goto("about:blank")  # so that each is opened anew
         assert opened.go(address).inner_text("h1") == heading, address
+    opened.page.reload()
+    assert opened.page.inner_text("h1") == heading
 
 
 def test_a_misspelt_task_gets_the_near_ones(open_page: Any, bundled_page: Path) -> None:
@@ -88,6 +93,27 @@ def test_who_goes_through_a_choice_by_keys_stays_in_it(open_page: Any, bundled_p
         page.wait_for_selector(".versus")
     assert page.evaluate("document.activeElement.closest('label').firstChild.textContent") == "with"
     assert page.inner_text(".versus .card:last-child h2") == page.evaluate("document.activeElement.value") != "imdb"
+
+
+def test_the_command_line_knows_every_command_of_the_page(open_page: Any, bundled_page: Path) -> None:
+    opened = open_page(bundled_page)
+    said = set()
+    for view in ("#/task/sst2", "#/task/sst2?space=all-MiniLM-L6-v2%2Fmam", "#/compare/sst2/imdb", "#/drop"):
+        said |= set(opened.go(view).locator(".command.line code").all_text_contents())
+    assert len(said) >= 7
+    for line in said:
+        program, verb, *arguments = shlex.split(line)
+        command = command_of(verb)
+        assert program == "tupate-hub" and command is not None, line
+        command.make_parser(click.Context(command)).parse_args(list(arguments))  # raises at an unknown option
+
+
+def test_views_stay_in_the_space_that_was_chosen(open_page: Any, bundled_page: Path) -> None:
+    page = open_page(bundled_page).go("#/map")
+    page.select_option("main select", "all-MiniLM-L6-v2/prefix")
+    page.wait_for_selector("h1")
+    page.click("header nav >> text=Trust")
+    assert page.input_value("main select") == "all-MiniLM-L6-v2/prefix"
 
 
 def test_commands_are_copied_by_a_click(open_page: Any, bundled_page: Path) -> None:
@@ -172,7 +198,7 @@ def test_in_print_there_are_no_controls(open_page: Any, bundled_page: Path) -> N
     assert page.is_visible(".neighbours") and page.is_visible(".command pre")
 
 
-@pytest.mark.parametrize(("scheme", "views"), [("light", VIEWS), ("dark", VIEWS[:2])])
+@pytest.mark.parametrize(("scheme", "views"), [("light", VIEWS), ("dark", VIEWS[1:2])])
 def test_axe_finds_nothing(open_page: Any, bundled_page: Path, scheme: str, views: list[str]) -> None:
     axe = pytest.importorskip("axe_playwright_python", reason="needs axe-playwright-python")
     source = (Path(axe.__file__).parent / "axe.min.js").read_text(encoding="utf-8")

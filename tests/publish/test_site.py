@@ -108,6 +108,19 @@ def test_the_data_of_the_toy_zoo(toy_zoo: Path) -> None:
     assert data["location"] == FOLDER
 
 
+def test_pull_writes_the_forms_that_the_page_names(tmp_path: Path, invoke: Any) -> None:
+    zoo = Zoo.open(bundled_root())
+    default = zoo.registry.default_space
+    kept = tuple(one for one in zoo.registry.entries if one.task == "sst2")
+    small = replace(zoo, registry=replace(zoo.registry, entries=kept))
+    for space in data_of(site_files(small, ABOUT))["spaces"]:
+        for form in ("peft", "adapters"):
+            to = tmp_path / space["method"] / form
+            code = invoke("pull", "sst2", "--space", space["name"], "--as", form, "--to", to).code
+            assert (code == 0) == (form in space["forms"]), (space["name"], form)
+    assert default in {one.space for one in kept}
+
+
 def test_the_same_zoo_gives_the_same_bytes(toy_zoo: Path) -> None:
     first, second = (site_files(Zoo.open(toy_zoo), ABOUT) for _ in range(2))
     assert first == second

@@ -81,6 +81,8 @@ def test_the_wheel_holds_the_zoo_and_the_types(wheel: Path) -> None:
     assert "zoo/truth/few-shot-150.csv" in truth and all(name.endswith(".csv") for name in truth)
     assert inside - truth == {"registry.json", *(file for file, _, _ in registry.files())}
     assert "tupate_hub/py.typed" in names
+    explorer = {path.name for path in (ROOT / "tupate_hub" / "publish" / "explorer").iterdir()}
+    assert {name.rpartition("/")[2] for name in names if "/explorer/" in name} == explorer
     assert "tupate_hub/bundled/zoo/all-MiniLM-L6-v2/lora/sst2.safetensors" in names
     assert "tupate-hub = tupate_hub.cli:main" in entry_points
     assert any(name.endswith("licenses/LICENSE") for name in names)
@@ -104,6 +106,7 @@ def test_the_commands_run_there(installed: Path, tmp_path: Path) -> None:
     ]
     assert sorted([*ranked, "sst2"]) == sorted(listed)
     assert run(installed, tmp_path, "tupate-hub", "verify") == ""
+    assert Path(run(installed, tmp_path, "tupate-hub", "site", "--out", "page").strip()).name == "index.html"
     assert run(installed, tmp_path, "python", "-m", "tupate_hub", "--version").startswith("tupate-hub, version ")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import Mapping
@@ -10,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 from tupate_hub import __version__
 from tupate_hub.errors import FormatError
 from tupate_hub.evaluation.forecast import Forecast
+from tupate_hub.export import export
 from tupate_hub.publish.browse import number
 from tupate_hub.publish.frontmatter import About
 from tupate_hub.publish.site_factors import factor_scripts, shipped_spaces
 from tupate_hub.publish.site_reading import judging_tables, reading_tables
 from tupate_hub.publish.site_space import SHOWN, comparisons, shown_space
+from tupate_hub.publish.site_trust import measured_trust
 from tupate_hub.registry import Entry, Task
 
 if TYPE_CHECKING:
@@ -59,7 +62,9 @@ def site_data(zoo: Zoo, about: About, *, hub: bool) -> dict[str, bytes]:
                 "method": entry.method,
                 "settings": _plain(entry.settings),
                 "entries": [_entry(one) for one in registry.in_space(name)],
+                "forms": _forms(zoo, registry.in_space(name)[0]),
                 "gain": _gain(entry.gain),
+                "trust": measured_trust(zoo, space),
                 "factors": listed,
                 **comparisons(zoo, space),
             }
@@ -79,6 +84,16 @@ def site_data(zoo: Zoo, about: About, *, hub: bool) -> dict[str, bytes]:
     }
     text = json.dumps(document, separators=(",", ":"), allow_nan=False)
     return {DATA: f'"use strict";\nconst TUPATE_HUB_DATA = {text};\n'.encode(), **files}
+
+
+def _forms(zoo: Zoo, entry: Entry) -> list[str]:
+    """The libraries for which `pull --as` writes an embedding of the space, as its first one tells."""
+    embedding, forms = zoo.load(entry), []
+    for form in ("peft", "adapters"):
+        with contextlib.suppress(FormatError):
+            export(embedding, form)
+            forms.append(form)
+    return forms
 
 
 def _task(task: Task) -> dict[str, Any]:

@@ -61,21 +61,24 @@ export function start(data, worker) {
     current = made();
     main.replaceChildren(current.element);
     document.title = [current.title, zoo.title].filter(Boolean).join(" · ");
-    const { view } = parseRoute(location.hash);
-    for (const link of header.querySelectorAll("nav a")) {
-      if (link.getAttribute("href") === address(view)) link.setAttribute("aria-current", "page");
+    const { view, query } = parseRoute(location.hash);
+    const space = zoo.space(query.get("space") ?? "")?.name ?? null; // the views stay in the space that was chosen
+    links.forEach((link, at) => {
+      link.setAttribute("href", address(VIEWS[at][0], [], { space }));
+      if (VIEWS[at][0] === view) link.setAttribute("aria-current", "page");
       else link.removeAttribute("aria-current");
-    }
+    });
   }
 
   const search = searchBox(zoo, { id: "search", label: "Find a task", placeholder: "Find a task   /", chosen: (task) => go(taskAddress(zoo, task)) });
+  const links = VIEWS.map(([view, label]) => h("a", { href: address(view) }, label));
   const header = h("header", { class: "top" },
     h("a", { href: "#main", class: "skip", onclick: (/** @type {Event} */ event) => {
       event.preventDefault();
       main.focus();
     } }, "Skip to the content"),
     h("a", { href: "#/", class: "brand" }, h("span", { class: "dots", "aria-hidden": "true" }, h("i"), h("i"), h("i")), h("bdi", {}, zoo.title)),
-    h("nav", { "aria-label": "Views" }, VIEWS.map(([view, label]) => h("a", { href: address(view) }, label))),
+    h("nav", { "aria-label": "Views" }, links),
     search.element, themeButton());
   document.body.replaceChildren(header, main, h("footer", {}, h("p", {}, `Made by tupate-hub ${zoo.version} from `, zoo.location === "" ? "the bundled zoo" : h("bdi", {}, zoo.location), ". This page asks no one for anything: what you type and drop stays in your browser."), zoo.hub && h("p", {}, "An adapter that you name by its Hub id is fetched from the Hub, when you ask for it.")));
   window.addEventListener("hashchange", () => {

@@ -1,9 +1,9 @@
 // Embedding: this project's own file, as `pull` makes it; sentences of embedding.py.
-import { addBlock, finished, meanRow, vectorOf } from "./peft.js";
+import { addBlock, finished, meanRow, vectorOf } from "./blocks.js";
 import { floats, isObject, parseJson } from "./safetensors.js";
 import { quoted, Refusal, tuple } from "./sentences.js";
 
-/** @import { Factors } from "./peft.js" */
+/** @import { Factors } from "./blocks.js" */
 /** @import { TensorFile } from "./safetensors.js" */
 
 const SCHEMA = "tupate-hub-embedding/1";

@@ -2,7 +2,7 @@
 import { bytesOf, fromHalf } from "./numbers.js";
 import { quoted, Refusal } from "./sentences.js";
 
-/** @import { Factors } from "./peft.js" */
+/** @import { Factors } from "./blocks.js" */
 
 /**
  * One task of a space, as its script has it.

@@ -9,8 +9,8 @@ import { kindInWords } from "./zoo.js";
 
 /** @import { Entry, ShownSpace, Zoo } from "./zoo.js" */
 
-/** Methods whose parameters PEFT loads, as `pull --as peft` writes them. */
-const PEFT = ["lora", "ia3", "prefix", "prompt"];
+/** Methods whose folder PEFT loads in one line; of others the folder's own README says how. */
+const IN_ONE_LINE = ["lora", "ia3"];
 
 /**
  * @param {Zoo} zoo
@@ -70,19 +70,20 @@ export function options(zoo, space) {
 function useIt(zoo, space, task) {
   const said = shell(task);
   const more = options(zoo, space);
-  const peft = PEFT.includes(space.method);
+  const [form] = space.forms;
   const folder = `./${task}-${space.method}`;
   const model = zoo.judging.classes[zoo.task(task).kind] ?? zoo.judging.classes[""];
   const lines = [
     "from peft import PeftModel", `from transformers import ${model}`, "",
     `model = ${model}.from_pretrained(${JSON.stringify(space.base)})`, `model = PeftModel.from_pretrained(model, ${JSON.stringify(folder)})`,
   ].join("\n");
-  const loads = ["lora", "ia3"].includes(space.method);
+  const loads = form === "peft" && IN_ONE_LINE.includes(space.method);
   return h("section", { class: "use" }, h("h2", {}, "Use it"),
     command(`tupate-hub similar ${said}${more}`, "rank its neighbours"),
-    command(`tupate-hub pull ${said}${peft ? ` --as peft --to ${shell(folder)}` : ""}${more}`, "fetch its parameters"),
+    command(`tupate-hub pull ${said}${form ? ` --as ${form} --to ${shell(folder)}` : ""}${more}`, "fetch its parameters"),
     command(`tupate-hub train DATA --start-from ${said}${more}`, "start your own task from it"),
     loads && [h("p", { class: "quiet" }, "and in Python, after the pull; the task head starts anew:"), command(lines, "load it with PEFT")],
+    form && !loads && h("p", { class: "quiet" }, "The folder's README.md has the lines of Python that load it."),
     zoo.location === "DIR" && h("p", { class: "quiet" }, h("code", {}, "DIR"), " is the folder of this registry."));
 }
 

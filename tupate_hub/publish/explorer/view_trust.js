@@ -2,10 +2,11 @@
 import { h, svg } from "./dom.js";
 import { fixed, grouped, signed } from "./numbers.js";
 import { forecastOf, measured } from "./ranking.js";
+import { taskAddress } from "./search.js";
 import { spaceSelect } from "./view_map.js";
 import { kindInWords } from "./zoo.js";
 
-/** @import { Forecast, ShownSpace, Zoo } from "./zoo.js" */
+/** @import { Forecast, ShownSpace, Trust, Zoo } from "./zoo.js" */
 
 /**
  * @param {Zoo} zoo
@@ -21,6 +22,7 @@ export function trustView(zoo, space, go) {
       ? h("p", { class: "lead" }, `No transfer was measured in ${space.name}: a near neighbour here is not yet known to be a good start.`)
       : [h("div", { class: "bignumbers" }, big(`${(100 * forecast.helped).toFixed(0)} %`, "of the targets did better from the first pick than from nothing"), big(signed(forecast.gained), `points on average (${signed(forecast.gained_low)} to ${signed(forecast.gained_high)})`), big(forecast.regrets["3"].toFixed(1), "points lost by trying only the first three sources")),
         h("p", {}, measured(forecast)), regimes(space)],
+    space.trust && [judged(space.trust), targets(zoo, space, space.trust)],
     h("h2", {}, "What is a high score?"), noise(space),
     h("h2", {}, "Are near tasks of one sort?"), agreement(zoo, space),
     h("h2", {}, "How good are the runs themselves?"), runs(space),
@@ -47,12 +49,40 @@ function regimes(space) {
     h("thead", {}, h("tr", {}, ["tuned with", "targets", "first pick helped", "points gained", "lost with 1", "with 3", "with 5"].map((label, at) => h("th", { scope: "col", class: at > 0 ? "number" : null }, label)))), h("tbody", {}, rows)));
 }
 
+/** What the predictors of a table are, in words. @type {Record<string, string>} */
+const PREDICTORS = { update: "this page's ranking", random: "chance", "source-mean": "what helped other targets", "data-size": "the most data" };
+
+/** @param {Trust} trust */
+function judged(trust) {
+  const told = (/** @type {import("./zoo.js").Summary} */ { mean, low, high }, /** @type {number} */ digits) =>
+    mean === null ? "–" : `${mean.toFixed(digits)}${low === null || high === null ? "" : ` [${low.toFixed(digits)}, ${high.toFixed(digits)}]`}`;
+  /** @type {[string, string, number][]} */
+  const columns = [["ndcg_rank", "rank-NDCG", 3], ["rank_of_best", "rank of the best", 1], ["regret@1", "points lost with 1", 1], ["regret@3", "with 3", 1], ["regret@5", "with 5", 1]];
+  const rows = trust.predictors.map(({ name, metrics }) => h("tr", {}, h("th", { scope: "row" }, PREDICTORS[name] ?? name), columns.map(([metric, , digits]) => h("td", { class: "number" }, told(metrics[metric], digits)))));
+  return h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "How well the ranking orders sources" }, h("table", {},
+    h("caption", {}, `How well the sources of ${trust.targets.length} targets are ordered, among ${trust.sources} sources at most; 1 is the ideal order. Means with 95 % intervals over targets; tupate-hub evaluate tells more`),
+    h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "ordered by"), columns.map(([, label]) => h("th", { scope: "col", class: "number" }, label)))), h("tbody", {}, rows)));
+}
+
+/** @param {Zoo} zoo @param {ShownSpace} space @param {Trust} trust */
+function targets(zoo, space, trust) {
+  const link = (/** @type {string} */ task) => h("a", { href: taskAddress(zoo, task, space.name) }, h("bdi", {}, task));
+  const rows = trust.targets.map(({ target, nothing, first, reached, best, most }) => {
+    const better = nothing === null ? null : reached - nothing;
+    return h("tr", {}, h("th", { scope: "row" }, link(target)), h("td", { class: "number" }, nothing === null ? "–" : fixed(nothing)), h("td", {}, link(first)), h("td", { class: "number" }, fixed(reached)),
+      h("td", { class: `number gain ${better !== null && better > 0 ? "up" : "down"}` }, better === null ? "–" : signed(100 * better)), h("td", {}, link(best)), h("td", { class: "number" }, fixed(most)));
+  });
+  return h("details", {}, h("summary", {}, "Target by target"), h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Target by target" }, h("table", {},
+    h("caption", {}, "Each target tuned from nothing, from the first of this page's ranking, and from the best of the measured sources; one seed"),
+    h("thead", {}, h("tr", {}, ["target", "from nothing", "first pick", "from it", "points", "best source", "from it"].map((label, at) => h("th", { scope: "col", class: [1, 3, 4, 6].includes(at) ? "number" : null }, label)))), h("tbody", {}, rows))));
+}
+
 /** @param {ShownSpace} space */
 function noise(space) {
   const pairs = space.sortedPairs;
   const told = space.noise === null
     ? h("p", {}, "The space holds too few pairs of tasks of different kinds to say how unrelated tasks score.")
-    : h("p", {}, `Tasks of different kinds (a tagger and a regression, say) share the base model and the procedure and seldom more. Here they score ${fixed(space.noise.median)} in the middle, and 95 % of their ${grouped(space.noise.pairs)} pairs up to `, h("strong", {}, fixed(space.noise.upper)), ". What scores lower is within the noise.");
+    : h("p", {}, `Tasks of different kinds (a tagger and a regression, say) share the base model and the procedure and seldom more. Half of their ${grouped(space.noise.pairs)} pairs here score up to ${fixed(space.noise.median)}, and 95 % up to `, h("strong", {}, fixed(space.noise.upper)), ". What scores lower is within the noise.");
   return h("div", {}, told, pairs !== null && pairs.length >= 10 ? histogram(pairs, space.noise?.upper ?? null) : null);
 }
 
@@ -67,7 +97,7 @@ function histogram(pairs, upper) {
   return h("figure", {}, svg("svg", { class: "histogram", viewBox: "0 0 600 120", role: "img", "aria-label": `Histogram of the scores of ${pairs.length} pairs, from ${fixed(low, 2)} to ${fixed(high, 2)}` },
     upper !== null && svg("rect", { class: "noise", x: place(low), y: 0, width: place(upper), height: 100 }),
     bins.map((count, at) => svg("rect", { class: "bar", x: at * 10 + 1, y: 100 - (98 * Math.sqrt(count)) / Math.sqrt(tall), width: 8, height: (98 * Math.sqrt(count)) / Math.sqrt(tall) })),
-    [0, 0.25, 0.5, 0.75, 1].map((share) => svg("text", { x: Math.min(585, Math.max(12, 600 * share)), y: 115, "text-anchor": "middle" }, fixed(low + share * (high - low), 2)))),
+    [0, 0.25, 0.5, 0.75, 1].map((share) => svg("text", { x: Math.min(582, Math.max(18, 600 * share)), y: 115, "text-anchor": "middle" }, fixed(low + share * (high - low), 2)))),
   h("figcaption", { class: "quiet" }, "Scores of all pairs; heights are square roots, so that single pairs show. The band is the noise."));
 }
 

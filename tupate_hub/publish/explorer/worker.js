@@ -1,14 +1,14 @@
 // Worker: reads what was dropped and compares it, beside the page, which stays quick. Nothing here can reach a network.
 import { isEmbedding, readEmbedding } from "./embedding.js";
-import { normalisedBase, originalOf } from "./names.js";
-import { finished, readBiases, readPeft, Source } from "./peft.js";
+import { isHead, normalisedBase, originalOf } from "./names.js";
+import { finished } from "./blocks.js";
+import { readBiases, readPeft, Source } from "./peft.js";
 import { isObject, parseJson, readTensorFile } from "./safetensors.js";
 import { quoted, Refusal, shortList } from "./sentences.js";
 import { compareWith, squaresOf, unpack } from "./similarity.js";
-import { isHead } from "./names.js";
 
 /** @import { Tables } from "./names.js" */
-/** @import { Factors } from "./peft.js" */
+/** @import { Factors } from "./blocks.js" */
 /** @import { Packed, Unpacked } from "./similarity.js" */
 
 /**

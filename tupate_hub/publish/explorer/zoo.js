@@ -13,6 +13,9 @@ import { bytesOf, cosinesOf, floatsOf } from "./numbers.js";
  *   regrets: Record<string, number>}} Forecast
  * @typedef {{affinity: number, strength: number, targets: number, forecasts: Forecast[]}} Gain
  * @typedef {{file: string, bytes: number}} Script
+ * @typedef {{mean: number | null, low: number | null, high: number | null}} Summary
+ * @typedef {{table: string, sources: number, predictors: {name: string, metrics: Record<string, Summary>}[],
+ *   targets: {target: string, nothing: number | null, first: string, reached: number, best: string, most: number}[]}} Trust
  */
 
 /** One space of the registry; numbers are unpacked when they are first asked for. */
@@ -32,9 +35,11 @@ export class ShownSpace {
     /** @type {Record<string, string>} */ this.leftOut = raw.leftOut;
     /** @type {Noise | null} */ this.noise = raw.noise;
     /** @type {Gain | null} */ this.gain = raw.gain;
+    /** @type {Trust | null} */ this.trust = raw.trust;
     /** @type {string[]} */ this.blocks = raw.blocks;
     /** @type {number[] | null} */ this.order = raw.order;
     /** @type {Script[]} */ this.factors = raw.factors;
+    /** @type {string[]} What `pull --as` writes of it. */ this.forms = raw.forms;
     /** @type {Map<string, Entry>} */ this.byTask = new Map(this.entries.map((entry) => [entry.task, entry]));
     /** @type {Map<string, number>} */ this.rowOf = new Map(this.compared.map((task, row) => [task, row]));
     this.raw = raw;
