@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from builders import build_toy_zoo
 from damage import snapshot
+from environments import HEAVY
 from hypothesis import settings
 from loopback import LoopbackHub
 
@@ -33,8 +34,6 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 settings.register_profile("suite", deadline=None, max_examples=40)
 settings.load_profile("suite")
 
-#: What the second environment of `make test` has none of.
-HEAVY = ("torch", "transformers", "adapters", "peft")
 collect_ignore = [] if find_spec("torch") else ["training"]
 
 

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 
 import pytest
-from conftest import HEAVY
+from environments import HEAVY
 
 pytestmark = pytest.mark.skipif(
     os.environ.get("TUPATE_HUB_LIGHT") != "1", reason="for the environment of `make test-light` alone"

@@ -255,7 +255,7 @@ DAMAGES: dict[str, Callable[[Path], Any]] = {
 }
 #: Configurations that are refused, or name a base model of which the zoo has nothing.
 CONFIGS: dict[str, dict[str, Any]] = {
-    "loha": {"peft_type": "LOHA"},
+    "oft": {"peft_type": "OFT"},
     "strange": {"peft_type": "<img src=x onerror=hacked=1>"},
     "number": {"peft_type": 7},
     "qalora": {"use_qalora": True},
