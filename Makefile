@@ -92,7 +92,7 @@ soak: $(VENV)/.test
 	$(BIN)/python scripts/soak/soak.py
 
 clean:
-	rm -rf $(VENV) $(LIGHT) build dist
+	rm -rf $(VENV) $(LIGHT) build dist site
 
 $(VENV)/.made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \

@@ -290,7 +290,7 @@ def test_mutated_files_get_the_same_verdict(open_page: Any, toy_page: Path, toy_
     rng, zoo, opened = np.random.default_rng(0), Zoo.open(toy_zoo), open_page(toy_page)
     opened.go("#/drop")
     whole = peft(tmp_path / "whole", base_model_name_or_path=BASE)
-    for at in range(18):
+    for at in range(12):
         folder = Path(shutil.copytree(whole, tmp_path / str(at) / "mine"))
         file = folder / (CONFIG if at % 3 == 0 else WEIGHTS)
         data = bytearray(file.read_bytes())
@@ -380,7 +380,9 @@ def test_real_adapters_are_ranked_and_refused_as_by_similar(
         for one in told:
             assert shown[one.task][0] == pytest.approx(one.score, abs=TOLERANCE), folder.name
             assert shown[one.task][1] == list(one.notes), folder.name
-    assert compared >= 4
+        if compared == 4:
+            break
+    assert compared == 4
 
 
 # --- strangers and networks -------------------------------------------------------------------------------------

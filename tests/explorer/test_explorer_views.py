@@ -12,7 +12,7 @@ import pytest
 
 from tupate_hub.cli.verbs import command_of
 
-AXE = "axe.run({preload: false}).then(({violations}) => violations.map(({id, nodes}) => [id, nodes.slice(0, 3).map(one => one.html)]))"
+AXE = "axe.run({preload: false, resultTypes: ['violations']}).then(({violations}) => violations.map(({id, nodes}) => [id, nodes.slice(0, 3).map(one => one.html)]))"
 VIEWS = ["#/", "#/task/sst2", "#/map", "#/heatmap", "#/list", "#/compare/sst2/imdb", "#/drop", "#/trust"]
 
 
@@ -146,10 +146,10 @@ def test_kinds_are_left_out_of_the_map(open_page: Any, bundled_page: Path) -> No
         box.uncheck()
     page.focus("canvas")
     seen = set()
-    for key in ["ArrowRight", "ArrowDown", "ArrowLeft", "ArrowUp"] * 6:
+    for key in ["ArrowRight", "ArrowDown", "ArrowLeft", "ArrowUp"] * 2:
         page.keyboard.press(key)
-        seen.add(page.inner_text(".tip .quiet"))
-    assert seen == {" classification"} or {one.strip() for one in seen} == {"classification"}
+        seen.add(page.inner_text(".tip .quiet").strip())
+    assert seen == {"classification"}
 
 
 def test_the_heatmap_is_walked_by_keys(open_page: Any, bundled_page: Path) -> None:
