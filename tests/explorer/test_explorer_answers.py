@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 import safetensors.numpy
-from builders import BASE, bottleneck, lora, peft, zoo_of
+from builders import BASE, bottleneck, lora, peft, prompt, zoo_of
 
+from tupate_hub.compare.sketch import Sketches
 from tupate_hub.errors import TupateHubError
-from tupate_hub.publish import site_factors, site_space
+from tupate_hub.publish import site_factors, site_sketches, site_space
 from tupate_hub.publish.frontmatter import About
 from tupate_hub.publish.site import site_files, write_site
 from tupate_hub.registry import Task
@@ -121,8 +122,32 @@ def test_a_large_space_has_the_nearest_alone(
     shares = [float(one.split()[1]) for one in page.locator(".neighbours .score small").all_inner_texts()]
     assert shares == pytest.approx([min(one["percentile"], 99.9) for one in told["neighbors"]], abs=0.51)
     assert "too many for a heatmap" in opened.go("#/heatmap").inner_text("main")
+    monkeypatch.setattr(site_sketches, "MOST_SKETCHED", 0)
+    opened = open_page(page_of(tmp_path / "bare", Zoo.open(toy_zoo)))
     opened.go("#/drop")
     assert "too large for this page" in opened.drop(*peft(tmp_path / "mine", base_model_name_or_path=BASE).iterdir())
+
+
+def test_of_a_large_space_scores_are_estimated_from_sketches(
+    open_page: Any, toy_zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The very sketches of compare/sketch.py: but for bits whose entry rounds to either side of zero."""
+    monkeypatch.setattr(site_factors, "MOST_BYTES", 0)
+    monkeypatch.setattr(site_sketches, "_A_SCRIPT", 2)
+    zoo = Zoo.open(toy_zoo)
+    opened = open_page(page_of(tmp_path / "page", zoo))
+    opened.go("#/drop")
+    for make, space in ((lora, "tiny-bert/lora"), (prompt, "tiny-bert/prompt")):
+        mine, file = make("mine", 77), tmp_path / "mine.safetensors"
+        file.write_bytes(mine.to_bytes("float32"))
+        said = opened.drop(file)
+        assert "by sketches" in said
+        assert "These scores are estimates" in said
+        held = zoo.load_space(space)
+        told = dict(zip((one.task for one in held), Sketches.of([mine, *held]).cosines(0)[1:], strict=True))
+        shown = {task: score for task, score, _ in opened.ranked()}
+        assert shown.keys() == told.keys()
+        assert [shown[task] for task in told] == pytest.approx(list(told.values()), abs=2e-3)
 
 
 # --- what is dropped --------------------------------------------------------------------------------------------

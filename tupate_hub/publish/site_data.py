@@ -16,6 +16,7 @@ from tupate_hub.publish.browse import number
 from tupate_hub.publish.frontmatter import About
 from tupate_hub.publish.site_factors import factor_scripts, shipped_spaces
 from tupate_hub.publish.site_reading import judging_tables, reading_tables
+from tupate_hub.publish.site_sketches import sketch_scripts
 from tupate_hub.publish.site_space import SHOWN, comparisons, shown_space
 from tupate_hub.publish.site_trust import measured_trust
 from tupate_hub.registry import Entry, Task
@@ -53,7 +54,7 @@ def site_data(zoo: Zoo, about: About, *, hub: bool) -> dict[str, bytes]:
     for at, name in enumerate(name for name in registry.spaces if registry.in_space(name)):
         entry = registry.spaces[name]
         space = shown_space(zoo, entry, name in shipped)
-        scripts, listed = factor_scripts(space, at) if space.embeddings else ({}, [])
+        scripts, listed = factor_scripts(space, at) if space.embeddings else sketch_scripts(zoo, space, at)
         files |= scripts
         spaces.append(
             {
@@ -66,6 +67,7 @@ def site_data(zoo: Zoo, about: About, *, hub: bool) -> dict[str, bytes]:
                 "gain": _gain(entry.gain),
                 "trust": measured_trust(zoo, space),
                 "factors": listed,
+                "sketched": not space.embeddings,
                 **comparisons(zoo, space),
             }
         )

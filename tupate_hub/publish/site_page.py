@@ -16,7 +16,9 @@ from importlib.resources import files
 from tupate_hub.errors import FormatError
 
 #: In the order in which they are put together: what is used comes before what uses it when the script starts.
-WORKER = ("numbers", "sentences", "safetensors", "names", "blocks", "peft", "embedding", "similarity", "worker")
+WORKER = (
+    "numbers", "sentences", "safetensors", "names", "blocks", "peft", "embedding", "similarity", "sketch", "worker",
+)  # fmt: skip
 PAGE = (
     "numbers", "zoo", "dom", "router", "ranking", "marks", "plane", "stamps", "groups", "search", "neighbours",
     "dropping", "view_map", "view_heatmap", "view_task", "view_compare", "view_list", "view_drop", "view_trust",

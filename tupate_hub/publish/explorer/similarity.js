@@ -68,6 +68,14 @@ export function outputChange(blocks) {
   return (changes[(changes.length - 1) >> 1] + changes[changes.length >> 1]) / 2;
 }
 
+/** The squared norm of an update; refused where it has no direction. @param {string} name @param {Map<string, number>} squares */
+export function measured(name, squares) {
+  const total = sum(squares.values());
+  if (!Number.isFinite(total)) throw new Refusal(`The update of ${quoted(name)} is too large to measure: it diverged.`);
+  if (!(total > 0)) throw new Refusal(`The update of ${quoted(name)} is all zero: it was never trained.`);
+  return total;
+}
+
 /**
  * One adapter against every task of a space.
  * @param {string} name What the adapter is called.
@@ -78,9 +86,7 @@ export function outputChange(blocks) {
  */
 export function compareWith(name, query, names, tasks) {
   const squares = squaresOf(query);
-  const total = sum(squares.values());
-  if (!Number.isFinite(total)) throw new Refusal(`The update of ${quoted(name)} is too large to measure: it diverged.`);
-  if (!(total > 0)) throw new Refusal(`The update of ${quoted(name)} is all zero: it was never trained.`);
+  const total = measured(name, squares);
   const number = new Map(names.map((block, at) => [block, at]));
   /** @type {Compared} */
   const found = { scores: [], parts: [], coverage: [], leftOut: {}, blocks: names, change: outputChange(query), shared: false };

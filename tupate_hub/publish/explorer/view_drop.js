@@ -163,7 +163,8 @@ function shown(zoo, space, adapter, found) {
   /** @type {(Node | "" | null)[]} */
   const told = [
     h("h2", { tabindex: -1 }, "Neighbours of ", name(adapter.name)),
-    h("p", { class: "quiet" }, `Read as ${adapter.method} on ${adapter.base}: ${grouped(adapter.count)} blocks, ${grouped(adapter.numbers)} numbers. Compared with ${space.compared.length} tasks of ${space.name}, exactly.`),
+    h("p", { class: "quiet" }, `Read as ${adapter.method} on ${adapter.base}: ${grouped(adapter.count)} blocks, ${grouped(adapter.numbers)} numbers. Compared with ${space.compared.length} tasks of ${space.name}, ${space.sketched ? "by sketches" : "exactly"}.`),
+    space.sketched ? h("p", {}, "These scores are estimates, some .01 off, as the space is too large for this page. The command line compares exactly: ", h("code", {}, `tupate-hub similar ./FOLDER${zoo.location ? ` --registry ${zoo.location}` : ""}`)) : "",
     found.itself === null ? "" : h("p", {}, "It is here as ", h("a", { href: taskAddress(zoo, found.itself, space.name) }, h("bdi", {}, found.itself)), ", which is no neighbour of itself."),
     found.diverged ? h("p", {}, chip("diverged", "note-diverged", MEANING.diverged), " Its update is far too large to work.") : "",
     ...adapter.notes.map((note) => h("p", { class: "quiet" }, note)),
@@ -177,7 +178,7 @@ function shown(zoo, space, adapter, found) {
 
 /** @param {Zoo} zoo */
 function what(zoo) {
-  const rows = zoo.spaces.map((space) => h("tr", {}, h("th", { scope: "row" }, space.name), h("td", { class: "number" }, grouped(space.compared.length)), h("td", {}, space.factors.length > 0 ? sized(space.factors.reduce((sum, { bytes }) => sum + bytes, 0)) : "too large for this page: dropping is not offered")));
+  const rows = zoo.spaces.map((space) => h("tr", {}, h("th", { scope: "row" }, space.name), h("td", { class: "number" }, grouped(space.compared.length)), h("td", {}, space.factors.length > 0 ? `${sized(space.factors.reduce((sum, { bytes }) => sum + bytes, 0))}${space.sketched ? " of sketches" : ""}` : "too large for this page: dropping is not offered")));
   return h("div", {},
     h("p", {}, "PEFT's LoRA (with rsLoRA, DoRA's low-rank part and fused projections), IA3, prompts and prefixes in safetensors; files of tuned biases; this project's own embedding files, as ", h("code", {}, "tupate-hub pull"), " makes them. Pickles, AdapterHub's and MLX's files are read by the command line:"),
     command(`tupate-hub similar ./FOLDER${zoo.location ? ` --registry ${zoo.location}` : ""}`, "compare on the command line"),

@@ -5,11 +5,13 @@ import { finished } from "./blocks.js";
 import { readBiases, readPeft, Source } from "./peft.js";
 import { isObject, parseJson, readTensorFile } from "./safetensors.js";
 import { quoted, Refusal, shortList } from "./sentences.js";
-import { compareWith, squaresOf, unpack } from "./similarity.js";
+import { compareWith, measured, outputChange, squaresOf, unpack } from "./similarity.js";
+import { estimated, sketchOf } from "./sketch.js";
+import { bytesOf } from "./numbers.js";
 
 /** @import { Tables } from "./names.js" */
 /** @import { Factors } from "./blocks.js" */
-/** @import { Packed, Unpacked } from "./similarity.js" */
+/** @import { Compared, Packed, Unpacked } from "./similarity.js" */
 
 /**
  * @typedef {{path: string, blob: Blob}} Dropped
@@ -23,6 +25,8 @@ const MOST_ITEMS = 200_000;
 
 /** @type {Map<number, {blocks: Unpacked, squares: Map<number, number>}[]>} Unpacked tasks of the spaces, by their rows. */
 const spaces = new Map();
+/** @type {Map<number, Uint8Array[]>} Sketches of the tasks of large spaces, by their rows. */
+const sketches = new Map();
 /** @type {Adapter | null} */
 let adapter = null;
 
@@ -48,7 +52,13 @@ const ANSWERS = {
   },
 
   /** Take a part of a space's embeddings. */
-  take(/** @type {{space: number, rows: Packed[]}} */ { space, rows }) {
+  take(/** @type {{space: number, rows: (Packed & {sketch?: string})[]}} */ { space, rows }) {
+    if (rows.some((row) => row.sketch !== undefined)) {
+      const held = sketches.get(space) ?? [];
+      for (const { row, sketch } of rows) held[row] = bytesOf(/** @type {string} */ (sketch));
+      sketches.set(space, held);
+      return held.length;
+    }
     const held = spaces.get(space) ?? [];
     for (const row of rows) {
       const blocks = unpack(row);
@@ -61,9 +71,25 @@ const ANSWERS = {
   /** Compare what was read with a space that was taken whole. */
   compare(/** @type {{space: number, names: string[]}} */ { space, names }) {
     if (adapter === null) throw new Refusal("Nothing was dropped.");
-    return compareWith(adapter.name, adapter.blocks, names, spaces.get(space) ?? []);
+    const known = sketches.get(space);
+    return known === undefined ? compareWith(adapter.name, adapter.blocks, names, spaces.get(space) ?? []) : estimate(adapter, known);
   },
 };
+
+/**
+ * An adapter against the sketches of a space: scores alone, each an estimate.
+ * @param {Adapter} asked
+ * @param {Uint8Array[]} known
+ * @returns {Compared}
+ */
+function estimate({ name, blocks }, known) {
+  measured(name, squaresOf(blocks));
+  const own = sketchOf(blocks);
+  return {
+    scores: known.map((sketch) => estimated(own, sketch)), parts: known.map(() => null), coverage: known.map(() => [1, 1]),
+    leftOut: {}, blocks: [], change: outputChange(blocks), shared: true,
+  };
+}
 
 /**
  * @param {Tables} tables

@@ -39,6 +39,7 @@ export class ShownSpace {
     /** @type {string[]} */ this.blocks = raw.blocks;
     /** @type {number[] | null} */ this.order = raw.order;
     /** @type {Script[]} */ this.factors = raw.factors;
+    /** @type {boolean} Whether those are sketches, from which scores are estimated. */ this.sketched = raw.sketched;
     /** @type {string[]} What `pull --as` writes of it. */ this.forms = raw.forms;
     /** @type {Map<string, Entry>} */ this.byTask = new Map(this.entries.map((entry) => [entry.task, entry]));
     /** @type {Map<string, number>} */ this.rowOf = new Map(this.compared.map((task, row) => [task, row]));
