@@ -13,8 +13,9 @@ from tupate_hub.compare.lowrank import Factors, inner
 from tupate_hub.compare.similarity import get_similarity
 from tupate_hub.embedding import Block, layer_of
 
-#: A base model's own outputs are near one where its inputs are. Of 30 adapters that strangers trained the largest
-#: change is 1.3, but for one, whose weights ran away: 118. An adapter with a norm of 165 that scores 87.6 % has 1.7.
+#: A base model's own outputs are near one where its inputs are. Of 28 LoRAs that strangers trained the largest change is
+#: 0.73, but for one, whose weights ran away: 114. A norm of 165 over twelve weights 768 wide, as one that scores 87.6 %
+#: has, makes 1.7.
 DIVERGED = 10.0
 
 
