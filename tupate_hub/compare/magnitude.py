@@ -13,7 +13,7 @@ from tupate_hub.compare.lowrank import Factors, inner
 from tupate_hub.compare.similarity import get_similarity
 from tupate_hub.embedding import Block, layer_of
 
-#: A base model's own outputs are near one where its inputs are. Of 28 LoRAs that strangers trained the largest change is
+#: A base model's own outputs are near one where its inputs are. Of 28 LoRAs of strangers the largest change is
 #: 0.73, but for one, whose weights ran away: 114. A norm of 165 over twelve weights 768 wide, as one that scores 87.6 %
 #: has, makes 1.7.
 DIVERGED = 10.0
