@@ -16,12 +16,14 @@ demo: $(VENV)/.core
 
 # Twice: beside adapters, which holds huggingface_hub at 0.36; and without torch, beside huggingface_hub 2.
 # Two processes of one thread each: more threads than cores make small models several times slower.
-SUITE := -m pytest -n 2
+SUITE := -m pytest -n 2 --dist loadgroup
+# What neither torch nor the Hub's client can change runs in the first environment alone.
+ALIKE := --ignore tests/compare --ignore tests/evaluation --ignore tests/subspace --ignore tests/storage
 test: $(VENV)/.test lint test-kernels test-light
 	OMP_NUM_THREADS=1 $(BIN)/python $(SUITE)
 
 test-light: $(LIGHT)/.test
-	OMP_NUM_THREADS=1 TUPATE_HUB_LIGHT=1 $(LIGHT)/bin/python $(SUITE)
+	OMP_NUM_THREADS=1 TUPATE_HUB_LIGHT=1 $(LIGHT)/bin/python $(SUITE) $(ALIKE)
 
 # What is computed must be right, within its tolerance, on processors other than this one.
 test-kernels: $(VENV)/.test

@@ -14,7 +14,7 @@ import pytest
 from tupate_hub import __version__
 from tupate_hub.storage.registry_json import parse_registry
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("wheel")]  # one process builds it
 
 ROOT = Path(__file__).parents[2]
 CORE = ("click", "huggingface_hub", "numpy", "safetensors")

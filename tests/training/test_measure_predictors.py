@@ -21,6 +21,9 @@ from tupate_hub.training.record import to_embedding
 NAMES = ("toy_choices", "toy_classes", "toy_tags")
 
 
+pytestmark = pytest.mark.xdist_group("measure_predictors")  # what they share is made once
+
+
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory, base, data_folder, tuned):
     """A zoo of three toy tasks, and where the script's files go."""

@@ -29,6 +29,9 @@ from tupate_hub.training.predictors.subject import (
 from tupate_hub.training.record import to_embedding
 
 
+pytestmark = pytest.mark.xdist_group("transfer_predictors")  # what they share is made once
+
+
 @pytest.fixture(scope="module")
 def subject(base, load, tuned):
     """`subject("toy_classes")` is a toy task with the parameters of a run of it."""
