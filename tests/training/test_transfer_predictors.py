@@ -28,7 +28,6 @@ from tupate_hub.training.predictors.subject import (
 )
 from tupate_hub.training.record import to_embedding
 
-
 pytestmark = pytest.mark.xdist_group("transfer_predictors")  # what they share is made once
 
 
