@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -177,8 +177,8 @@ class Registry:
         """The embeddings of a space, in order of their tasks."""
         return tuple(entry for entry in self.entries if entry.space == space)
 
-    def rows(self) -> list[dict[str, Any]]:
-        """A row for each embedding: task, space, kind, train size, metric, score, baseline and note."""
+    def rows(self, entries: Iterable[Entry] | None = None) -> list[dict[str, Any]]:
+        """A row for each embedding, or some: task, space, kind, train size, metric, score, baseline and note."""
         return [
             {
                 "task": entry.task,
@@ -190,7 +190,7 @@ class Registry:
                 "baseline": entry.scores.get("baseline"),
                 "note": ", ".join(entry.flags),
             }
-            for entry in self.entries
+            for entry in (self.entries if entries is None else entries)
             for task in [self.tasks[entry.task]]
         ]
 

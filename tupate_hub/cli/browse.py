@@ -32,10 +32,9 @@ def list_command(space: str | None, kind: str | None, registry: str | None, as_j
     if as_json:
         output.document([{**asdict(entry), "kind": held.tasks[entry.task].kind} for entry in entries])
         return
-    shown = {(entry.task, entry.space) for entry in entries}
-    rows = [row for row in held.rows() if (row["task"], row["space"]) in shown]
     columns = ["task", "space", "kind", "train size", "metric", "score", "baseline", "note"]
-    cells = [[*list(row.values())[:-1], output.some(row["note"].split(", "))] for row in rows]
+    rows = zip(held.rows(entries), entries, strict=True)
+    cells = [[*{**row, "note": output.some(entry.flags)}.values()] for row, entry in rows]
     output.table(columns, cells, right=("train size", "score", "baseline"))
 
 

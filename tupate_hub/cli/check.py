@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import click
 
 from tupate_hub.cli import output
-from tupate_hub.errors import TupateHubError
 
 if TYPE_CHECKING:
     from tupate_hub.check.checking import Checked, Place
@@ -58,14 +57,11 @@ def check_command(
 
 def _places(written: str, everything: bool) -> Iterable[Place]:
     from tupate_hub.check.checking import Place
+    from tupate_hub.collect.among import adapters_below
     from tupate_hub.collect.read_adapter import find_adapter
-    from tupate_hub.readers import find_adapters
 
     if everything:
-        below = find_adapters(Path(written))
-        if not below:
-            raise TupateHubError(f"There is no adapter below {written}.", hint="tupate-hub inspect PATH")
-        return [Place(str(path), path) for path in below]
+        return [Place(str(path), path) for path in adapters_below(Path(written))]
     found = find_adapter(written)
     return [Place(written, found if isinstance(found, Path) else found.folder)]
 

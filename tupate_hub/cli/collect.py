@@ -13,6 +13,7 @@ from tupate_hub.cli import output, sizes
 from tupate_hub.errors import TupateHubError
 
 if TYPE_CHECKING:
+    from tupate_hub.compare.magnitude import Magnitude
     from tupate_hub.embedding import Adapter, TaskEmbedding
     from tupate_hub.zoo import Zoo
 
@@ -39,10 +40,11 @@ def inspect_command(path: str, base: str | None, base_weights: Path | None, as_j
     from tupate_hub.compare.magnitude import Magnitude
 
     why, adapter = inspect_path(path, base=base, base_weights=base_weights)
+    size = Magnitude.of(adapter.blocks)
+    facts = _described(adapter, size)
     if as_json:
-        output.document({"path": path, "layout": adapter.layout, "why": why, **_described(adapter)})
+        output.document({"path": path, "layout": adapter.layout, "why": why, **facts})
         return
-    facts = _described(adapter)
     left_out = [output.counted(count, name) for name, count in adapter.left_out.items()]
     output.lines(
         [
@@ -53,7 +55,7 @@ def inspect_command(path: str, base: str | None, base_weights: Path | None, as_j
             ("blocks", ", ".join(f"{count} {form}" for form, count in facts["forms"].items())),
             ("ranks", ", ".join(map(str, facts["ranks"])) or None),
             ("parameters", facts["parameters"]),
-            *sizes.as_lines(Magnitude.of(adapter.blocks)),
+            *sizes.as_lines(size),
             ("settings", ", ".join(f"{name} {value}" for name, value in adapter.settings.items()) or None),
             ("left out", ", ".join(left_out) or "nothing"),
             *[("note", note) for note in adapter.notes],
@@ -63,10 +65,8 @@ def inspect_command(path: str, base: str | None, base_weights: Path | None, as_j
     )
 
 
-def _described(adapter: Adapter) -> dict[str, Any]:
+def _described(adapter: Adapter, size: Magnitude) -> dict[str, Any]:
     """The fields of --json."""
-    from tupate_hub.compare.magnitude import Magnitude
-
     return {
         "method": adapter.method,
         "base": adapter.base,
@@ -75,7 +75,7 @@ def _described(adapter: Adapter) -> dict[str, Any]:
         "ranks": sorted({len(block.parts["A"]) for block in adapter.blocks if block.form == "lowrank"}),
         "scales": sorted({block.scale for block in adapter.blocks}),
         "parameters": sum(array.size for block in adapter.blocks for array in block.parts.values()),
-        **sizes.as_document(Magnitude.of(adapter.blocks)),
+        **sizes.as_document(size),
         "settings": dict(adapter.settings),
         "left_out": dict(adapter.left_out),
         "notes": list(adapter.notes),
@@ -171,12 +171,9 @@ def _add_finetuned(
 def _add_all(zoo: Zoo, folder: Path, base: str | None, base_weights: Path | None, force: bool, as_json: bool) -> None:
     from tupate_hub.cli.hints import for_verb
     from tupate_hub.collect.add import add_all
-    from tupate_hub.collect.among import unique_names
-    from tupate_hub.readers import find_adapters
+    from tupate_hub.collect.among import adapters_below, unique_names
 
-    paths = find_adapters(folder)
-    if not paths:
-        raise TupateHubError(f"There is no adapter below {folder}.", hint="tupate-hub inspect PATH")
+    paths = adapters_below(folder)
     names = unique_names(paths, folder)
     with output.progress(paths, "add", len(paths)) as bar:
         zoo, became = add_all(zoo, bar, names, base=base, base_weights=base_weights, force=force)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import unicodedata
 from collections.abc import Sequence
 
 _GAP = 2
@@ -12,7 +10,9 @@ _LEAST = 8
 
 def width() -> int:
     """How many columns the terminal has; COLUMNS says it where it is set."""
-    return shutil.get_terminal_size((100, 24)).columns
+    from shutil import get_terminal_size  # what it imports takes longer than --help may
+
+    return get_terminal_size((100, 24)).columns
 
 
 def fitting(wanted: Sequence[int], fixed: Sequence[bool], most: int) -> list[int]:
@@ -53,6 +53,6 @@ def display_width(text: str) -> int:
     """How many columns a terminal gives a text: two for wide characters, none for those that combine."""
     if text.isascii():
         return len(text)
-    return sum(
-        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text
-    )
+    from unicodedata import combining, east_asian_width
+
+    return sum(0 if combining(char) else 2 if east_asian_width(char) in "WF" else 1 for char in text)

@@ -79,8 +79,7 @@ def tune_command(
         subspace, base, task, TuneOptions(**{name: options[name] for name in names}), progress=meter.over, say=meter.say
     )
     target, became = add_embeddings(target, [(Path(data), run.embedding)], force=force)
-    for one in became.rejected:  # another process was faster
-        raise one.error(one.reason, hint=one.hint)
+    became.require_all()  # another process may have been faster
     if run.head is not None:
         place = run_folder(target, subspace.space, task.name) / "head.safetensors"
         write_bytes(place, TensorFile(run.head, {"labels": json.dumps(task.label_names)}).to_bytes())

@@ -49,6 +49,11 @@ class Additions:
     kept: tuple[tuple[Path, str, str], ...] = ()
     rejected: tuple[RejectedFile, ...] = ()
 
+    def require_all(self) -> None:
+        """Raise the first rejection as the error that it is, where there is one."""
+        for one in self.rejected:
+            raise one.error(one.reason, hint=one.hint)
+
 
 def open_or_start(written: str | Path) -> Zoo:
     """The registry in a folder, or an empty one that its first addition will write.
@@ -139,8 +144,7 @@ def add(
     """
     embedding = read_from(path, base=base, task=task, base_weights=base_weights)
     zoo, became = add_embeddings(zoo, [(Path(path), embedding)], force=force)
-    for one in became.rejected:
-        raise one.error(one.reason, hint=one.hint)
+    became.require_all()
     return zoo, replace(embedding, task=zoo.registry.task(embedding.task).name)
 
 

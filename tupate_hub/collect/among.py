@@ -15,6 +15,20 @@ from tupate_hub.readers import find_adapters
 from tupate_hub.zoo import Zoo
 
 
+def adapters_below(folder: Path) -> list[Path]:
+    """As `find_adapters`, of which there has to be one.
+
+    Raises
+    ------
+    FormatError
+        When there is none, or it is not a folder.
+    """
+    paths = find_adapters(folder)
+    if not paths:
+        raise FormatError(f"There is no adapter below {folder}.", hint="tupate-hub inspect PATH")
+    return paths
+
+
 @contextmanager
 def gathered(places: Sequence[Path], base: str | None = None) -> Iterator[tuple[Zoo, Additions]]:
     """A registry of all adapters below some folders, which is gone afterwards, and what became of each.

@@ -76,6 +76,5 @@ def put_finetuned(
     )
     pack([embedding])  # refuses an update that is all zero or too large to measure
     zoo, became = add_embeddings(zoo, [(path, embedding)], force=force)
-    for one in became.rejected:
-        raise one.error(one.reason, hint=one.hint)
+    became.require_all()
     return zoo, replace(embedding, task=zoo.registry.task(embedding.task).name)

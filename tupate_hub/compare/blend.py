@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from tupate_hub.arrays import Float64Array
+from tupate_hub.compare.lowrank import directions
 from tupate_hub.embedding import Block, TaskEmbedding, make_block, order_blocks, shared_names
 from tupate_hub.errors import FormatError, SpaceMismatch, TupateHubError
 
@@ -132,11 +133,9 @@ def _low_rank(name: str, having: Sequence[tuple[float, Block]], rank: int, scale
     a = np.concatenate([block.parts["A"] for block in blocks]).astype(np.float64)
     bt = np.concatenate([share * block.scale * block.parts["B"].T.astype(np.float64) for share, block in having])
     length = math.sqrt(math.fsum(np.square(a).ravel()) / len(a)) or 1.0
-    qa, ra = np.linalg.qr(a.T)
-    qb, rb = np.linalg.qr(bt.T)
-    u, s, vt = np.linalg.svd(rb @ ra.T, full_matrices=False)
-    rows = (qa @ vt.T).T[:rank]
-    columns = ((qb @ u) * s).T[:rank]
+    reads, s, moves = directions(a, bt)
+    rows = reads.T[:rank]
+    columns = (moves * s).T[:rank]
     signs = np.sign(rows[np.arange(len(rows)), np.abs(rows).argmax(axis=1)])[:, None]
     empty = max(0, rank - len(rows))  # more than the places that the blend changes have: a rank without effect
     parts = {

@@ -21,7 +21,7 @@ import numpy as np
 
 from tupate_hub.arrays import Float64Array
 from tupate_hub.compare.kernel import MOST_BYTES, divided, pack
-from tupate_hub.compare.lowrank import Factors
+from tupate_hub.compare.lowrank import Factors, directions
 from tupate_hub.compare.similarity import DEFAULT, get_similarity
 from tupate_hub.embedding import Block, TaskEmbedding, layer_of, shared_names
 from tupate_hub.errors import TupateHubError, WorkFailed
@@ -46,12 +46,10 @@ class Directions:
 
     @staticmethod
     def of(update: Factors) -> Directions:
-        """Those of B·A, from two QR decompositions and the SVD of an r x r matrix."""
-        qa, ra = np.linalg.qr(update.a.astype(np.float64).T)
-        qb, rb = np.linalg.qr(update.bt.astype(np.float64).T)
-        u, strengths, vt = np.linalg.svd(rb @ ra.T, full_matrices=False)
+        """Those of B·A, but for what is its rounding."""
+        reads, strengths, moves = directions(update.a.astype(np.float64), update.bt.astype(np.float64))
         count = int((strengths > _ROUNDING * strengths[0]).sum())
-        return Directions(strengths[:count], qa @ vt[:count].T, qb @ u[:, :count])
+        return Directions(strengths[:count], reads[:, :count], moves[:, :count])
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,17 @@ class Factors:
         return Factors(vector[None, :], np.ones((1, 1), dtype=np.float32))
 
 
+def directions(a: Float64Array, bt: Float64Array) -> tuple[Float64Array, Float64Array, Float64Array]:
+    """What an update B·A reads, (in, k), its singular values, (k,), and what it moves, (out, k).
+
+    From two QR decompositions of its factors, as `Factors` has them, and the SVD of an r x r matrix.
+    """
+    qa, ra = np.linalg.qr(a.T)
+    qb, rb = np.linalg.qr(bt.T)
+    u, strengths, vt = np.linalg.svd(rb @ ra.T, full_matrices=False)
+    return qa @ vt.T, strengths, qb @ u
+
+
 @dataclass(frozen=True)
 class Stack:
     """The factors of many updates of one place, one below the other, in one piece of memory.

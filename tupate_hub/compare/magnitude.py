@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tupate_hub.arrays import Float64Array, IndexArray
 from tupate_hub.compare.lowrank import Factors, inner
-from tupate_hub.compare.similarity import get_similarity
-from tupate_hub.embedding import Block, layer_of
+from tupate_hub.compare.similarity import DEFAULT, get_similarity
+from tupate_hub.embedding import Block, TaskEmbedding, layer_of
+
+if TYPE_CHECKING:
+    from tupate_hub.compare.kernel import Pack
 
 #: A base model's own outputs are near one where its inputs are. Of 28 LoRAs of strangers the largest change is
 #: 0.73, but for one, whose weights ran away: 114. A norm of 165 over twelve weights 768 wide, as one that scores 87.6 %
@@ -86,6 +90,20 @@ def output_changes(squares: Float64Array, outputs: IndexArray) -> Float64Array:
     count = np.maximum((changes > 0).sum(axis=0), 1)
     middle = [ordered[place, np.arange(len(count))] for place in ((count - 1) // 2, count // 2)]
     return np.where((changes > 0).any(axis=0), (middle[0] + middle[1]) / 2, 0.0)
+
+
+def packed_changes(packed: Pack, embeddings: Iterable[TaskEmbedding]) -> Float64Array:
+    """`Magnitude.output_change` of the embeddings that were packed, of shape (tasks,), in their order.
+
+    From their squared norms, where those are of updates.
+    """
+    blocks = {one.task: one.blocks for one in embeddings}
+    if packed.similarity != DEFAULT:
+        return np.array([Magnitude.of(blocks[task], spectrum=False).output_change for task in packed.tasks])
+    forms = {block.name: block.form for own in blocks.values() for block in own}
+    low = [row for row, name in enumerate(packed.blocks) if forms[name] == "lowrank"]
+    outputs = np.array([packed.stacks[packed.blocks[row]].bt.shape[1] for row in low])
+    return output_changes(packed.squares[low], outputs)
 
 
 def singular_values(factors: Factors) -> Float64Array:

@@ -12,7 +12,7 @@ import numpy as np
 from tupate_hub.arrays import Array, Float32Array, Float64Array
 from tupate_hub.compare.input_covariance import InputCovariance
 from tupate_hub.compare.kernel import kernel, off_diagonal, pack_comparable
-from tupate_hub.compare.magnitude import Magnitude
+from tupate_hub.compare.magnitude import packed_changes
 from tupate_hub.embedding import TaskEmbedding
 from tupate_hub.errors import FormatError
 from tupate_hub.storage.safetensors import TensorFile, load_tensorfile
@@ -142,8 +142,8 @@ def build_pair_index(
     total = kernel(packed, packed).cross.sum(axis=0)
     known = {embedding.task: digest for embedding, digest in zip(embeddings, digests, strict=True)}
     kept = tuple(known[task] for task in packed.tasks)
-    changes = [Magnitude.of(one.blocks, spectrum=False).output_change for one in embeddings if one.task in packed.tasks]
-    sizes = Sizes(packed.blocks, packed.squares.T.astype(np.float32), np.array(changes, dtype=np.float32))
+    changes = packed_changes(packed, embeddings).astype(np.float32)
+    sizes = Sizes(packed.blocks, packed.squares.T.astype(np.float32), changes)
     return PairIndex(space, similarity, packed.tasks, kept, *_normalised((total + total.T) / 2), sizes)
 
 

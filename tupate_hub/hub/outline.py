@@ -16,7 +16,7 @@ from tupate_hub.errors import FormatError
 from tupate_hub.hub.cache import cached_commit, folder, keep, record
 from tupate_hub.hub.location import Location
 from tupate_hub.storage.safetensors import described_as, header_length, read_header
-from tupate_hub.storage.strangers_json import parse_json
+from tupate_hub.storage.strangers_json import parse_object
 
 _CONFIG = "config.json"
 _KEPT = "outline.json"
@@ -66,7 +66,7 @@ def fetch_outline(location: Location) -> Outline:
     at = location.at(there.commit)
     config: Mapping[str, Any] = {}
     if _CONFIG in there.files:
-        config = _object(client.get_whole(at, _CONFIG, _MOST_CONFIG).data, f"{at}/{_CONFIG}")
+        config = parse_object(client.get_whole(at, _CONFIG, _MOST_CONFIG).data, _MOST_ITEMS, f"{at}/{_CONFIG}")
     files = _weights_among(there.files)
     if not config and not files:
         raise FormatError(f"{at} is no base model: it has neither a {_CONFIG} nor safetensors.", hint=f"see {at.page}")
@@ -121,7 +121,7 @@ def _tensors_of(at: Location, file: str, size: int) -> Tensors:
 def _kept(at: Location) -> Outline | None:
     """What the cache has of a commit; None where it has nothing, or something else."""
     try:
-        kept = _object((folder(at) / _KEPT).read_bytes(), "")
+        kept = parse_object((folder(at) / _KEPT).read_bytes(), _MOST_ITEMS, "")
         tensors = {key: described_as({"dtype": one[0], "shape": one[1]}) for key, one in kept["tensors"].items()}
         config = kept["config"]
     except (OSError, FormatError, LookupError, TypeError, AttributeError):
@@ -129,13 +129,3 @@ def _kept(at: Location) -> Outline | None:
     if not isinstance(config, dict) or any(one is None for one in tensors.values()):
         return None
     return Outline(at, config, {key: one for key, one in tensors.items() if one is not None})
-
-
-def _object(data: bytes, where: str) -> dict[str, Any]:
-    try:
-        found = parse_json(data.decode("utf-8-sig"), _MOST_ITEMS)
-    except ValueError as error:
-        raise FormatError(f"{where} is not JSON, or has too much in it.") from error
-    if not isinstance(found, dict):
-        raise FormatError(f"{where} is not a JSON object.")
-    return found

@@ -104,9 +104,8 @@ def card_files(
                 files[_picture(space, kind)] = text.encode()
     parts = [front_matter(registry, about, at), _introduction(registry, indexes, about)]
     if registry.entries:
-        where = f" --registry {about.location}" if about.location else ""
         small = {space: each for space, each in indexes.items() if _is_small(registry, space)}
-        parts += [trust_section(registry, indexes, where), _spaces(registry)]
+        parts += [trust_section(registry, indexes, _where(about)), _spaces(registry)]
         parts += [_space(registry, space, each[SHOWN], at) for space, each in indexes.items() if space not in small]
         parts += [_small_spaces(registry, {space: each[SHOWN] for space, each in small.items()})] if small else []
         parts += [_provenance(registry), _limits()]
@@ -159,6 +158,11 @@ def _compared(registry: Registry, space: str, index: PairIndex) -> list[Entry]:
 # --- sections --------------------------------------------------------------------------------------------------
 
 
+def _where(about: About) -> str:
+    """The option by which the card's commands find the registry, with a blank before it."""
+    return f" --registry {about.location}" if about.location else ""
+
+
 def _introduction(registry: Registry, indexes: Indexes, about: About) -> str:
     tasks = len({entry.task for entry in registry.entries})
     text = (
@@ -178,7 +182,7 @@ def _introduction(registry: Registry, indexes: Indexes, about: About) -> str:
     if not space:
         return f"{text}\nThe registry is empty: `tupate-hub add PATH --registry DIR` adds an adapter.\n"
     task = _example(indexes[space][SHOWN])
-    where = f" --registry {about.location}" if about.location else ""
+    where = _where(about)
     at = "" if space == registry.default_space else f" --space {space}"
     form = " --as peft" if registry.spaces[space].method == "lora" else ""
     return (

@@ -21,7 +21,7 @@ from tupate_hub.knownbases import is_local_name
 from tupate_hub.readers.names import encoder_of
 from tupate_hub.space import LEGACY_NAMES, normalise_base
 from tupate_hub.storage.safetensors import parse_tensorfile, read_header
-from tupate_hub.storage.strangers_json import parse_json
+from tupate_hub.storage.strangers_json import parse_object
 
 Legacy = Callable[[Path], dict[str, Array] | Array]
 
@@ -187,13 +187,7 @@ def read_config(path: Path) -> dict[str, Any]:
     data = _read(path, _MOST_CONFIG)
     if data.startswith(_POINTER):
         raise FormatError(f"{path} is a Git LFS pointer, not the configuration itself.", hint="fetch it: git lfs pull")
-    try:
-        config = parse_json(data.decode("utf-8-sig"), _MOST_ITEMS)
-    except ValueError as error:
-        raise FormatError(f"{path} is not JSON, or has too much in it.") from error
-    if not isinstance(config, dict):
-        raise FormatError(f"{path} is not a JSON object.")
-    return config
+    return parse_object(data, _MOST_ITEMS, str(path))
 
 
 def read_weights(path: Path, legacy: Legacy | None = None) -> Mapping[str, Array]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -10,11 +10,10 @@ import numpy as np
 
 from tupate_hub.arrays import Float64Array, FloatArray
 from tupate_hub.compare.kernel import Kernel, Pack, centred, kernel, off_diagonal, pack, pack_comparable
-from tupate_hub.compare.magnitude import Magnitude, output_changes
+from tupate_hub.compare.magnitude import packed_changes
 from tupate_hub.compare.ranking import reciprocal_rank_fusion
-from tupate_hub.compare.similarity import DEFAULT, available
+from tupate_hub.compare.similarity import available
 from tupate_hub.compare.view import Compared, View
-from tupate_hub.embedding import TaskEmbedding
 from tupate_hub.errors import UnknownName
 from tupate_hub.search.resolve import Query
 
@@ -130,9 +129,12 @@ def _blockwise(zoo: Zoo, query: Query, view: View) -> Comparison:
         compared, pairs = Compared.plainly(across), None
     else:
         inside = view.of(inside)
-        normalised = across.normalised(), inside.normalised()
-        compared = Compared.centred(*normalised) if view.centre else Compared.plainly(across)
-        pairs = off_diagonal(centred(inside.scores()) if view.centre else inside.scores())
+        scores = inside.scores()
+        if view.centre:
+            compared = Compared.centred(across.normalised(), inside.normalised())
+            pairs = off_diagonal(centred(scores))
+        else:
+            compared, pairs = Compared.plainly(across), off_diagonal(scores)
     coverage, tasks = (of_query[0], of_task[0]), packed.tasks
     return Comparison(tasks, compared.scores(), pairs, changes, coverage, compared, tasks, packed.left_out)
 
@@ -151,15 +153,4 @@ def _kernels(zoo: Zoo, query: Query, view: View, inside: bool) -> tuple[Kernel, 
     if not everything.tasks:  # says why, by the first
         kernel(alone, pack(embeddings[:1], view.similarity, covariance))
     own = kernel(everything, everything) if inside else None
-    return kernel(alone, everything), everything, own, _changes(held, everything)
-
-
-def _changes(held: Sequence[TaskEmbedding], packed: Pack) -> Float64Array:
-    """The output changes of what was packed, of shape (tasks,): from its squared norms, where they are of updates."""
-    if packed.similarity == DEFAULT:
-        forms = {block.name: block.form for embedding in held for block in embedding.blocks}
-        low = [row for row, name in enumerate(packed.blocks) if forms[name] == "lowrank"]
-        outputs = np.array([packed.stacks[packed.blocks[row]].bt.shape[1] for row in low])
-        return output_changes(packed.squares[low], outputs)
-    known = {one.task: one.blocks for one in held}
-    return np.array([Magnitude.of(known[task], spectrum=False).output_change for task in packed.tasks])
+    return kernel(alone, everything), everything, own, packed_changes(everything, held)

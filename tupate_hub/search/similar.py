@@ -43,8 +43,8 @@ def similar(
         raise TupateHubError(f"{k} neighbours cannot be shown.", hint="ask for one or more")
     asked = resolve(zoo, query, space, base)
     comparison = fused(zoo, asked, view, fuse) if fuse is not None else compare(zoo, asked, view, blockwise=explain)
-    noise = _noise(zoo, asked, comparison)
-    neighbors = _neighbors(zoo, asked, view, comparison, noise, k, explain)
+    noise, itself = _noise(zoo, asked, comparison), _itself(zoo, asked)
+    neighbors = _neighbors(zoo, asked, view, comparison, noise, itself, k, explain)
     return Ranking(
         asked.name,
         asked.space.name,
@@ -56,7 +56,7 @@ def similar(
         comparison.left_out,
         comparison.from_index,
         notes_on_query(asked, comparison),
-        _itself(zoo, asked),
+        itself,
     )
 
 
@@ -122,13 +122,13 @@ def _neighbors(
     view: View,
     comparison: Comparison,
     noise: NoiseLevel | None,
+    itself: str | None,
     k: int | None,
     explain: bool,
 ) -> tuple[Neighbor, ...]:
     by_task = {entry.task: entry for entry in zoo.registry.in_space(query.space.name)}
     entries = [by_task[task] for task in comparison.tasks]
     scores, coverage = comparison.scores, comparison.coverage
-    itself = _itself(zoo, query)
     rows = [row for row in order(scores, comparison.tasks) if comparison.tasks[row] != itself][:k]
     shares = None
     if comparison.pairs is not None and len(comparison.pairs) > 1:

@@ -11,9 +11,28 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from tupate_hub.errors import FormatError
+
 MOST_DEPTH = 64
 _STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _NO_BRACKETS = re.compile(r"[^\[\]{}]+")
+
+
+def parse_object(data: bytes, most_items: int, where: str) -> dict[str, Any]:
+    """The JSON object that the bytes of a file are, in UTF-8 with or without a mark.
+
+    Raises
+    ------
+    FormatError
+        When they are none, or `parse_json` refuses them.
+    """
+    try:
+        found = parse_json(data.decode("utf-8-sig"), most_items)
+    except ValueError as error:
+        raise FormatError(f"{where} is not JSON, or has too much in it.") from error
+    if not isinstance(found, dict):
+        raise FormatError(f"{where} is not a JSON object.")
+    return found
 
 
 def parse_json(

@@ -124,8 +124,7 @@ def deliver(zoo: Zoo, result: Result, base: str, source: Mapping[str, Any]) -> D
         write_bytes(early[-1], before_the_end.to_bytes())
     adapter = _write_adapter(run, embedding, result)
     zoo, became = add_embeddings(zoo, [(run, embedding)], force=True)
-    for one in became.rejected:
-        raise one.error(one.reason, hint=one.hint)
+    became.require_all()
     entry = zoo.registry.entry(embedding.task, find_space(zoo.registry, embedding.space).name)
     return Delivery(zoo, entry, embedding, record, run, adapter, tuple(early))
 
