@@ -41,7 +41,7 @@ class SpaceEntry:
     of similarity and strength in a ranking by gain, and `forecasts`, one a regime; empty where nothing was measured.
     `subspaces` maps the name of an intrinsic subspace to its file, with its `dim` and the number of its `tasks`.
     `nearest` maps a similarity to the file by which the neighbours of a large space are found, with the number of its
-    `tasks` and the file of their `sketches`; empty for a small space.
+    `tasks` and the files of their `sketches`; empty for a small space.
     """
 
     name: str
@@ -228,13 +228,13 @@ class Registry:
     def files(self) -> Iterator[tuple[str, int, str]]:
         """Every file that the registry names, once: its path, bytes and sha256.
 
-        Embeddings with their repeats come first, then the indexes, statistics, subspaces and sketches of the spaces. A path
-        that is named with two contents comes with each of them.
+        Embeddings with their repeats come first, then the indexes, statistics, subspaces and sketches of the spaces. A
+        path that is named with two contents comes with each of them.
         """
         named = [(run.file, run.bytes, run.sha256) for entry in self.entries for run in entry.runs()]
         for space in self.spaces.values():
             places = [*space.index.values(), *([space.moments] if space.moments else []), *space.subspaces.values()]
-            places += [one for place in space.nearest.values() for one in (place, place["sketches"])]
+            places += [one for place in space.nearest.values() for one in (place, *place["sketches"])]
             named += [(place["file"], place["bytes"], place["sha256"]) for place in places]
         yield from dict.fromkeys(named)
 

@@ -171,7 +171,8 @@ def _space(check: _Check, name: str, fields: Any) -> SpaceEntry:
         told = f"{where}, nearest {similarity!r}"
         _placed(check, told, place)
         check.that(check.typed(place, told, "tasks", int) > 0, told, "tasks must be above 0")
-        _placed(check, f"{told}, sketches", check.typed(place, told, "sketches", dict))
+        for part in check.typed(place, told, "sketches", list):
+            _placed(check, f"{told}, sketches", part)
     return SpaceEntry(
         name=name,
         base=check.typed(fields, where, "base", str),
