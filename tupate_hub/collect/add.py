@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from tupate_hub.collect.nearest import KnownSketches, with_nearest
 from tupate_hub.collect.read_adapter import plain_name, read_for_registry, read_from
 from tupate_hub.collect.shelf import Shelf
 from tupate_hub.collect.sizes import Sizes
@@ -102,6 +103,7 @@ def _add(zoo: Zoo, embeddings: Iterable[tuple[Path, TaskEmbedding]], force: bool
     registry, shelf = zoo.registry, Shelf(zoo.folder, zoo.registry)
     added, kept, rejected = [], [], []
     known = _KnownTasks(registry)
+    sketches = KnownSketches(registry)
     spaces, sizes = dict(registry.spaces), Sizes()
     new: dict[tuple[str, str], tuple[Entry, Task, SpaceEntry]] = {}
     try:
@@ -123,12 +125,15 @@ def _add(zoo: Zoo, embeddings: Iterable[tuple[Path, TaskEmbedding]], force: bool
                 rejected.append(RejectedFile(path, reason, "say which model it was tuned on: `base=MODEL_ID`"))
                 continue
             entry = _put(shelf, replace(embedding, task=task.name), space, keep)
+            sketches.note(entry, embedding)
             added.append((path, *key))
             repeats = old.repeats if old is not None and entry.has_file else ()
             new[key] = (replace(entry, repeats=repeats), task, space)
     finally:
         if new:
-            registry = shelf.write_registry(registry.with_entries(list(new.values())))
+            registry = registry.with_entries(list(new.values()))
+            registry = with_nearest(shelf, zoo, registry, sketches, {space for _, space in new})
+            registry = shelf.write_registry(registry)
     return replace(zoo, registry=registry), Additions(tuple(added), tuple(kept), tuple(rejected))
 
 
@@ -272,7 +277,7 @@ def _with_space(zoo: Zoo, entry: SpaceEntry, shelf: Shelf) -> Zoo:
 
 def _space(spaces: Mapping[str, SpaceEntry], space: Space) -> SpaceEntry:
     """The space's entry without its indexes, which are of other embeddings from now on."""
-    return replace(_space_entry(spaces, space), index={})
+    return replace(_space_entry(spaces, space), index={}, nearest={})
 
 
 def _space_entry(spaces: Mapping[str, SpaceEntry], space: Space) -> SpaceEntry:
