@@ -198,10 +198,9 @@ class Nearest:
 
     def to_bytes(self) -> bytes:
         """The safetensors file."""
-        count = len(self)
         tensors: dict[str, Array] = {
-            "coarse": self.coarse.reshape(count, -1).view(np.int64),
-            "rest": self.rest.reshape(count, -1).view(np.int64),
+            "coarse": self.coarse.view(np.int64),
+            "rest": self.rest.view(np.int64),
             "task_ends": self.tasks.ends,
             "task_text": self.tasks.utf8,
             "file_ends": self.files.ends,
