@@ -63,6 +63,10 @@ class Sample:
         """The spaces of which there is something to show: more than facts."""
         return [name for name in self.registry.spaces if name in self.totals or self.zoo.kept(name)]
 
+    def total(self, space: str) -> int:
+        """How many embeddings a space has."""
+        return self.totals[space].embeddings if space in self.totals else len(self.registry.in_space(space))
+
     def _shown(self, space: str) -> list[str]:
         return [entry.task for entry in self.registry.in_space(space)]
 

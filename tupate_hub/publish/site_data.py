@@ -64,6 +64,7 @@ def site_data(zoo: Zoo, about: About, *, hub: bool) -> dict[str, bytes]:
                 "base": entry.base,
                 "method": entry.method,
                 "settings": _plain(entry.settings),
+                "total": sample.total(name),
                 "entries": [_entry(one) for one in registry.in_space(name)],
                 "forms": _forms(zoo, next((one for one in registry.in_space(name) if one.has_file), None)),
                 "gain": _gain(entry.gain),
