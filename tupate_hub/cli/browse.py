@@ -130,8 +130,8 @@ def _known(registry: Registry, task: Task, entry: Entry) -> list[tuple[str, outp
 def _show_facts(registry: Registry, task: Task, entry: Entry, as_json: bool) -> None:
     """Show an embedding whose numbers the registry does not keep."""
     if as_json:
-        nothing = {"facts": {}, "parameters": None, "blocks": []}
-        output.document({"task": asdict(task), "entry": asdict(entry), **nothing})
+        about = {"task": asdict(task), "entry": asdict(entry)}
+        output.document({**about, "facts": {}, "parameters": None, "blocks": []})
         return
     kept: list[tuple[str, output.Cell]] = [
         ("kept", f"its {entry.kept} alone"),
