@@ -20,9 +20,9 @@ import numpy as np
 from tupate_hub import Zoo
 from tupate_hub.arrays import Float64Array
 from tupate_hub.collect.among import gathered
+from tupate_hub.compare.bits import cosines
 from tupate_hub.compare.kernel import kernel, pack_comparable
 from tupate_hub.compare.random_signs import key_of, words
-from tupate_hub.compare.bits import cosines
 from tupate_hub.compare.sketch import Sketches, entries
 from tupate_hub.embedding import TaskEmbedding
 from tupate_hub.publish.table import fill_tables, markdown_table

@@ -49,7 +49,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("large") / "zoo"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(collecting, "LEAST", 50)
-        zoo, became = add_embeddings(open_or_start(root), [*many(), *((Path("p"), prompt(f"p{n}", n)) for n in (1, 2))])
+        _, became = add_embeddings(open_or_start(root), [*many(), *((Path("p"), prompt(f"p{n}", n)) for n in (1, 2))])
     assert len(became.added) == COUNT + 2
     return root
 
