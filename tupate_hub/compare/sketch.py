@@ -108,7 +108,8 @@ class Sketcher:
     def __init__(self, similarity: str = DEFAULT) -> None:
         self.features = get_similarity(similarity).features
         self._edge = hadamard_matrix(_EDGE)
-        self._turns = _signs_of(words(key_of("\0flips"), ENTRIES)).reshape(_EDGE, _EDGE)
+        turns = _signs_of(words(key_of("\0flips"), ENTRIES))
+        self._turns = turns.reshape(_EDGE, _EDGE).astype(np.float32)
         self._matrices: dict[str, Float32Array] = {}
         self._flips: dict[tuple[str, int], Float32Array] = {}
 
