@@ -215,5 +215,5 @@ def test_an_alias_of_a_task_that_there_is_not(sharded: Zoo) -> None:
 @pytest.mark.parametrize("shards", [None, [], {"names": []}, {"names": {}, "entries": []}])
 def test_shards_that_are_not_listed_as_they_should_be(sharded: Zoo, shards: Any) -> None:
     registry = {**json.loads((sharded.root / "registry.json").read_text()), "shards": shards}
-    with pytest.raises(RegistryError, match="shards|names|entries"):
+    with pytest.raises(RegistryError, match=r"shards|names|entries"):
         parse_registry(json.dumps(registry), "here")
