@@ -14,6 +14,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "data": ("datasets", "pyarrow"),
     "peft": ("peft", "torch"),
     "cluster": ("ray",),
+    "scale": ("usearch",),
 }
 
 

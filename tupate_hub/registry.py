@@ -40,6 +40,8 @@ class SpaceEntry:
     of `file`, `bytes` and `sha256`. `gain` is what measured transfer says of the space (`evaluation.gain`): the weights
     of similarity and strength in a ranking by gain, and `forecasts`, one a regime; empty where nothing was measured.
     `subspaces` maps the name of an intrinsic subspace to its file, with its `dim` and the number of its `tasks`.
+    `nearest` maps a similarity to the file by which the neighbours of a large space are found, with the number of its
+    `tasks` and the files of their `sketches`; empty for a small space.
     """
 
     name: str
@@ -51,6 +53,7 @@ class SpaceEntry:
     moments: Mapping[str, Any] = field(default_factory=dict)
     gain: Mapping[str, Any] = field(default_factory=dict)
     subspaces: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    nearest: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def space(self) -> Space:
@@ -225,12 +228,13 @@ class Registry:
     def files(self) -> Iterator[tuple[str, int, str]]:
         """Every file that the registry names, once: its path, bytes and sha256.
 
-        Embeddings with their repeats come first, then the indexes, statistics and subspaces of the spaces. A path
-        that is named with two contents comes with each of them.
+        Embeddings with their repeats come first, then the indexes, statistics, subspaces and sketches of the spaces. A
+        path that is named with two contents comes with each of them.
         """
         named = [(run.file, run.bytes, run.sha256) for entry in self.entries for run in entry.runs()]
         for space in self.spaces.values():
             places = [*space.index.values(), *([space.moments] if space.moments else []), *space.subspaces.values()]
+            places += [one for place in space.nearest.values() for one in (place, *place["sketches"])]
             named += [(place["file"], place["bytes"], place["sha256"]) for place in places]
         yield from dict.fromkeys(named)
 
@@ -283,7 +287,7 @@ def _did_you_mean(wanted: str, spelled: Mapping[str, str]) -> str:
 def _without_name(item: Task | SpaceEntry) -> dict[str, Any]:
     fields = asdict(item)
     del fields["name"]
-    return {field: value for field, value in fields.items() if value or field not in ("gain", "subspaces")}
+    return {field: value for field, value in fields.items() if value or field not in ("gain", "subspaces", "nearest")}
 
 
 def _row(entry: Entry) -> dict[str, Any]:

@@ -308,6 +308,7 @@ class Zoo:
         explain: bool = False,
         fuse: str | None = None,
         base: str | None = None,
+        exact: bool = False,
     ) -> Ranking:
         """Rank the tasks of a space by similarity to a task of the zoo, an adapter, or an embedding.
 
@@ -327,6 +328,9 @@ class Zoo:
             `layers` or `similarities`: rank by each and merge by reciprocal rank fusion.
         base : str, optional
             The base model of an adapter that names none.
+        exact : bool
+            Compare with every embedding of a large space, where the nearest are otherwise found by sketches and the
+            best of them compared (`Ranking.approximation`).
 
         Raises
         ------
@@ -339,7 +343,14 @@ class Zoo:
         """
         from tupate_hub.search import similar as search
 
-        return search.similar(self, query, k, space=space, view=view, explain=explain, fuse=fuse, base=base)
+        return search.similar(
+            self, query, k, space=space, view=view, explain=explain, fuse=fuse, base=base, exact=exact
+        )
+
+    @cached_property
+    def mapped(self) -> dict[str, Any]:
+        """What was opened of large files that are mapped into memory, by their digests, as long as the zoo is."""
+        return {}
 
     @cached_property
     def tasks(self) -> dict[str, Task]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from tupate_hub.collect.nearest import KnownSketches, with_nearest
 from tupate_hub.collect.read_adapter import plain_name, read_for_registry, read_from
 from tupate_hub.collect.shelf import Shelf
 from tupate_hub.collect.sizes import Sizes
@@ -91,6 +92,7 @@ def add_embeddings(
 def _add(zoo: Zoo, embeddings: Iterable[tuple[Path, TaskEmbedding]], force: bool) -> tuple[Zoo, Additions]:
     registry, shelf = zoo.registry, Shelf(zoo.folder, zoo.registry)
     added, kept, rejected = [], [], []
+    sketches = KnownSketches(registry)
     old = {(entry.task, entry.space): entry for entry in registry.entries}
     known = {spelled: registry.tasks[name] for spelled, name in registry.spelled.items()}
     spaces, sizes = dict(registry.spaces), Sizes()
@@ -113,11 +115,13 @@ def _add(zoo: Zoo, embeddings: Iterable[tuple[Path, TaskEmbedding]], force: bool
                 rejected.append(RejectedFile(path, reason, "say which model it was tuned on: `base=MODEL_ID`"))
                 continue
             entry = _put(shelf, replace(embedding, task=task.name), space)
+            sketches.note(entry, embedding)
             added.append((path, *key))
             new[key] = (replace(entry, repeats=old[key].repeats if key in old else ()), task, space)
     finally:
         if new:
             registry = _with_entries(registry, list(new.values()))
+            registry = with_nearest(shelf, zoo, registry, sketches, {space for _, space in new})
             shelf.write_registry(registry)
     return replace(zoo, registry=registry), Additions(tuple(added), tuple(kept), tuple(rejected))
 
@@ -240,7 +244,7 @@ def _with_space(zoo: Zoo, entry: SpaceEntry, shelf: Shelf) -> Zoo:
 
 def _space(spaces: Mapping[str, SpaceEntry], space: Space) -> SpaceEntry:
     """The space's entry without its indexes, which are of other embeddings from now on."""
-    return replace(_space_entry(spaces, space), index={})
+    return replace(_space_entry(spaces, space), index={}, nearest={})
 
 
 def _space_entry(spaces: Mapping[str, SpaceEntry], space: Space) -> SpaceEntry:

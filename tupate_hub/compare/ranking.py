@@ -40,6 +40,19 @@ class Neighbor:
 
 
 @dataclass(frozen=True)
+class Approximation:
+    """How the neighbours were found in a large space: by the sketches of its `embeddings`.
+
+    The best `compared` of them have exact scores, the others estimates. Percentiles and noise are those of `pairs`
+    pairs that stand for all.
+    """
+
+    embeddings: int
+    compared: int
+    pairs: int
+
+
+@dataclass(frozen=True)
 class Ranking:
     """Neighbours of `query` in `space` under `similarity`, best first.
 
@@ -47,6 +60,7 @@ class Ranking:
     the space that do not compare with the query, each with the reason. `from_index` says whether the scores were read
     from the registry's index, its publisher's word, and not computed from the embeddings. `notes` are on the query:
     `diverged`, or nothing. `itself` is the task of the space that is the query, and so no neighbour.
+    `approximation` says how a large space was searched, None where everything was compared.
     """
 
     query: str
@@ -60,6 +74,7 @@ class Ranking:
     from_index: bool = False
     notes: tuple[str, ...] = ()
     itself: str | None = None
+    approximation: Approximation | None = None
 
     def __iter__(self) -> Iterator[Neighbor]:
         return iter(self.neighbors)

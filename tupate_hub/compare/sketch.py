@@ -1,39 +1,55 @@
 """Sketches: 2 KB an embedding from which cosines are estimated; `docs/sketch.md` specifies them.
 
-A block's update W = B A of a space is seen through random signs, P W Qᵀ = (P B)(A Qᵀ) of shape (256, 256), and the
-blocks' pictures are added up, each with signs of its own: the inner product of two such sums is, on average, that of
-the updates (Johnson and Lindenstrauss 1984; for both sides of a matrix at once, Woodruff 2014, section 2). A quarter of
-the entries is kept. Vectors, such as biases, are scattered over as many places (Charikar, Chen and Farach-Colton 2002)
-and spread by a Hadamard transform (Ailon and Chazelle 2006). Of the sum the signs are kept, from which the angle
-follows (Charikar 2002): a share h of signs that differ says cos(pi h).
+A block's update W = B A of a space is seen through random signs, P W Qᵀ = (P B)(A Qᵀ): sixteen pictures of shape
+(32, 32), each through signs of its own, and the pictures of all blocks are added up, so that the inner product of two
+such sums is, on average, that of the updates (Johnson and Lindenstrauss 1984; for both sides of a matrix at once,
+Woodruff 2014, section 2). Vectors, such as biases, are scattered over as many places (Charikar, Chen and Farach-Colton
+2002). The sum is spread by two Hadamard transforms (Ailon and Chazelle 2006), after which every entry has a like share
+of everything, and its signs are kept, from which the angle follows (Charikar 2002): a share h of signs that differ says
+cos(pi h). The first bits of a sketch are a sketch themselves, a coarser one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
-import numpy.typing as npt
 
-from tupate_hub.arrays import Float32Array, Float64Array, IndexArray
+from tupate_hub.arrays import Float32Array, Float64Array
+from tupate_hub.compare.bits import Bits, cosines, differing
 from tupate_hub.compare.lowrank import Factors
-from tupate_hub.compare.random_signs import Words, key_of, mixed, sign_matrix, words
+from tupate_hub.compare.magnitude import Magnitude
+from tupate_hub.compare.random_signs import Words, key_of, sign_matrix, words
 from tupate_hub.compare.similarity import DEFAULT, get_similarity
 from tupate_hub.embedding import TaskEmbedding
 
-#: Rows of P and of Q.
-SIDE = 256
-#: Entries that are kept, and bits of a sketch.
-ENTRIES = SIDE * SIDE // 4
+#: Pictures of an update, and rows and columns of each.
+PICTURES, SIDE = 16, 32
+#: Entries of all of them, and bits of a sketch.
+ENTRIES = PICTURES * SIDE * SIDE
 #: What a cosine is estimated with, on average, on the bundled zoo (scripts/evaluation/measure_sketch.py).
 MEAN_ERROR = 0.0125
+#: A block's signs are columns of one matrix, from one of the first so many on.
+STARTS = 1024
 #: Signs that are looked at first, and the share of them that may differ where far fewer do of all.
 _FIRST, _SLACK = 1024, 0.06
 _AT_ONCE = 256
+#: Embeddings that are seen through a block's signs at once, and columns by which the matrix of signs grows.
+_BATCH, _COLUMNS = 16, 4096
+#: The transform of ENTRIES numbers is this one on both sides of a square of them.
+_EDGE = 128
 
-Bits = npt.NDArray[np.uint8]
-_ONES_OF_A_BYTE = np.array([number.bit_count() for number in range(256)], dtype=np.uint8)
+
+@dataclass(frozen=True)
+class Sketch:
+    """The sketch of one embedding: `bits` of shape (2048,), the `norm` of its update, its `Magnitude.output_change`."""
+
+    task: str
+    bits: Bits
+    norm: float
+    change: float
 
 
 @dataclass(frozen=True)
@@ -46,99 +62,133 @@ class Sketches:
 
     @staticmethod
     def of(embeddings: Iterable[TaskEmbedding], similarity: str = DEFAULT) -> Sketches:
-        """Those of embeddings of one space, one after the other, under a similarity of their parameters alone."""
-        maker = _Maker(similarity)
-        tasks, bits, norms = [], [], []
-        for one in embeddings:
-            entries = maker.entries(one)
-            tasks.append(one.task)
-            bits.append(_packed(entries))
-            norms.append(2 * float(np.linalg.norm(entries)))  # a quarter of the entries has half the norm
-        stacked = np.stack(bits) if bits else np.zeros((0, ENTRIES // 8), dtype=np.uint8)
-        return Sketches(tuple(tasks), stacked, np.array(norms, dtype=np.float64))
+        """Those of embeddings of one space, some at a time, under a similarity of their parameters alone."""
+        found = list(Sketcher(similarity).sketches(embeddings))
+        bits = np.stack([one.bits for one in found]) if found else np.zeros((0, ENTRIES // 8), dtype=np.uint8)
+        return Sketches(tuple(one.task for one in found), bits, np.array([one.norm for one in found], dtype=np.float64))
 
     def cosines(self, row: int) -> Float64Array:
         """Estimated cosines between one embedding and all, of shape (n,)."""
         return cosines(self.bits[row], self.bits)
 
     def pairs_above(self, cosine: float) -> Iterator[tuple[int, int]]:
-        """Pairs of rows whose cosine may reach so much: those estimated within three errors of it, and all above."""
-        most = np.arccos(np.clip(cosine, -1, 1)) / np.pi
-        first = self.bits[:, : _FIRST // 8]
-        for start in range(0, len(self.bits), _AT_ONCE):
-            part = slice(start, start + _AT_ONCE)
-            near = _differing(first[part, None], first[None, start:]) <= most + _SLACK
-            for row, column in zip(*np.nonzero(np.triu(near, 1)), strict=True):
-                pair = start + int(row), start + int(column)
-                if float(cosines(self.bits[pair[0]], self.bits[pair[1]][None])[0]) >= cosine - 3 * MEAN_ERROR:
-                    yield pair
+        """Pairs of rows whose cosine may reach so much; see `pairs_above`."""
+        return pairs_above(self.bits, cosine)
 
 
-def pictures(embeddings: Iterable[TaskEmbedding], similarity: str = DEFAULT) -> Float64Array:
-    """What sketches are the signs of, all entries of it: of shape (n, SIDE * SIDE), vectors left out."""
-    maker = _Maker(similarity)
-    return np.stack([maker.picture(one).ravel() for one in embeddings])
+def pairs_above(bits: Bits, cosine: float) -> Iterator[tuple[int, int]]:
+    """Pairs of rows whose cosine may reach so much: those estimated within three errors of it, and all above.
+
+    `bits` has shape (n, 2048); pairs come row by row.
+    """
+    most = np.arccos(np.clip(cosine, -1, 1)) / np.pi
+    first = np.ascontiguousarray(bits[:, : _FIRST // 8])
+    for start in range(0, len(bits), _AT_ONCE):
+        part = slice(start, start + _AT_ONCE)
+        near = differing(first[part, None], first[None, start:]) <= most + _SLACK
+        for row, column in zip(*np.nonzero(np.triu(near, 1)), strict=True):
+            pair = start + int(row), start + int(column)
+            if float(cosines(bits[pair[0]], bits[pair[1]][None])[0]) >= cosine - 3 * MEAN_ERROR:
+                yield pair
 
 
-def cosines(bits: Bits, others: Bits) -> Float64Array:
-    """Estimated cosines between a sketch, of shape (2048,), and others, (n, 2048); of shape (n,)."""
-    return np.asarray(np.cos(np.pi * _differing(bits, others)))
+def entries(embeddings: Iterable[TaskEmbedding], similarity: str = DEFAULT) -> Float64Array:
+    """What sketches are the signs of, before they are spread: of shape (n, ENTRIES)."""
+    maker = Sketcher(similarity)
+    return np.concatenate([maker.entries(part) for part in _batches(embeddings)])
 
 
-def _differing(bits: Bits, others: Bits) -> Float64Array:
-    """The share of bits that differ, over the last axis."""
-    first, second = (np.ascontiguousarray(side).view(np.uint64) for side in (bits, others))
-    return np.asarray(_ones(first ^ second).sum(axis=-1, dtype=np.int64) / (8 * bits.shape[-1]))
+class Sketcher:
+    """Makes sketches, with the signs that it has met; one for many embeddings of a space."""
 
-
-def _ones(found: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint8]:
-    """How many bits of each word are set."""
-    if hasattr(np, "bitwise_count"):
-        return np.asarray(np.bitwise_count(found))
-    return np.asarray(_ONES_OF_A_BYTE[found[..., None].view(np.uint8)].sum(axis=-1, dtype=np.uint8))  # numpy 1.26
-
-
-def kept_entries() -> IndexArray:
-    """Which of the entries of P W Qᵀ, row by row, are kept: of each four in turn, number mix(n) mod 4."""
-    numbers = np.arange(ENTRIES, dtype=np.uint32)
-    return np.asarray(4 * numbers + (mixed(numbers) & np.uint32(3)), dtype=np.intp)
-
-
-class _Maker:
-    """Makes sketches, with the signs of the blocks that it has met."""
-
-    def __init__(self, similarity: str) -> None:
+    def __init__(self, similarity: str = DEFAULT) -> None:
         self.features = get_similarity(similarity).features
-        self.kept = kept_entries()
-        self.flips = _signs_of(words(key_of("\0flips"), ENTRIES))
-        self.signs: dict[tuple[str, int], Float32Array] = {}
+        self._edge = hadamard_matrix(_EDGE)
+        self._turns = _signs_of(words(key_of("\0flips"), ENTRIES)).reshape(_EDGE, _EDGE)
+        self._matrices: dict[str, Float32Array] = {}
+        self._flips: dict[tuple[str, int], Float32Array] = {}
 
-    def entries(self, embedding: TaskEmbedding) -> Float64Array:
-        """The kept entries of an embedding, of shape (ENTRIES,), before their signs are taken."""
-        scattered = np.zeros(ENTRIES)
-        for name, factors in self._factors(embedding):
-            if _is_vector(factors):
-                scatter(f"{name}\0vector", factors.a[0] * factors.bt[0, 0], scattered)
-        spread = hadamard(hadamard(scattered) * self.flips)  # once leaves a pattern where few numbers are large
-        return np.asarray(self.picture(embedding).ravel()[self.kept] + spread / 2)
+    def sketch(self, embedding: TaskEmbedding) -> Sketch:
+        """The sketch of one embedding."""
+        (found,) = self.sketches([embedding])
+        return found
 
-    def picture(self, embedding: TaskEmbedding) -> Float64Array:
-        """The sum of the pictures of its low-rank blocks, of shape (SIDE, SIDE)."""
-        total = np.zeros((SIDE, SIDE))
-        for name, factors in self._factors(embedding):
-            if not _is_vector(factors):
-                outputs = self._matrix(f"{name}\0outputs", factors.bt.shape[1])
-                inputs = self._matrix(f"{name}\0inputs", factors.a.shape[1])
-                total += (outputs @ factors.bt.T).astype(np.float64) @ (factors.a @ inputs.T) / SIDE
-        return total
+    def sketches(self, embeddings: Iterable[TaskEmbedding]) -> Iterator[Sketch]:
+        """Those of many embeddings, in their order; some of them are held at a time."""
+        for part in _batches(embeddings):
+            for one, found in zip(part, self.entries(part), strict=True):
+                size = Magnitude.of(one.blocks, spectrum=False)
+                yield Sketch(one.task, np.packbits(self.spread(found) > 0), size.norm, size.output_change)
 
-    def _factors(self, embedding: TaskEmbedding) -> Iterator[tuple[str, Factors]]:
-        return ((block.name, self.features(block, None)) for block in embedding.blocks)
+    def spread(self, found: Float64Array) -> Float64Array:
+        """Entries, of shape (ENTRIES,), through H D H: the transform, random signs, the transform."""
+        square = found.reshape(_EDGE, _EDGE).astype(np.float32)
+        turned = self._turns * (self._edge @ square @ self._edge)
+        return np.asarray((self._edge @ turned @ self._edge).ravel())
 
-    def _matrix(self, name: str, columns: int) -> Float32Array:
-        if (name, columns) not in self.signs:
-            self.signs[name, columns] = sign_matrix(name, SIDE, columns)
-        return self.signs[name, columns]
+    def entries(self, batch: Sequence[TaskEmbedding]) -> Float64Array:
+        """The entries of a few embeddings, of shape (len(batch), ENTRIES), before they are spread."""
+        found = np.zeros((len(batch), ENTRIES))
+        sides: list[tuple[list[Float32Array], list[Float32Array]]] = [([], []) for _ in batch]
+        for name, owners in self._by_block(batch).items():
+            for at, factors in list(owners.items()):
+                if _is_vector(factors):
+                    scatter(f"{name}\0vector", factors.a[0] * factors.bt[0, 0], found[at])
+                    del owners[at]
+            for side in (0, 1):
+                for at, seen in self._through(name, side, owners):
+                    sides[at][side].append(seen)
+        for at, (outputs, inputs) in enumerate(sides):
+            if outputs:
+                left, right = (np.concatenate(side).reshape(-1, PICTURES, SIDE) for side in (outputs, inputs))
+                pictures = np.matmul(left.transpose(1, 2, 0), right.transpose(1, 0, 2))
+                found[at] += pictures.ravel() / np.sqrt(ENTRIES)
+        return found
+
+    def _by_block(self, batch: Sequence[TaskEmbedding]) -> dict[str, dict[int, Factors]]:
+        """The factors of each block, by the place of the embedding that has it."""
+        found: dict[str, dict[int, Factors]] = {}
+        for at, embedding in enumerate(batch):
+            for block in embedding.blocks:
+                found.setdefault(block.name, {})[at] = self.features(block, None)
+        return found
+
+    def _through(self, name: str, side: int, owners: dict[int, Factors]) -> Iterator[tuple[int, Float32Array]]:
+        """One side of a block through its signs, of shape (r, PICTURES * SIDE), for each embedding that has it."""
+        by_width: dict[int, dict[int, Float32Array]] = {}
+        for at, factors in owners.items():
+            rows = (factors.bt, factors.a)[side]
+            by_width.setdefault(rows.shape[1], {})[at] = rows
+        for width, parts in by_width.items():
+            seen = np.concatenate(list(parts.values())) * self._of_block(name, side, width)
+            seen = seen @ self._columns(name, side, width)
+            edges = np.cumsum([len(rows) for rows in parts.values()])[:-1]
+            yield from zip(parts, np.split(seen, edges), strict=True)
+
+    def _of_block(self, name: str, side: int, width: int) -> Float32Array:
+        """The signs of a block's own, of shape (width,)."""
+        text = f"{name}\0{_SIDES[side]}"
+        if (text, width) not in self._flips:
+            self._flips[text, width] = _signs_of(words(key_of(text), width)).astype(np.float32)
+        return self._flips[text, width]
+
+    def _columns(self, name: str, side: int, width: int) -> Float32Array:
+        """The block's columns of the matrix of signs, as rows: of shape (width, PICTURES * SIDE)."""
+        called = f"\0{_SIDES[side]}"
+        start = key_of(f"{name}\0{_SIDES[side]}") % STARTS
+        if len(self._matrices.get(called, ())) < start + width:
+            columns = -(-(STARTS + width) // _COLUMNS) * _COLUMNS
+            self._matrices[called] = np.ascontiguousarray(sign_matrix(called, PICTURES * SIDE, columns).T)
+        return self._matrices[called][start : start + width]
+
+
+_SIDES = ("outputs", "inputs")
+
+
+def _batches(embeddings: Iterable[TaskEmbedding]) -> Iterator[list[TaskEmbedding]]:
+    waiting = iter(embeddings)
+    while part := list(islice(waiting, _BATCH)):
+        yield part
 
 
 def _is_vector(factors: Factors) -> bool:
@@ -155,16 +205,9 @@ def _signs_of(found: Words) -> Float64Array:
     return np.asarray((found & np.uint32(1)).astype(np.float64) * 2 - 1)
 
 
-def hadamard(vector: Float64Array) -> Float64Array:
-    """The orthonormal Walsh-Hadamard transform of a vector whose length is a power of two, in natural order."""
-    found, size = vector.copy(), 1
-    while size < len(found):
-        pairs = found.reshape(-1, 2, size)
-        found = np.stack([pairs[:, 0] + pairs[:, 1], pairs[:, 0] - pairs[:, 1]], axis=1).ravel()
-        size *= 2
-    return np.asarray(found / np.sqrt(len(found)))
-
-
-def _packed(entries: Float64Array) -> Bits:
-    """A bit an entry, 1 where it is above zero, the first in the highest bit of the first byte."""
-    return np.packbits(entries > 0)
+def hadamard_matrix(size: int) -> Float32Array:
+    """The orthonormal Walsh-Hadamard matrix of a power of two, in natural order."""
+    found = np.ones((1, 1), dtype=np.float32)
+    while len(found) < size:
+        found = np.block([[found, found], [found, -found]])
+    return np.asarray(found / np.float32(np.sqrt(size)), dtype=np.float32)

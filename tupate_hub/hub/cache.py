@@ -225,6 +225,11 @@ def _root() -> Path:
     return cache_root() / "hub"
 
 
+def blob(sha256: str) -> Path:
+    """Where a file of a registry lies that was fetched."""
+    return _root() / "blobs" / sha256
+
+
 def _home(location: Location) -> Path:
     """The folder of a repository; a Hub of another address than the public one has others under the same names."""
     where = "" if endpoint() == PUBLIC else f"@{quote(endpoint().partition('://')[2], safe='')}"

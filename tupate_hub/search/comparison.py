@@ -81,7 +81,7 @@ def fuse(zoo: Zoo, query: Query, view: View, over: str) -> Comparison:
         left_out = {task: why for one in found for task, why in one.left_out.items()}
         tasks = tuple(task for task in found[0].tasks if task not in left_out)
         rows = np.stack([one.scores[[one.tasks.index(task) for task in tasks]] for one in found])
-    others = [row for row, task in enumerate(tasks) if query.row is None or task != query.name]
+    others = [row for row, task in enumerate(tasks) if not query.held or task != query.name]
     scores = np.zeros(len(tasks))
     scores[others] = reciprocal_rank_fusion(rows[:, others], [tasks[row] for row in others])
     return Comparison(tasks, scores, left_out=left_out, cosines=False)
@@ -94,7 +94,7 @@ def _from_index(zoo: Zoo, query: Query, view: View) -> Comparison:
     index = stored if stored is not None else zoo.pair_index(space, view.similarity)
     moved = centred(index.scores()) if view.centre else None
     pairs = index.pairs if moved is None else off_diagonal(moved)
-    if query.row is not None and query.name in index.tasks:
+    if query.held and query.name in index.tasks:
         row = index.tasks.index(query.name)
         own = index.row(row) if moved is None else np.asarray(moved[row])
         found = Comparison(

@@ -35,13 +35,37 @@ def notes_on(
 ) -> tuple[str, ...]:
     """The notes on the entry of a row of a comparison, in a fixed order; `Neighbor` lists them."""
     score, changes, coverage = comparison.scores[row], comparison.changes, comparison.coverage
+    return told(
+        float(score) if comparison.cosines else None,
+        similarity,
+        noise,
+        same_data=same_data(zoo, query, entry),
+        diverged=changes is not None and not changes[row] <= DIVERGED,
+        weak="weak" in entry.flags,
+        shared=None if coverage is None else (float(coverage[0][row]), float(coverage[1][row])),
+        tie=tie,
+    )
+
+
+def told(
+    score: float | None,
+    similarity: str,
+    noise: NoiseLevel | None,
+    *,
+    same_data: bool,
+    diverged: bool,
+    weak: bool,
+    shared: tuple[float, float] | None,
+    tie: bool,
+) -> tuple[str, ...]:
+    """The notes that follow from what is known of a neighbour; `score` is None where it is no cosine."""
     holds = {
-        "same data": same_data(zoo, query, entry),
-        "near-duplicate": comparison.cosines and score >= NEAR_DUPLICATE.get(similarity, np.inf),
-        "diverged": changes is not None and not changes[row] <= DIVERGED,
-        "weak": "weak" in entry.flags,
-        "few shared blocks": coverage is not None and min(side[row] for side in coverage) < FEW_SHARED,
-        "within noise": noise is not None and noise.covers(score),
+        "same data": same_data,
+        "near-duplicate": score is not None and score >= NEAR_DUPLICATE.get(similarity, np.inf),
+        "diverged": diverged,
+        "weak": weak,
+        "few shared blocks": shared is not None and min(shared) < FEW_SHARED,
+        "within noise": noise is not None and score is not None and noise.covers(score),
         "tie": tie,
     }
     return tuple(note for note, true in holds.items() if true)
@@ -61,17 +85,24 @@ def same_data(zoo: Zoo, query: Query, entry: Entry) -> bool:
     """Whether the entry was tuned on the query's data, or is the very file: by digests, or by dataset id on the Hub."""
     source: Mapping[str, object] = {}
     dataset = ""
-    if query.row is not None:
+    if query.held:
         source = zoo.registry.entry(query.name, query.space.name).source
         dataset = zoo.registry.tasks[query.name].dataset
-    elif query.embedding is not None:
-        facts = query.embedding.facts
-        source = {"sha256": _digest(facts, "source"), "data_sha256": _digest(facts, "data")}
+    else:
+        source = outside_source(query)
     digests = ("sha256", "data_sha256")
     return bool(
         any(source.get(name) and source.get(name) == entry.source.get(name) for name in digests)
         or (dataset and dataset == zoo.registry.tasks[entry.task].dataset)
     )
+
+
+def outside_source(query: Query) -> Mapping[str, object]:
+    """The digests of the file and of the data that an embedding from elsewhere was made of."""
+    if query.embedding is None:
+        return {}
+    facts = query.embedding.facts
+    return {"sha256": _digest(facts, "source"), "data_sha256": _digest(facts, "data")}
 
 
 def same_run(query: Query, entry: Entry) -> bool:

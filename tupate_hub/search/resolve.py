@@ -24,11 +24,11 @@ _MOST_NAMED = 3
 
 @dataclass(frozen=True)
 class Query:
-    """What is compared with the zoo: a task that the zoo has (`row` in its space), or an embedding from elsewhere."""
+    """What is compared with the zoo: a task that it has in the space, `held`, or an embedding from elsewhere."""
 
     name: str
     space: SpaceEntry
-    row: int | None
+    held: bool
     embedding: TaskEmbedding | None
 
     def packed(self, zoo: Zoo, similarity: str, covariance: InputCovariance | None) -> Pack:
@@ -67,8 +67,7 @@ def resolve(
                 raise
         else:
             where = zoo.registry.space(zoo.registry.find(name, space).space)
-            row = [entry.task for entry in zoo.registry.in_space(where.name)].index(name)
-            return Query(name, where, row, None)
+            return Query(name, where, True, None)
     embedding = read_query(query, base, check=False)  # comparing it does
     try:
         found = find_space(zoo.registry, embedding.space)
@@ -114,7 +113,7 @@ def _outside(embedding: TaskEmbedding, space: SpaceEntry, asked: str | None) -> 
             f"The query is {embedding.space}, which is space {space.name!r}, not {asked!r}.",
             hint=f"`space={space.name!r}`",
         )
-    return Query(embedding.task, space, None, embedding)
+    return Query(embedding.task, space, False, embedding)
 
 
 def read_query(query: str | Path, base: str | None = None, *, check: bool = True) -> TaskEmbedding:

@@ -35,6 +35,7 @@ def similar(
     explain: bool = False,
     fuse: str | None = None,
     base: str | None = None,
+    exact: bool = False,
 ) -> Ranking:
     """Rank a zoo's tasks; see `Zoo.similar`."""
     view = view or View()
@@ -42,6 +43,11 @@ def similar(
     if k is not None and k < 1:
         raise TupateHubError(f"{k} neighbours cannot be shown.", hint="ask for one or more")
     asked = resolve(zoo, query, space, base)
+    if asked.space.nearest and not exact and fuse is None:
+        from tupate_hub.search.approximate import approximate
+
+        if (found := approximate(zoo, asked, view, k, explain=explain)) is not None:
+            return found
     comparison = fused(zoo, asked, view, fuse) if fuse is not None else compare(zoo, asked, view, blockwise=explain)
     noise, itself = _noise(zoo, asked, comparison), _itself(zoo, asked)
     neighbors = _neighbors(zoo, asked, view, comparison, noise, itself, k, explain)
@@ -133,7 +139,7 @@ def _neighbors(
     shares = None
     if comparison.pairs is not None and len(comparison.pairs) > 1:
         shares = percentiles(scores, comparison.pairs, ROUNDING)
-    contributions, intervals = _explained(comparison) if explain else ({}, None)
+    contributions, intervals = explained(comparison.compared) if explain else ({}, None)
     ties = tied([float(scores[row]) for row in rows])
     neighbors = []
     for rank, (row, tie) in enumerate(zip(rows, ties, strict=True), 1):
@@ -157,7 +163,7 @@ def _neighbors(
 
 def _itself(zoo: Zoo, query: Query) -> str | None:
     """The task of the query's space that is the query itself: it is no neighbour."""
-    if query.row is not None:
+    if query.held:
         return query.name
     return next((entry.task for entry in zoo.registry.in_space(query.space.name) if same_run(query, entry)), None)
 
@@ -169,9 +175,9 @@ def _noise(zoo: Zoo, query: Query, comparison: Comparison) -> NoiseLevel | None:
     return noise_level(comparison.pairs, [zoo.registry.tasks[task].kind for task in comparison.paired])
 
 
-def _explained(comparison: Comparison) -> tuple[Mapping[str, Sequence[float]], Float64Array | None]:
-    """What each block contributes to each task's score, and the scores' intervals."""
-    if comparison.compared is None:
+def explained(compared: Compared | None) -> tuple[Mapping[str, Sequence[float]], Float64Array | None]:
+    """What each block contributes to each task's score, and the scores' intervals; nothing without blocks."""
+    if compared is None:
         return {}, None
-    parts = comparison.compared.contributions()
-    return dict(zip(comparison.compared.blocks, parts, strict=True)), comparison.compared.intervals()
+    parts = compared.contributions()
+    return dict(zip(compared.blocks, parts, strict=True)), compared.intervals()

@@ -166,6 +166,13 @@ def _space(check: _Check, name: str, fields: Any) -> SpaceEntry:
             check.that(
                 check.typed(place, f"{where}, subspace {called!r}", count, int) > 0, where, f"{count} must be above 0"
             )
+    nearest = check.typed(fields, where, "nearest", dict, {})
+    for similarity, place in nearest.items():
+        told = f"{where}, nearest {similarity!r}"
+        _placed(check, told, place)
+        check.that(check.typed(place, told, "tasks", int) > 0, told, "tasks must be above 0")
+        for part in check.typed(place, told, "sketches", list):
+            _placed(check, f"{told}, sketches", part)
     return SpaceEntry(
         name=name,
         base=check.typed(fields, where, "base", str),
@@ -176,6 +183,7 @@ def _space(check: _Check, name: str, fields: Any) -> SpaceEntry:
         moments=moments,
         gain=check.typed(fields, where, "gain", dict, {}),
         subspaces=subspaces,
+        nearest=nearest,
     )
 
 

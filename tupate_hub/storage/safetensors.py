@@ -15,6 +15,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
+from mmap import mmap
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,7 @@ def _with_metadata(written: bytes, metadata: Mapping[str, str]) -> bytes:
     return b"".join([len(text).to_bytes(8, "little"), text, written[begin:]])
 
 
-def header_length(data: bytes | memoryview, where: str, size: int) -> int:
+def header_length(data: bytes | memoryview | mmap, where: str, size: int) -> int:
     """How many bytes of header follow the first eight of a file of `size` bytes.
 
     Raises
@@ -100,7 +101,7 @@ def header_length(data: bytes | memoryview, where: str, size: int) -> int:
     return length
 
 
-def read_header(data: bytes | memoryview, where: str, size: int | None = None) -> tuple[dict[str, Any], int]:
+def read_header(data: bytes | memoryview | mmap, where: str, size: int | None = None) -> tuple[dict[str, Any], int]:
     """The parsed header and the offset at which the buffer begins; `data` may end after the header.
 
     `size` is the size of the whole file, that of `data` unless given.
@@ -152,8 +153,10 @@ def load_tensorfile(data: bytes, where: str) -> TensorFile:
     return TensorFile(tensors, _metadata(header, where))
 
 
-def parse_tensorfile(data: bytes, where: str) -> TensorFile:
-    """Read a stranger's whole file from memory. Arrays are read-only views of `data` where the dtype allows.
+def parse_tensorfile(data: bytes | mmap, where: str) -> TensorFile:
+    """Read a stranger's whole file from memory, or as it is mapped there.
+
+    Arrays are read-only views of `data` where the dtype allows.
 
     Raises
     ------

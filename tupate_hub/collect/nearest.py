@@ -1,0 +1,194 @@
+"""Nearest: the files by which the neighbours of a large space are found, made and kept up to date in its folder.
+
+A space has them from `LEAST` embeddings on, or where it keeps an embedding's sketch without its weights. An addition
+sketches what is new and writes the last part of the sketches anew, and the space's one file of nearest embeddings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from tupate_hub.collect.shelf import Shelf
+from tupate_hub.collect.spread import spread_of
+from tupate_hub.compare.nearest import ORIGINS, Nearest, Row, Spread, origin
+from tupate_hub.compare.similarity import DEFAULT
+from tupate_hub.compare.sketch import Sketch, Sketcher
+from tupate_hub.compare.sketch_part import MOST, SketchPart
+from tupate_hub.embedding import TaskEmbedding
+from tupate_hub.errors import WorkFailed
+from tupate_hub.hub.checked import remember
+from tupate_hub.registry import Entry, Registry
+from tupate_hub.search.nearest_files import open_nearest, open_parts
+from tupate_hub.storage.atomic import alone
+from tupate_hub.zoo import Zoo
+
+#: A smaller space is compared with as a whole, which takes no longer.
+LEAST = 2000
+_WAITING = 16
+
+
+class KnownSketches:
+    """Sketches by the digest of what they were made of: those of embeddings that pass by on their way into a registry.
+
+    Of a space that is small, and stays so, none are made.
+    """
+
+    def __init__(self, registry: Registry) -> None:
+        self.found: dict[str, Sketch] = {}
+        self._registry = registry
+        self._sketchers: dict[str, Sketcher] = {}
+        self._counts: dict[str, int] = {}
+        self._waiting: dict[str, list[tuple[str, TaskEmbedding]]] = {}
+
+    def add(self, sha256: str, sketch: Sketch) -> None:
+        """Know a sketch that was made elsewhere."""
+        self.found[sha256] = sketch
+
+    def note(self, entry: Entry, embedding: TaskEmbedding) -> None:
+        """Sketch an embedding that is about to be an entry, if its space is large; some are sketched at once."""
+        space = entry.space
+        if space not in self._counts:
+            known = space in self._registry.spaces
+            self._counts[space] = len(self._registry.in_space(space)) if known else 0
+        self._counts[space] += 1
+        if entry.file and self._counts[space] < LEAST:
+            return
+        waiting = self._waiting.setdefault(space, [])
+        waiting.append((entry.sha256, embedding))
+        if len(waiting) >= _WAITING:
+            self._sketch(space)
+
+    def finish(self) -> Mapping[str, Sketch]:
+        """All of them."""
+        for space in list(self._waiting):
+            self._sketch(space)
+        return self.found
+
+    def _sketch(self, space: str) -> None:
+        waiting = self._waiting.pop(space)
+        sketcher = self._sketchers.setdefault(space, Sketcher(DEFAULT))
+        sketches = sketcher.sketches(embedding for _, embedding in waiting)
+        self.found.update(zip((sha256 for sha256, _ in waiting), sketches, strict=True))
+
+
+def with_nearest(
+    shelf: Shelf, zoo: Zoo, registry: Registry, known: KnownSketches, spaces: Iterable[str] | None = None
+) -> Registry:
+    """A registry that is about to be written, with the files of those of its spaces that are large, by default of all.
+
+    `zoo` is as it was: its sketches are used again. What is neither there nor `known` is read, and sketched.
+
+    Raises
+    ------
+    WorkFailed
+        When an entry keeps its sketch alone, and that is nowhere.
+    FormatError, TupateHubError
+        As `Zoo.load` and `Shelf.put`.
+    """
+    sketches = known.finish()
+    entries = dict(registry.spaces)
+    for name in list(registry.spaces if spaces is None else spaces):
+        listed = [entry for entry in registry.in_space(name) if entry.sha256]  # facts alone have none
+        place: Mapping[str, Any] = {}
+        if len(listed) >= LEAST or not all(entry.file for entry in listed):
+            place = {DEFAULT: _Making(shelf, replace(zoo, registry=registry), zoo, name, sketches).place(listed)}
+        entries[name] = replace(entries[name], nearest=place)
+    return replace(registry, spaces=entries)
+
+
+def keep_nearest(zoo: Zoo, spaces: Sequence[str] | None = None) -> Zoo:
+    """Make the files of the large spaces of a zoo in a folder, or of some of its spaces."""
+    with alone(zoo.folder):
+        zoo = Zoo.open(zoo.folder)
+        shelf = Shelf(zoo.folder, zoo.registry)
+        registry = with_nearest(shelf, zoo, zoo.registry, KnownSketches(zoo.registry), spaces)
+        shelf.write_registry(registry)
+    return replace(zoo, registry=registry)
+
+
+@dataclass(frozen=True)
+class _Making:
+    """The making of one space's files: `zoo` has the registry as it will be, `old` as it was."""
+
+    shelf: Shelf
+    zoo: Zoo
+    old: Zoo
+    space: str
+    known: Mapping[str, Sketch]
+
+    def place(self, entries: Sequence[Entry]) -> dict[str, Any]:
+        """How the registry lists them, when they are written."""
+        parts, places, loose = self._parts({entry.sha256 for entry in entries})
+        had = {part.digest(row): (at, row) for at, part in enumerate(parts) for row in range(len(part))}
+        new = [entry for entry in entries if entry.sha256 not in had]
+        for start in range(0, len(new), MOST):
+            some = new[start : start + MOST]
+            digests = [entry.sha256 for entry in some]
+            part = SketchPart.of(self.space, DEFAULT, digests, self._sketches(some, loose))
+            places.append(self._put(f"sketches-{DEFAULT}-{len(parts)}", part.to_bytes()))
+            had |= {digest: (len(parts), row) for row, digest in enumerate(digests)}
+            parts.append(part)
+        starts = np.cumsum([0, *map(len, parts)])
+        at = [had[entry.sha256] for entry in entries]
+        held = Nearest.of(
+            self.space,
+            DEFAULT,
+            [self._row(entry) for entry in entries],
+            (parts[part].sketch(row, entry.task) for entry, (part, row) in zip(entries, at, strict=True)),
+            [int(starts[part]) + row for part, row in at],
+        )
+        held = replace(held, spread=spread_of(self.zoo, entries, held, parts, self._spread()))
+        return {**self._put(f"nearest-{DEFAULT}", held.to_bytes()), "tasks": len(entries), "sketches": places}
+
+    def _parts(self, live: set[str]) -> tuple[list[SketchPart], list[Mapping[str, Any]], dict[str, Sketch]]:
+        """The space's parts that stay as they are, with their places, and the sketches of those that do not.
+
+        The last one does not, where it is not full, and none of them where most of what they hold is of nothing now.
+        """
+        space = self.old.registry.spaces.get(self.space)
+        if space is None or DEFAULT not in space.nearest:
+            return [], [], {}
+        parts = open_parts(self.old, space, DEFAULT)
+        used = sum(part.digest(row) in live for part in parts for row in range(len(part)))
+        full = 0 if 2 * used < sum(map(len, parts)) else sum(len(part) >= MOST for part in parts)
+        loose = {part.digest(row): part.sketch(row, "") for part in parts[full:] for row in range(len(part))}
+        return parts[:full], list(space.nearest[DEFAULT]["sketches"][:full]), loose
+
+    def _sketches(self, entries: Sequence[Entry], loose: Mapping[str, Sketch]) -> list[Sketch]:
+        """The sketches of some entries: known ones, or made of the embeddings."""
+        unknown = [entry for entry in entries if entry.sha256 not in self.known and entry.sha256 not in loose]
+        for entry in unknown:
+            if not entry.file:
+                raise WorkFailed(f"The sketch of {entry.task!r} in {self.space!r} is missing, and so are its weights.")
+        made = Sketcher(DEFAULT).sketches(self.zoo.load(entry) for entry in unknown)
+        found = {**loose, **self.known, **{entry.sha256: one for entry, one in zip(unknown, made, strict=True)}}
+        return [found[entry.sha256] for entry in entries]
+
+    def _spread(self) -> Spread | None:
+        """How the space's pairs scored when that was last looked at."""
+        space = self.old.registry.spaces.get(self.space)
+        held = open_nearest(self.old, space, DEFAULT) if space is not None else None
+        return None if held is None else held.spread
+
+    def _row(self, entry: Entry) -> Row:
+        task = self.zoo.registry.tasks[entry.task]
+        said = {**entry.source, "dataset": task.dataset}
+        return Row(
+            entry.task,
+            entry.file,
+            entry.bytes,
+            entry.sha256,
+            task.kind,
+            task.train_size,
+            "weak" in entry.flags,
+            tuple(origin(said.get(name)) for name in ORIGINS),
+        )
+
+    def _put(self, name: str, data: bytes) -> dict[str, Any]:
+        place = self.shelf.put(f"zoo/{self.space}/{name}.safetensors", data)
+        remember(self.shelf.root / place["file"], place["sha256"])
+        return place
