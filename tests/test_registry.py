@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tupate_hub.errors import RegistryError, UnknownName
-from tupate_hub.registry import FILENAME, SCHEMA, Entry, Registry, Repeat, SpaceEntry, Task
+from tupate_hub.registry import FILENAME, SHARDED, Entry, Registry, Repeat, SpaceEntry, Task
 from tupate_hub.storage.registry_json import parse_registry
 
 DIGEST = "0123456789abcdef" * 4
@@ -287,8 +287,8 @@ def test_a_task_that_stands_twice_is_named() -> None:
 
 
 def test_a_newer_schema_says_what_to_type() -> None:
-    with pytest.raises(RegistryError, match=f"schema {SCHEMA + 1}; .* up to {SCHEMA}") as caught:
-        parse({"schema": SCHEMA + 1, "whatever": "came later"})
+    with pytest.raises(RegistryError, match=f"schema {SHARDED + 1}; .* up to {SHARDED}") as caught:
+        parse({"schema": SHARDED + 1, "whatever": "came later"})
     assert caught.value.hint == "pip install --upgrade tupate-hub"
 
 

@@ -45,6 +45,10 @@ class NoRevision(FormatError):
     """A branch, tag or commit that a repository does not have."""
 
 
+class NotKept(TupateHubError):
+    """The weights of an embedding of which the registry keeps a sketch, or facts, alone."""
+
+
 class SpaceMismatch(TupateHubError):
     """Two embeddings of different base models or methods, which cannot be compared."""
 

@@ -1,35 +1,46 @@
-"""Registry: the index of a zoo: its tasks, spaces and embeddings. Immutable; read by `registryfile`."""
+"""Registry: the index of a zoo: its tasks, spaces and embeddings. Immutable; read by `storage.registry_json`."""
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from tupate_hub.entry import Entry, Repeat
 from tupate_hub.errors import RegistryError, UnknownName
 from tupate_hub.space import Space
+from tupate_hub.task import Task, clash, did_you_mean, fold, spellings
+
+if TYPE_CHECKING:
+    from tupate_hub.storage.shards import Rows
+    from tupate_hub.storage.shelves import Shelves
+
+__all__ = [
+    "FILENAME",
+    "SCHEMA",
+    "SHARDED",
+    "Entry",
+    "Registry",
+    "Repeat",
+    "SpaceEntry",
+    "Task",
+    "clash",
+    "fold",
+    "placed",
+]
 
 SCHEMA = 1
+#: The schema of a registry whose rows are in shards.
+SHARDED = 2
+#: Up to so many embeddings are listed in `registry.json` itself.
+MOST_TOGETHER = 4000
 FILENAME = "registry.json"
-
-
-@dataclass(frozen=True)
-class Task:
-    """What is known of a task, whoever tuned on it. `train_size` is the published one, `dataset` an id on the Hub."""
-
-    name: str
-    title: str
-    aliases: tuple[str, ...] = ()
-    kind: str = ""
-    task_class: str = ""
-    train_size: int | None = None
-    metric: str = ""
-    dataset: str = ""
-    licence: str = ""
+#: Fields that most spaces do not have and do not mention.
+_SELDOM = ("gain", "subspaces", "nearest")
 
 
 @dataclass(frozen=True)
@@ -83,66 +94,64 @@ class SpaceEntry:
         """Whether a user may mean this space by a name: its own, or its beginning or end: `gpt2`, `lora`."""
         return name == self.name or self.name.endswith(f"/{name}") or self.name.startswith(f"{name}/")
 
+    def to_fields(self) -> dict[str, Any]:
+        """The fields of its object in a registry, which stands under its name; those that say nothing are left out."""
+        fields = asdict(self)
+        del fields["name"]
+        return {name: value for name, value in fields.items() if value or name not in _SELDOM}
 
-@dataclass(frozen=True)
-class Repeat:
-    """Another run of an entry's task in its space: it is measured, never ranked.
-
-    `seed` is that of the order of the examples, `init_seed` that of the initial parameters.
-    """
-
-    file: str
-    bytes: int
-    sha256: str
-    seed: int
-    init_seed: int
-    scores: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One embedding: the file that holds it, relative to the registry, and what was measured of it.
-
-    `repeats` are other runs of the same task in the same space. `strength` is how much better than other sources the
-    task makes targets, as measured transfer has it: `value`, `error`, `targets`; empty where nothing is known.
-    """
-
-    task: str
-    space: str
-    file: str
-    bytes: int
-    sha256: str
-    source: Mapping[str, Any] = field(default_factory=dict)
-    scores: Mapping[str, Any] = field(default_factory=dict)
-    flags: tuple[str, ...] = ()
-    repeats: tuple[Repeat, ...] = ()
-    strength: Mapping[str, Any] = field(default_factory=dict)
-
-    def runs(self) -> tuple[Entry, ...]:
-        """The entry's own run and its repeats, each as an entry that has no repeats."""
-        return replace(self, repeats=()), *(
-            replace(self, file=repeat.file, bytes=repeat.bytes, sha256=repeat.sha256, scores=repeat.scores, repeats=())
-            for repeat in self.repeats
-        )
+    def places(self) -> Iterator[Mapping[str, Any]]:
+        """The objects that name its files."""
+        yield from (*self.index.values(), *([self.moments] if self.moments else []), *self.subspaces.values())
+        for place in self.nearest.values():
+            yield from (place, *place["sketches"])
 
 
 @dataclass(frozen=True)
 class Registry:
-    """Tasks, spaces and embeddings by name; `default_space` is the one that commands use unless told otherwise."""
+    """Tasks, spaces and embeddings by name; `default_space` is the one that commands use unless told otherwise.
+
+    A large one has its rows in shards (`Shelves`): `tasks` and `entries` then read them as they are asked for, one
+    shard for one name, and not before.
+    """
 
     tasks: Mapping[str, Task] = field(default_factory=dict)
     spaces: Mapping[str, SpaceEntry] = field(default_factory=dict)
-    entries: tuple[Entry, ...] = ()
+    entries: tuple[Entry, ...] | Rows[Entry] = ()
     default_space: str = ""
 
+    @property
+    def shelves(self) -> Shelves | None:
+        """The shards that its rows are in; None of a registry that is held as a whole."""
+        if isinstance(self.entries, tuple):
+            return None
+        from tupate_hub.storage.shelves import ShelvedTasks, Shelves
+
+        tasks = self.tasks
+        return Shelves(tasks.names, self.entries.shards) if isinstance(tasks, ShelvedTasks) else None
+
+    def shelved(self) -> Registry:
+        """The registry as it is written: itself, or in shards where it is large."""
+        if len(self.entries) <= MOST_TOGETHER or self.shelves is not None:
+            return self
+        from tupate_hub.storage.shelves import shelves_of
+
+        return self._on(shelves_of(self.tasks, self.entries, self.spaces))
+
+    def _on(self, shelves: Shelves) -> Registry:
+        return replace(self, tasks=shelves.tasks, entries=shelves.entries.rows())
+
+    # --- questions -------------------------------------------------------------------------------------------------
+
     @cached_property
-    def spelled(self) -> dict[str, str]:
+    def spelled(self) -> Mapping[str, str]:
         """Every name and alias, folded, with the name of its task."""
-        spelled = {}
-        for task in self.tasks.values():
-            spelled.update({fold(alias): task.name for alias in task.aliases})
-        spelled.update({fold(name): name for name in self.tasks})
-        return spelled
+        return spellings(self.tasks.values())
+
+    def called(self, name: str) -> str | None:
+        """The name of the task that a name or alias means, None where it is unknown; see `task`."""
+        shelves = self.shelves
+        return self.spelled.get(fold(name)) if shelves is None else shelves.tasks.called(fold(name))
 
     def task(self, name: str) -> Task:
         """The task of that name or alias; case, `-`, `_` and blanks do not matter.
@@ -152,10 +161,11 @@ class Registry:
         UnknownName
             With the nearest names.
         """
-        spelled = self.spelled.get(fold(name))
-        if spelled is None:
-            raise UnknownName(f"Unknown task {name!r}.", hint=_did_you_mean(fold(name), self.spelled))
-        return self.tasks[spelled]
+        called, shelves = self.called(name), self.shelves
+        if called is None:
+            near = self.spelled if shelves is None else shelves.tasks.near(fold(name))
+            raise UnknownName(f"Unknown task {name!r}.", hint=did_you_mean(fold(name), near))
+        return self.tasks[called]
 
     def space(self, name: str | None = None) -> SpaceEntry:
         """The space of that name, the default one without a name.
@@ -176,9 +186,22 @@ class Registry:
             raise UnknownName(f"Unknown space {wanted!r}.", hint=f"known: {known}")
         return endings[0]
 
-    def in_space(self, space: str) -> tuple[Entry, ...]:
+    def in_space(self, space: str) -> Sequence[Entry]:
         """The embeddings of a space, in order of their tasks."""
-        return tuple(entry for entry in self.entries if entry.space == space)
+        if isinstance(self.entries, tuple):
+            return self._of_space.get(space, ())
+        return self.entries.shards.beginning((space,))
+
+    @cached_property
+    def _of_space(self) -> dict[str, tuple[Entry, ...]]:
+        found: dict[str, list[Entry]] = {}
+        for entry in self.entries:
+            found.setdefault(entry.space, []).append(entry)
+        return {space: tuple(entries) for space, entries in found.items()}
+
+    @cached_property
+    def _placed(self) -> dict[tuple[str, str], Entry]:
+        return {(entry.space, entry.task): entry for entry in self.entries}
 
     def rows(self, entries: Iterable[Entry] | None = None) -> list[dict[str, Any]]:
         """A row for each embedding, or some: task, space, kind, train size, metric, score, baseline and note."""
@@ -197,6 +220,12 @@ class Registry:
             for task in [self.tasks[entry.task]]
         ]
 
+    def get(self, task: str, space: str) -> Entry | None:
+        """The embedding of a task, by its name, in a space, None where there is none."""
+        if isinstance(self.entries, tuple):
+            return self._placed.get((space, task))
+        return self.entries.shards.get((space, task))
+
     def entry(self, task: str, space: str) -> Entry:
         """The embedding of a task, by its name, in a space.
 
@@ -205,12 +234,16 @@ class Registry:
         UnknownName
             Listing the spaces that have the task.
         """
-        for entry in self.entries:
-            if entry.task == task and entry.space == space:
-                return entry
-        has = [entry.space for entry in self.entries if entry.task == task]
-        hint = "it is elsewhere: " + ", or ".join(f"`space={name!r}`" for name in has) if has else "tupate-hub list"
-        raise UnknownName(f"Task {task!r} has no embedding in space {space!r}.", hint=hint)
+        found = self.get(task, space)
+        if found is None:
+            has = self._having(task)
+            hint = "it is elsewhere: " + ", or ".join(f"`space={name!r}`" for name in has) if has else "tupate-hub list"
+            raise UnknownName(f"Task {task!r} has no embedding in space {space!r}.", hint=hint)
+        return found
+
+    def _having(self, task: str) -> list[str]:
+        """The spaces that have a task."""
+        return [space for space in sorted(self.spaces) if self.get(task, space) is not None]
 
     def find(self, task: str, space: str | None = None) -> Entry:
         """The embedding of a task, by name or alias: in a space, else in the default space, else where it alone is.
@@ -221,37 +254,50 @@ class Registry:
             For an unknown task or space, or a task that is not in the space; listing the spaces that have it.
         """
         name = self.task(task).name
-        has = [entry.space for entry in self.entries if entry.task == name]
-        elsewhere = space is None and self.default_space not in has and len(has) == 1
-        return self.entry(name, has[0] if elsewhere else self.space(space).name)
+        if space is None and self.get(name, self.default_space) is None:
+            has = self._having(name)
+            space = has[0] if len(has) == 1 else None
+        return self.entry(name, self.space(space).name)
+
+    # --- files -----------------------------------------------------------------------------------------------------
 
     def files(self) -> Iterator[tuple[str, int, str]]:
         """Every file that the registry names, once: its path, bytes and sha256.
 
-        Embeddings with their repeats come first, then the indexes, statistics, subspaces and sketches of the spaces. A
-        path that is named with two contents comes with each of them.
+        Embeddings with their repeats come first, then the files that belong to a space, then its shards. A path that is
+        named with two contents comes with each of them.
         """
         named = [(run.file, run.bytes, run.sha256) for entry in self.entries for run in entry.runs()]
+        yield from dict.fromkeys([*named, *self.files_beside()])
+
+    def files_beside(self) -> Iterator[tuple[str, int, str]]:
+        """Those of them that hold no embedding."""
         for space in self.spaces.values():
-            places = [*space.index.values(), *([space.moments] if space.moments else []), *space.subspaces.values()]
-            places += [one for place in space.nearest.values() for one in (place, *place["sketches"])]
-            named += [(place["file"], place["bytes"], place["sha256"]) for place in places]
-        yield from dict.fromkeys(named)
+            yield from ((place["file"], place["bytes"], place["sha256"]) for place in space.places())
+        if (shelves := self.shelves) is not None:
+            yield from shelves.files()
+
+    def unwritten(self) -> dict[str, bytes]:
+        """The bytes of its shards that no file has yet, by their paths: they are written before `registry.json`."""
+        return {} if self.shelves is None else self.shelves.unwritten()
 
     def to_json(self) -> str:
         """The text of `registry.json`, sorted and one field a line, so that changes show in a diff."""
-        return json.dumps(
-            {
+        shelves = self.shelves
+        if shelves is None:
+            entries = sorted(self.entries, key=lambda entry: (entry.space, entry.task))
+            rows: dict[str, Any] = {
                 "schema": SCHEMA,
-                "default_space": self.default_space,
-                "tasks": {name: _without_name(task) for name, task in self.tasks.items()},
-                "spaces": {name: _without_name(space) for name, space in self.spaces.items()},
-                "embeddings": [_row(entry) for entry in sorted(self.entries, key=lambda e: (e.space, e.task))],
-            },
-            indent=1,
-            sort_keys=True,
-            ensure_ascii=False,
-        ) + "\n"  # fmt: skip
+                "tasks": {name: task.to_fields() for name, task in self.tasks.items()},
+                "embeddings": [entry.to_fields() for entry in entries],
+            }
+        else:
+            rows = {"schema": SHARDED, "shards": shelves.manifest()}
+        spaces = {name: space.to_fields() for name, space in self.spaces.items()}
+        text = {**rows, "default_space": self.default_space, "spaces": spaces}
+        return json.dumps(text, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+    # --- changes ---------------------------------------------------------------------------------------------------
 
     def with_entry(self, entry: Entry, task: Task, space: SpaceEntry) -> Registry:
         """A registry that also has this embedding, in place of another of its task and space.
@@ -261,52 +307,26 @@ class Registry:
         RegistryError
             When an alias of the task is a name or alias of another task.
         """
-        if clashing := clash({**self.tasks, task.name: task}):
-            raise RegistryError(f"Cannot add {task.name!r}: {clashing}.", hint="give each alias to one task")
-        others = tuple(listed for listed in self.entries if (listed.task, listed.space) != (entry.task, entry.space))
-        return replace(
-            self,
-            tasks=dict(sorted({**self.tasks, task.name: task}.items())),
-            spaces=dict(sorted({**self.spaces, space.name: space}.items())),
-            entries=tuple(sorted((*others, entry), key=lambda listed: (listed.space, listed.task))),
-            default_space=self.default_space or space.name,
-        )
+        return self.with_entries([(entry, task, space)])
 
-
-def fold(name: str) -> str:
-    """A name as it is compared with others: without case, `-`, `_` and blanks."""
-    return name.casefold().replace("-", "").replace("_", "").replace(" ", "")
-
-
-def _did_you_mean(wanted: str, spelled: Mapping[str, str]) -> str:
-    near = difflib.get_close_matches(wanted, spelled, n=3, cutoff=0.6)
-    names = dict.fromkeys(spelled[name] for name in near)
-    return f"did you mean {' or '.join(names)}?" if names else "tupate-hub list"
-
-
-def _without_name(item: Task | SpaceEntry) -> dict[str, Any]:
-    fields = asdict(item)
-    del fields["name"]
-    return {field: value for field, value in fields.items() if value or field not in ("gain", "subspaces", "nearest")}
-
-
-def _row(entry: Entry) -> dict[str, Any]:
-    """An entry's fields; most have no repeats or strength and do not mention them."""
-    fields = asdict(entry)
-    return {name: value for name, value in fields.items() if value or name not in ("repeats", "strength")}
+    def with_entries(self, new: Sequence[tuple[Entry, Task, SpaceEntry]]) -> Registry:
+        """A registry that also has these embeddings, with their tasks and spaces; errors as `with_entry`."""
+        tasks = {task.name: task for _, task, _ in new}
+        spaces = dict(sorted({**self.spaces, **{space.name: space for _, _, space in new}}.items()))
+        added = {(entry.space, entry.task): entry for entry, _, _ in new}
+        counts = Counter(space for space, _ in added)
+        default = self.default_space or min(counts, key=lambda space: (-counts[space], space), default="")
+        changed = replace(self, spaces=spaces, default_space=default)
+        if (shelves := self.shelves) is not None:
+            return changed._on(shelves.with_entries(added.values(), tasks, spaces))
+        tasks = {**self.tasks, **tasks}
+        if clashing := clash(tasks):
+            names = ", ".join(repr(task.name) for _, task, _ in new[:1])
+            raise RegistryError(f"Cannot add {names}: {clashing}.", hint="give each alias to one task")
+        entries = tuple(entry for _, entry in sorted({**self._placed, **added}.items()))
+        return replace(changed, tasks=dict(sorted(tasks.items())), entries=entries)
 
 
 def placed(file: str, data: bytes) -> dict[str, Any]:
     """How a registry names a file beside the embeddings: `file`, `bytes` and `sha256` of its content."""
     return {"file": file, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-
-
-def clash(tasks: Mapping[str, Task]) -> str:
-    """What is wrong where two tasks answer to one name, as spelled after folding; empty where none do."""
-    owners: dict[str, str] = {}
-    for task in tasks.values():
-        for spelled in (task.name, *task.aliases):
-            owner = owners.setdefault(fold(spelled), task.name)
-            if owner != task.name:
-                return f"task {task.name!r}: {spelled!r} in its name or aliases is also a name of task {owner!r}"
-    return ""

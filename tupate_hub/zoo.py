@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,9 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tupate_hub.errors import FormatError, RegistryError, SpaceMismatch, TupateHubError
+from tupate_hub.errors import FormatError, NotKept, RegistryError, SpaceMismatch, TupateHubError
 from tupate_hub.notebook import data_frame, html_table
 from tupate_hub.registry import FILENAME, Entry, Registry, Task
+from tupate_hub.storage.folder import Folder, why_not
 from tupate_hub.storage.registry_json import parse_registry
 
 if TYPE_CHECKING:
@@ -63,17 +63,17 @@ class Zoo:
             if (place := parse_location(chosen, DATASET)) is not None:
                 with not_on_this_disk(chosen):
                     remote, text = open_snapshot(place)
-                return Zoo(remote.folder, parse_registry(text, remote.where(FILENAME)), remote)
+                return Zoo(remote.folder, parse_registry(text, remote.where(FILENAME), remote.read), remote)
         root = Path(chosen) if chosen else bundled_root()
         path = root / FILENAME
         try:
             text = path.read_bytes()
         except OSError as error:
             raise RegistryError(
-                f"There is no registry in {root}: {FILENAME} {_why(error)}.",
+                f"There is no registry in {root}: {FILENAME} {why_not(error)}.",
                 hint="leave out `location` (and unset TUPATE_HUB_REGISTRY) for the bundled zoo",
             ) from error
-        return Zoo(root, parse_registry(text, str(path)))
+        return Zoo(root, parse_registry(text, str(path), Folder(root).read))
 
     # --- bytes -------------------------------------------------------------------------------------------------
 
@@ -89,21 +89,7 @@ class Zoo:
         """
         if self.remote is not None:
             return self.remote.read(file, size, sha256)
-        path = self.root / file
-        try:
-            if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(self.root)):
-                raise FormatError(f"{path} leads out of the zoo.", hint="tupate-hub verify")
-            if path.exists() and not path.is_file():
-                raise FormatError(f"{path} is not a file.", hint="tupate-hub verify")
-            on_disk = path.stat().st_size
-            if on_disk != size:
-                raise FormatError(f"{path} has {on_disk} bytes, the registry says {size}.", hint="tupate-hub verify")
-            data = path.read_bytes()
-        except OSError as error:
-            raise FormatError(f"{path} cannot be read: it {_why(error)}.", hint="tupate-hub verify") from error
-        if hashlib.sha256(data).hexdigest() != sha256:
-            raise FormatError(f"{path} has another content than the registry says.", hint="tupate-hub verify")
-        return data
+        return Folder(self.root).read(file, size, sha256)
 
     @property
     def folder(self) -> Path:
@@ -134,6 +120,8 @@ class Zoo:
             For an unknown task or space, or a task that the space does not have.
         FormatError
             For a file that is damaged or belongs to another entry.
+        NotKept
+            When the registry has no file of it.
         """
         return self.load(self.registry.find(task, space))
 
@@ -142,6 +130,7 @@ class Zoo:
         entry = self.registry.find(task, space)
         if self.remote is None:
             return self.load(entry)
+        _require_file(entry)
         from tupate_hub.storage.safetensors import parse_tensorfile
 
         data = self.remote.outline(entry.file, entry.bytes, entry.sha256)
@@ -149,6 +138,7 @@ class Zoo:
 
     def load(self, entry: Entry) -> TaskEmbedding:
         """The embedding of an entry; errors as in `embedding`."""
+        _require_file(entry)
         from tupate_hub.storage.safetensors import load_tensorfile
 
         data = self.read_file(entry.file, entry.bytes, entry.sha256)
@@ -172,8 +162,8 @@ class Zoo:
         return embedding
 
     def load_space(self, space: str) -> list[TaskEmbedding]:
-        """All embeddings of a space, in the registry's order; errors as in `embedding`."""
-        entries = self.registry.in_space(space)
+        """All embeddings of a space that have a file, in the registry's order; errors as in `embedding`."""
+        entries = [entry for entry in self.registry.in_space(space) if entry.has_file]
         if self.remote is not None:
             self.remote.prefetch((entry.file, entry.bytes, entry.sha256) for entry in entries)
         return [self.load(entry) for entry in entries]
@@ -382,7 +372,11 @@ def bundled_root() -> Path:
     )
 
 
-def _why(error: OSError) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "does not exist"
-    return f"cannot be opened ({error.strerror})"
+def _require_file(entry: Entry) -> None:
+    if not entry.has_file:
+        repo, revision = (entry.source.get(name) for name in ("repo", "revision"))
+        known = isinstance(repo, str) and isinstance(revision, str)
+        raise NotKept(
+            f"The weights of {entry.task!r} are not in this registry, which keeps its {entry.kept} alone.",
+            hint=f"fetch them: tupate-hub add hf://{repo}@{revision}" if known else "add them from where they are",
+        )

@@ -40,7 +40,7 @@ TOLERANCE = 0.02
 
 
 def rows(name: str, embeddings: Sequence[TaskEmbedding], patterns: Sequence[str]) -> list[list[str]]:
-    """A row for each pattern: its share of the numbers, and how well it finds the k nearest, k a quarter and ten at most."""
+    """A row for each pattern: its share of the numbers, and how well it finds the k nearest, ten at most."""
     packed = pack_comparable(embeddings)
     kept = [one for one in embeddings if one.task in packed.tasks]
     exact, whole = kernel(packed, packed).scores(), cosines(kept)

@@ -36,7 +36,9 @@ def test_names_of_other_libraries(name: str, fits: bool) -> None:
     assert BlockPattern.parse("v_proj/4").fits(name) is fits
 
 
-@pytest.mark.parametrize("written", ["", "/4", "value/", "value/0", "value/x", "value/-1", "value/4/2", "value/²", "value/5000"])
+@pytest.mark.parametrize(
+    "written", ["", "/4", "value/", "value/0", "value/x", "value/-1", "value/4/2", "value/²", "value/5000"]
+)
 def test_what_says_no_blocks(written: str) -> None:
     with pytest.raises(TupateHubError, match="does not say which blocks"):
         BlockPattern.parse(written)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tupate_hub.collect.read_adapter import plain_name, read_for_registry
 from tupate_hub.errors import FormatError
 from tupate_hub.space import Space
-from tupate_hub.storage.registry_json import _is_plain_name
+from tupate_hub.storage.rows import is_plain_name
 
 # --- read_for_registry -----------------------------------------------------------------------------------------
 
@@ -142,5 +142,5 @@ def test_every_plain_name_is_one_that_a_registry_takes(written: str) -> None:
         name = plain_name(written)
     except FormatError:
         return
-    assert _is_plain_name(name)
+    assert is_plain_name(name)
     assert plain_name(name) == name

@@ -14,7 +14,8 @@ from tupate_hub.cli import output
 from tupate_hub.errors import TupateHubError
 
 if TYPE_CHECKING:
-    from tupate_hub.collect.import_hub import ImportResult, Pending
+    from tupate_hub.collect.fetching import Pending
+    from tupate_hub.collect.import_hub import ImportResult
     from tupate_hub.zoo import Zoo
 
 #: What --keep is called here and in a registry.
@@ -78,7 +79,7 @@ def import_command(
     \b
       tupate-hub import --author AdapterHub --base bert-base-uncased --registry ./my-zoo
       tupate-hub import --library peft --base roberta-base --limit 50 --registry ./my-zoo
-      tupate-hub import --library peft --base meta-llama/Llama-3.1-8B --keep sketch --blocks v_proj/4 --registry ./my-zoo
+      tupate-hub import --library peft --base google/gemma-2-9b --keep sketch --blocks v_proj/4 --registry ./my-zoo
     """
     from tupate_hub.collect.add import open_or_start
     from tupate_hub.collect.import_hub import import_adapters

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -16,15 +18,20 @@ from tupate_hub.collect.shelf import Shelf
 from tupate_hub.collect.sizes import Sizes
 from tupate_hub.compare.input_covariance import InputCovariance
 from tupate_hub.compare.similarity import DEFAULT, get_similarity
+from tupate_hub.compare.sketch import Sketch
 from tupate_hub.embedding import TaskEmbedding
+from tupate_hub.entry import KEPT, Entry
 from tupate_hub.errors import FormatError, TargetExists, TupateHubError
-from tupate_hub.registry import FILENAME, Entry, Registry, SpaceEntry, Task, fold
+from tupate_hub.registry import FILENAME, Registry, SpaceEntry
 from tupate_hub.space import Space
 from tupate_hub.storage.atomic import alone
 from tupate_hub.subspace.subspace import Subspace
+from tupate_hub.task import Task, fold, spellings
 from tupate_hub.tasknames import aliases, single
 from tupate_hub.zoo import Zoo
 
+#: The precision of the files that additions write.
+_STORED = "float32"
 #: What PEFT's word for a model's head says of the kind of task.
 _KINDS = {"SEQ_CLS": "classification", "QUESTION_ANS": "extractive_qa", "TOKEN_CLS": "token_classification"}
 
@@ -73,12 +80,19 @@ def open_or_start(written: str | Path) -> Zoo:
 
 
 def add_embeddings(
-    zoo: Zoo, embeddings: Iterable[tuple[Path, TaskEmbedding]], *, force: bool = False
+    zoo: Zoo,
+    embeddings: Iterable[tuple[Path, TaskEmbedding]],
+    *,
+    force: bool = False,
+    keep: str = KEPT[0],
+    sketches: Mapping[str, Sketch] = MappingProxyType({}),
 ) -> tuple[Zoo, Additions]:
     """Write embeddings, each with where it was read, into a zoo's folder and then, at once, the registry of them.
 
     Where the work is interrupted, what was written until then is listed all the same; where it is killed, the old
-    registry stands (`Shelf`). Other processes that add to the folder wait.
+    registry stands (`Shelf`). Other processes that add to the folder wait. With `keep` at `sketch` or `facts` the
+    registry lists embeddings without their files, which are not written. `sketches` are those that were made before, by
+    the sha256 of the file that an embedding was read from; it is then looked at no more, and may have lost its numbers.
 
     Returns
     -------
@@ -86,27 +100,32 @@ def add_embeddings(
     `force`), unless it is the very file, and those whose sizes are of another base model.
     """
     with _held(zoo) as zoo:
-        return _add(zoo, embeddings, force)
+        return _add(zoo, embeddings, force, keep, sketches)
 
 
-def _add(zoo: Zoo, embeddings: Iterable[tuple[Path, TaskEmbedding]], force: bool) -> tuple[Zoo, Additions]:
+def _add(
+    zoo: Zoo,
+    embeddings: Iterable[tuple[Path, TaskEmbedding]],
+    force: bool,
+    keep: str,
+    sketches: Mapping[str, Sketch],
+) -> tuple[Zoo, Additions]:
     registry, shelf = zoo.registry, Shelf(zoo.folder, zoo.registry)
     added, kept, rejected = [], [], []
-    sketches = KnownSketches(registry)
-    old = {(entry.task, entry.space): entry for entry in registry.entries}
-    known = {spelled: registry.tasks[name] for spelled, name in registry.spelled.items()}
+    known, passing = _KnownTasks(registry), KnownSketches(registry)
     spaces, sizes = dict(registry.spaces), Sizes()
     new: dict[tuple[str, str], tuple[Entry, Task, SpaceEntry]] = {}
     try:
         for path, embedding in embeddings:
-            task = known.setdefault(fold(embedding.task), _task(embedding, known))
+            task = known.task_of(embedding)
             space = _described(_space(spaces, embedding.space), embedding)
             spaces[space.name] = space
             key = (task.name, space.name)
-            if key in old and not force and key not in new and _is_the_same(embedding, old[key], zoo):
+            old = registry.get(*key)
+            if old is not None and not force and key not in new and _is_the_same(embedding, old, zoo):
                 kept.append((path, *key))
                 continue
-            if (key in old and not force) or key in new:
+            if (old is not None and not force) or key in new:
                 hint = "give another `task`" if key in new else "replace it: `force=True`, or give another `task`"
                 reason = f"Task {task.name!r} is in space {space.name!r} already."
                 rejected.append(RejectedFile(path, reason, hint, TargetExists))
@@ -114,16 +133,44 @@ def _add(zoo: Zoo, embeddings: Iterable[tuple[Path, TaskEmbedding]], force: bool
             if reason := sizes.misfit(embedding, space, zoo):
                 rejected.append(RejectedFile(path, reason, "say which model it was tuned on: `base=MODEL_ID`"))
                 continue
-            entry = _put(shelf, replace(embedding, task=task.name), space)
-            sketches.note(entry, embedding)
+            entry = _put(shelf, replace(embedding, task=task.name), space, keep)
+            if entry.sha256 in sketches:
+                passing.add(entry.sha256, sketches[entry.sha256])
+            elif entry.sha256:
+                passing.note(entry, embedding)
             added.append((path, *key))
-            new[key] = (replace(entry, repeats=old[key].repeats if key in old else ()), task, space)
+            repeats = old.repeats if old is not None and entry.has_file else ()
+            new[key] = (replace(entry, repeats=repeats), task, space)
     finally:
         if new:
-            registry = _with_entries(registry, list(new.values()))
-            registry = with_nearest(shelf, zoo, registry, sketches, {space for _, space in new})
-            shelf.write_registry(registry)
+            registry = registry.with_entries(list(new.values()))
+            registry = with_nearest(shelf, zoo, registry, passing, {space for _, space in new})
+            registry = shelf.write_registry(registry)
     return replace(zoo, registry=registry), Additions(tuple(added), tuple(kept), tuple(rejected))
+
+
+class _KnownTasks:
+    """The tasks of a registry, and those that additions bring: by their names and aliases."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._new: dict[str, Task] = {}
+
+    def __contains__(self, spelled: object) -> bool:
+        return isinstance(spelled, str) and (spelled in self._new or self._registry.called(spelled) is not None)
+
+    def task_of(self, embedding: TaskEmbedding) -> Task:
+        """The task of an embedding: a known one of its name, or a new one."""
+        spelled = fold(embedding.task)
+        if spelled in self._new:
+            return self._new[spelled]
+        called = self._registry.called(spelled)
+        if called is not None:
+            return self._registry.tasks[called]
+        task = _task(embedding, self)
+        for name in spellings([task]):
+            self._new.setdefault(name, task)
+        return task
 
 
 def add(
@@ -237,9 +284,7 @@ def _held(zoo: Zoo) -> Iterator[Zoo]:
 def _with_space(zoo: Zoo, entry: SpaceEntry, shelf: Shelf) -> Zoo:
     """The zoo with a space's new entry, written to its folder."""
     spaces = {**zoo.registry.spaces, entry.name: entry}
-    zoo = replace(zoo, registry=replace(zoo.registry, spaces=spaces))
-    shelf.write_registry(zoo.registry)
-    return zoo
+    return replace(zoo, registry=shelf.write_registry(replace(zoo.registry, spaces=spaces)))
 
 
 def _space(spaces: Mapping[str, SpaceEntry], space: Space) -> SpaceEntry:
@@ -297,6 +342,8 @@ def _is_the_same(embedding: TaskEmbedding, entry: Entry, zoo: Zoo) -> bool:
     digest = _group(embedding, "source").get("sha256")
     if digest is None or digest != entry.source.get("sha256"):
         return False
+    if not entry.has_file:
+        return True
     held = zoo.load(entry)
     scales = [{block.name: block.scale for block in one.blocks} for one in (embedding, held)]
     return scales[0] == scales[1] and np.array_equal(embedding.vector(), held.vector())
@@ -318,24 +365,18 @@ def _text(facts: Mapping[str, Any], name: str) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _put(shelf: Shelf, embedding: TaskEmbedding, space: SpaceEntry) -> Entry:
-    place = shelf.put(f"zoo/{space.name}/{embedding.task}.safetensors", embedding.to_bytes("float32"))
+def _digest(embedding: TaskEmbedding) -> str:
+    """The sha256 of the file that an embedding was read from, else of the one that it would make."""
+    known = _text(_group(embedding, "source"), "sha256")
+    return known or hashlib.sha256(embedding.to_bytes(_STORED)).hexdigest()
+
+
+def _put(shelf: Shelf, embedding: TaskEmbedding, space: SpaceEntry, keep: str) -> Entry:
+    if keep == KEPT[0]:
+        place = shelf.put(f"zoo/{space.name}/{embedding.task}.safetensors", embedding.to_bytes(_STORED))
+    else:
+        place = {"file": "", "bytes": 0, "sha256": _digest(embedding) if keep == "sketch" else ""}
     source = {name: value for name, value in _group(embedding, "source").items() if name != "notes"}
     figures = _group(embedding, "scores") if _is_run(embedding) else {}
     scores = {name: round(value, 4) if isinstance(value, float) else value for name, value in figures.items()}
-    return Entry(embedding.task, space.name, **place, source=source, scores=scores)
-
-
-def _with_entries(registry: Registry, new: Sequence[tuple[Entry, Task, SpaceEntry]]) -> Registry:
-    replaced = {(entry.task, entry.space) for entry, _, _ in new}
-    kept = [entry for entry in registry.entries if (entry.task, entry.space) not in replaced]
-    tasks = {**registry.tasks, **{task.name: task for _, task, _ in new}}
-    spaces = {**registry.spaces, **{space.name: space for _, _, space in new}}
-    entries = sorted([*kept, *(entry for entry, _, _ in new)], key=lambda entry: (entry.space, entry.task))
-    default = registry.default_space or _largest(entries)
-    return Registry(dict(sorted(tasks.items())), dict(sorted(spaces.items())), tuple(entries), default)
-
-
-def _largest(entries: Sequence[Entry]) -> str:
-    names, counts = np.unique([entry.space for entry in entries], return_counts=True)
-    return str(names[int(counts.argmax())])
+    return Entry(embedding.task, space.name, **place, source=source, scores=scores, kept=keep)

@@ -78,9 +78,7 @@ def fetch_over_ray(
     """
     environment = {} if endpoint() == PUBLIC else {"HF_ENDPOINT": endpoint()}
     work = partial(_take_there, wish=wish)
-    results = in_order_over_ray(
-        work, wanted, address=address, jobs=jobs, environment=environment, room=budget.room
-    )
+    results = in_order_over_ray(work, wanted, address=address, jobs=jobs, environment=environment, room=budget.room)
     for repository, result in results:
         settled: Future[Fetched] = Future()
         if isinstance(result, Gist):

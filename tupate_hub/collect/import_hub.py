@@ -13,19 +13,18 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
-from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
 from tupate_hub.collect.add import add_embeddings
 from tupate_hub.collect.block_pattern import BlockPattern
 from tupate_hub.collect.fetching import JOBS, LONGEST_WAIT, Budget, Fetched, Pending, fetch, fetch_here, fetch_over_ray
-from tupate_hub.collect.nearest import KnownSketches
 from tupate_hub.collect.read_adapter import plain_name, read_downloaded
 from tupate_hub.collect.refusals import remember, remembered
 from tupate_hub.collect.sizes import Sizes
 from tupate_hub.collect.streaming import Gist, Wish
 from tupate_hub.compare.similarity import DEFAULT
+from tupate_hub.compare.sketch import Sketch
 from tupate_hub.embedding import TaskEmbedding
 from tupate_hub.entry import KEPT, Entry
 from tupate_hub.errors import FormatError, NotAvailableOffline, SpaceMismatch, TupateHubError
@@ -157,6 +156,7 @@ def import_adapters(
             for batch in _batches(reading.readable(each(fetched, len(wanted)))):  # under names that are free
                 zoo, became = add_embeddings(zoo, batch, force=True, keep=keep, sketches=reading.sketches)
                 names += [(space, task) for _, task, space in became.added]
+                reading.sketches.clear()
     added = tuple(zoo.registry.entry(task, space) for space, task in sorted(names))
     kept, rejected, failed = len(listed) - len(new), tuple(reading.rejected), tuple(reading.failed)
     left = len(wanted) - reading.begun if budget.is_spent else 0
@@ -164,9 +164,10 @@ def import_adapters(
 
 
 def unpacked(zoo: Zoo, base: str) -> list[str]:
-    """The spaces of a base model that have no index, and not so many embeddings that it would take minutes."""
+    """The spaces of a base model that have no index, have their weights, and not so many that it would take minutes."""
     spaces = (space for space in zoo.registry.spaces.values() if space.base == base and DEFAULT not in space.index)
-    return [space.name for space in spaces if len(zoo.registry.in_space(space.name)) <= MOST_PAIRED]
+    small = [space.name for space in spaces if len(zoo.registry.in_space(space.name)) <= MOST_PAIRED]
+    return [name for name in small if all(entry.has_file for entry in zoo.registry.in_space(name))]
 
 
 def _batches(stream: Iterator[T]) -> Iterator[Iterator[T]]:
@@ -192,7 +193,7 @@ class _Reading:
     def __init__(self, zoo: Zoo, wish: Wish, budget: Budget) -> None:
         self.rejected: list[RejectedRepository] = []
         self.failed: list[RejectedRepository] = []
-        self.sketches = KnownSketches()
+        self.sketches: dict[str, Sketch] = {}
         self._outages = Outages()
         self.stopped: TupateHubError | None = None
         self.begun = 0
@@ -252,7 +253,7 @@ class _Reading:
         if not isinstance(fetched, Gist):
             return read_downloaded(fetched)
         if fetched.sketch is not None:
-            self.sketches.add(fetched.embedding.facts["source"]["sha256"], fetched.sketch)
+            self.sketches[fetched.embedding.facts["source"]["sha256"]] = fetched.sketch
         return fetched.embedding
 
     def _name(self, listed: ListedRepository, embedding: TaskEmbedding) -> str:

@@ -63,7 +63,9 @@ def _sent(path: Path, name: str) -> _Sent:
         files = [ours] if detection is None else [detection.weights, detection.config]
         if path.is_dir():
             files.append(path / "README.md")
-        return _Sent(path, name, {file.name: file.read_bytes() for file in files if file and file.is_file()}, path.is_dir())
+        return _Sent(
+            path, name, {file.name: file.read_bytes() for file in files if file and file.is_file()}, path.is_dir()
+        )
     except TupateHubError as error:
         return _Sent(path, name, error=error)
     except OSError as error:

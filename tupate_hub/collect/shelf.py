@@ -3,6 +3,8 @@
 What replaces a listed file is written beside it, under a name with its digest. `registry.json` follows by one rename;
 then what only the old one named is taken away. Whoever is interrupted leaves at most files that nothing names: the same
 work done again writes them anew or takes them away.
+
+Of a registry in shards only those are looked at that change.
 """
 
 from __future__ import annotations
@@ -15,13 +17,14 @@ import re
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from tupate_hub.collect.named import Named
 from tupate_hub.errors import TupateHubError
 from tupate_hub.registry import FILENAME, Registry, placed
 from tupate_hub.storage.atomic import settle, told_in_one_sentence, write_bytes
 
 #: What was named until a moment ago and is being taken away: a list in JSON, so that the next one can go on.
 LEAVING = ".leaving"
-_OF_DIGEST = re.compile(r".+-([0-9a-f]{12})\.safetensors")
+_OF_DIGEST = re.compile(r".+-([0-9a-f]{12})\.safetensors|([0-9a-f]{16})\.json")
 
 
 class Shelf:
@@ -29,7 +32,7 @@ class Shelf:
 
     def __init__(self, root: Path, registry: Registry) -> None:
         self.root = root
-        self._named = {file: sha256 for file, _, sha256 in registry.files()}
+        self._named = Named(registry)
         self._put: list[Path] = []
         self._take_away_leaving()
 
@@ -48,19 +51,36 @@ class Shelf:
             When the disk is full.
         """
         place = placed(file, data)
-        if self._named.get(file, place["sha256"]) != place["sha256"]:
+        if self._named.digest(file) not in (None, place["sha256"]) or self._is_another_s(file, data):
             path = PurePosixPath(file)
             place["file"] = str(path.with_stem(f"{path.stem}-{place['sha256'][:12]}"))
-        target = self.root / place["file"]
+        self._write(place["file"], data)
+        return place
+
+    def _is_another_s(self, file: str, data: bytes) -> bool:
+        """Whether a file has another content, and a registry in shards may name it under whatever task."""
+        path = self.root / file
+        known = not self._named.in_part or self._named.digest(file) is not None
+        return not known and path.is_file() and path.read_bytes() != data
+
+    def _write(self, file: str, data: bytes) -> None:
+        target = self.root / file
         self._require_inside(target)
         write_bytes(target, data, durable=False)
         self._put.append(target)
-        return place
 
-    def write_registry(self, registry: Registry) -> None:
-        """Make the folder's registry this one, when what it names is on the disk; errors as `put`."""
-        named = {file: sha256 for file, _, sha256 in registry.files()}
-        leaving = sorted(self._named.keys() - named.keys())
+    def write_registry(self, registry: Registry) -> Registry:
+        """Make the folder's registry this one, when what it names is on the disk; errors as `put`.
+
+        Returns
+        -------
+        The registry as it was written: in shards, where it is large.
+        """
+        registry = registry.shelved()
+        for file, data in registry.unwritten().items():
+            self._write(file, data)
+        named = Named(registry)
+        leaving = sorted(self._named.without(named))
         if leaving:
             write_bytes(self.root / LEAVING, json.dumps(leaving).encode())
         settle(self._put)
@@ -69,9 +89,10 @@ class Shelf:
         self._take_away_leaving()
         for folder in {path.parent for path in self._put}:
             for path in folder.iterdir():
-                if path.relative_to(self.root).as_posix() not in named and _has_own_digest(path):
+                if _OF_DIGEST.fullmatch(path.name) and self._is_left(path):
                     self._take_away(path)
         self._put = []
+        return registry
 
     def _take_away_leaving(self) -> None:
         """Take away what was to leave, by this process or a killed one, as far as the registry does not name it."""
@@ -81,7 +102,7 @@ class Shelf:
         except (OSError, ValueError):
             return
         for file in files if isinstance(files, list) else ():
-            if isinstance(file, str) and file.endswith(".safetensors") and file not in self._named:
+            if isinstance(file, str) and file.endswith((".safetensors", ".json")) and self._named.lacks(file):
                 self._take_away(self.root / file)
         self._take_away(path)
 
@@ -94,6 +115,10 @@ class Shelf:
                 hint="put a folder in the place of the link",
             )
 
+    def _is_left(self, path: Path) -> bool:
+        """Whether nothing names a file that carries its own digest."""
+        return self._named.lacks(path.relative_to(self.root).as_posix()) and _has_own_digest(path)
+
     def _take_away(self, path: Path) -> None:
         """Remove a file that nothing names; one that is reached through a link is not ours."""
         with contextlib.suppress(OSError, TupateHubError):
@@ -103,8 +128,8 @@ class Shelf:
 
 
 def _has_own_digest(path: Path) -> bool:
-    """Whether a file carries its own digest in its name, as no file but one that `put` has written does."""
+    """Whether a file carries its own digest in its name, as no file but one that a shelf has written does."""
     found = _OF_DIGEST.fullmatch(path.name)
     if found is None or path.is_symlink() or not path.is_file():
         return False
-    return hashlib.sha256(path.read_bytes()).hexdigest().startswith(found[1])
+    return hashlib.sha256(path.read_bytes()).hexdigest().startswith(found[1] or found[2])

@@ -26,7 +26,8 @@ class Sizes:
         their blocks have the sizes of the first one's.
         """
         seen = self.known.setdefault(space.name, {})
-        if not seen and (entry := next(iter(zoo.registry.in_space(space.name)), None)):
+        entry = None if seen else next(iter(zoo.registry.in_space(space.name)), None)
+        if entry is not None and entry.has_file:
             seen |= {block.name: (block.outer, entry.task) for block in zoo.outline(entry.task, space.name).blocks}
         for block in embedding.blocks:
             outer, task = seen.get(block.name, (block.outer, ""))

@@ -121,9 +121,7 @@ def _read_part(outline: Outline, chosen: Mapping[str, tuple[int, int]], blocks: 
     return load_part(adapter.location.id, adapter.file, adapter.config, part)
 
 
-def _gist(
-    read: InMemory, adapter: StreamedAdapter, fetched: int, said: Mapping[str, str | None], wish: Wish
-) -> Gist:
+def _gist(read: InMemory, adapter: StreamedAdapter, fetched: int, said: Mapping[str, str | None], wish: Wish) -> Gist:
     known = {name: said[name] for name in ("dataset", "licence") if said[name]}
     at = {"kind": "hub", "repo": adapter.location.id, "revision": adapter.location.revision, "size": adapter.size}
     part = {"part": str(wish.blocks)} if wish.blocks else {}

@@ -83,7 +83,7 @@ def download_adapter(location: Location, base: str | None = None) -> DownloadedA
     record(location, str(at.revision))
     facts = _facts(at)
     fetched = 0 if was_there else sum(facts["files"][name][0] for name in facts["held"])
-    return DownloadedAdapter(at, held, *(facts.get(name) for name in _TOLD), fetched)
+    return DownloadedAdapter(at, held, **{name: facts.get(name) for name in _TOLD}, fetched=fetched)
 
 
 def _fetch_both(at: Location, base: str | None) -> Path:

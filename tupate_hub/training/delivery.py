@@ -22,7 +22,7 @@ from tupate_hub.embedding import TaskEmbedding
 from tupate_hub.errors import FormatError, TargetExists
 from tupate_hub.export import export
 from tupate_hub.export.readme import readme_of_adapters
-from tupate_hub.registry import Entry, fold
+from tupate_hub.registry import Entry
 from tupate_hub.runrecord import RunRecord
 from tupate_hub.search.resolve import find_space
 from tupate_hub.space import Space
@@ -69,7 +69,7 @@ def name_in(zoo: Zoo, task: str) -> str:
     FormatError
         When it cannot be a task's name.
     """
-    return zoo.registry.spelled.get(fold(task)) or plain_name(task)
+    return zoo.registry.called(task) or plain_name(task)
 
 
 def refuse_taken(zoo: Zoo, space: Space, task: str) -> None:

@@ -20,7 +20,6 @@ from tupate_hub.data.dataset import TaskData
 from tupate_hub.embedding import Block, TaskEmbedding, kind_of
 from tupate_hub.errors import FormatError, SpaceMismatch, UnknownName
 from tupate_hub.export.places import whole
-from tupate_hub.registry import fold
 from tupate_hub.search.resolve import read_query
 from tupate_hub.space import Space
 from tupate_hub.training.basemodel import BaseModel, find_base
@@ -54,7 +53,7 @@ def find_source(zoo: Zoo, written: str, *, method: str | None, space: str | None
     SpaceMismatch
         When what is to be blended is of different spaces.
     """
-    if "+" not in written or Path(written).exists() or fold(written) in zoo.registry.spelled:
+    if "+" not in written or Path(written).exists() or zoo.registry.called(written) is not None:
         return _find_one(zoo, written, method=method, space=space, base=base)
     names = [name.strip() for name in written.split("+")]
     if "" in names:
