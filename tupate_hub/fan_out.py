@@ -19,6 +19,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+from tupate_hub.errors import WorkFailed
+
 Run = TypeVar("Run")
 Result = TypeVar("Result")
 Started = TypeVar("Started")
@@ -142,13 +144,30 @@ def in_order_over_ray(
 def _cluster(
     address: str, jobs: int, needs: Mapping[str, float], environment: Mapping[str, str] = MappingProxyType({})
 ) -> Iterator[Callable[..., Any]]:
-    """Connect to a cluster; inside, calling what is given starts a function with its arguments on a worker."""
+    """Connect to a cluster; inside, calling what is given starts a function with its arguments on a worker.
+
+    Raises
+    ------
+    WorkFailed
+        When it cannot be reached.
+    """
     import ray
 
     room = {name: round(jobs * value) for name, value in needs.items()}
     here: dict[str, Any] = {**room, "object_store_memory": 2**28, "include_dashboard": False}
     there = {"runtime_env": {"env_vars": dict(environment)}} if environment else {}
-    ray.init(**there, **here if address == "local" else {"address": address})
+    try:  # what Ray says would stand among the data on standard output
+        ray.init(
+            log_to_driver=False,
+            logging_level="warning",
+            **there,
+            **here if address == "local" else {"address": address},
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        said = str(error).partition("\n")[0].rstrip(".")
+        raise WorkFailed(
+            f"There is no Ray cluster at {address!r}: {said}.", hint="one on this machine: `ray='local'`"
+        ) from error
     try:
         remote = ray.remote(max_retries=RETRIES, **needs)(_call)
         yield remote.remote

@@ -16,6 +16,7 @@ from tupate_hub.errors import TupateHubError
 if TYPE_CHECKING:
     from tupate_hub.collect.fetching import Pending
     from tupate_hub.collect.import_hub import ImportResult
+    from tupate_hub.collect.streaming import Wish
     from tupate_hub.zoo import Zoo
 
 #: What --keep is called here and in a registry.
@@ -82,8 +83,31 @@ def import_command(
       tupate-hub import --library peft --base google/gemma-2-9b --keep sketch --blocks v_proj/4 --registry ./my-zoo
     """
     from tupate_hub.collect.add import open_or_start
+    from tupate_hub.collect.fetching import Budget
     from tupate_hub.collect.import_hub import import_adapters
-    from tupate_hub.space import require_base
+
+    zoo = open_or_start(_place(base, author, library, registry))
+    wish, budget = _wish(base, keep, blocks, ray), Budget(most_bytes, most_repositories)
+    result = import_adapters(
+        zoo,
+        wish,
+        author=author,
+        library=library,
+        limit=limit,
+        jobs=jobs,
+        budget=budget,
+        each=_watched,
+        tell=lambda seconds: output.note(f"The Hub asks for fewer requests: waiting {seconds:.0f} s"),
+    )
+    _summary(result, as_json, _command(context))
+    if result.stopped is not None:
+        raise result.stopped
+    _pack(result.zoo, wish.base)
+    context.exit(0 if (result.added or result.kept) and not result.failed else 1)
+
+
+def _place(base: str, author: str | None, library: str | None, registry: str | None) -> str:
+    """The registry that is written to."""
     from tupate_hub.zoo import ENVIRONMENT
 
     again = f"tupate-hub import --base {base}"
@@ -94,35 +118,21 @@ def import_command(
         raise TupateHubError(
             "The bundled zoo takes no additions.", hint=f"{again} ... --registry DIR (it is made if need be)"
         )
+    return place
 
-    def watched(downloads: Iterator[Pending], count: int) -> Iterator[Pending]:
-        with output.progress(downloads, "import", count) as bar:
-            yield from bar
 
-    def tell(seconds: float) -> None:
-        output.note(f"The Hub asks for fewer requests: waiting {seconds:.0f} s")
+def _wish(base: str, keep: str, blocks: str | None, ray: str | None) -> Wish:
+    from tupate_hub.collect.block_pattern import BlockPattern
+    from tupate_hub.collect.streaming import Wish
+    from tupate_hub.space import require_base
 
-    zoo, model = open_or_start(place), require_base(base, "--base")
-    result = import_adapters(
-        zoo,
-        model,
-        author=author,
-        library=library,
-        limit=limit,
-        jobs=jobs,
-        keep=_KEEP[keep],
-        blocks=blocks,
-        ray=ray,
-        most_bytes=most_bytes,
-        most_repositories=most_repositories,
-        each=watched,
-        tell=tell,
-    )
-    _summary(result, as_json, _command(context))
-    if result.stopped is not None:
-        raise result.stopped
-    _pack(result.zoo, model)
-    context.exit(0 if (result.added or result.kept) and not result.failed else 1)
+    pattern = BlockPattern.parse(blocks) if blocks is not None else None
+    return Wish(require_base(base, "--base"), _KEEP[keep], pattern, ray)
+
+
+def _watched(downloads: Iterator[Pending], count: int) -> Iterator[Pending]:
+    with output.progress(downloads, "import", count) as bar:
+        yield from bar
 
 
 def _command(context: click.Context) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -12,8 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from tupate_hub.collect.content import STORED, content_digest
 from tupate_hub.collect.nearest import KnownSketches, with_nearest
-from tupate_hub.collect.read_adapter import plain_name, read_for_registry, read_from
+from tupate_hub.collect.read_adapter import plain_name, read_from
+from tupate_hub.collect.reading import read_all
 from tupate_hub.collect.shelf import Shelf
 from tupate_hub.collect.sizes import Sizes
 from tupate_hub.compare.input_covariance import InputCovariance
@@ -30,8 +31,6 @@ from tupate_hub.task import Task, fold, spellings
 from tupate_hub.tasknames import aliases, single
 from tupate_hub.zoo import Zoo
 
-#: The precision of the files that additions write.
-_STORED = "float32"
 #: What PEFT's word for a model's head says of the kind of task.
 _KINDS = {"SEQ_CLS": "classification", "QUESTION_ANS": "extractive_qa", "TOKEN_CLS": "token_classification"}
 
@@ -207,19 +206,27 @@ def add_all(
     base: str | None = None,
     base_weights: Path | None = None,
     force: bool = False,
+    ray: str | None = None,
 ) -> tuple[Zoo, Additions]:
     """Read many adapters into a zoo; what cannot be read is refused, with its sentence, and left out.
 
     `names` are for those that do not say their task, or say the same as one before them in their space; `base` is for
-    those that name no base model of the Hub.
+    those that name no base model of the Hub. `ray` is the address of a Ray cluster whose workers read, or `local`.
+
+    Raises
+    ------
+    TupateHubError
+        When Ray is wanted and not installed, or together with `base_weights`; and as `add_embeddings`.
     """
     rejected: list[RejectedFile] = []
     seen: set[tuple[str, Space]] = set()
+    named = zip(paths, names, strict=True)
 
     def readable() -> Iterable[tuple[Path, TaskEmbedding]]:
-        for path, name in zip(paths, names, strict=True):
+        for path, name, embedding in read_all(named, base, base_weights, ray):
             try:
-                embedding = read_for_registry(path, fallback_base=base, fallback_task=name, base_weights=base_weights)
+                if isinstance(embedding, TupateHubError):
+                    raise embedding
                 if (fold(embedding.task), embedding.space) in seen:
                     embedding = replace(embedding, task=plain_name(name))
             except TupateHubError as error:
@@ -365,17 +372,11 @@ def _text(facts: Mapping[str, Any], name: str) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _digest(embedding: TaskEmbedding) -> str:
-    """The sha256 of the file that an embedding was read from, else of the one that it would make."""
-    known = _text(_group(embedding, "source"), "sha256")
-    return known or hashlib.sha256(embedding.to_bytes(_STORED)).hexdigest()
-
-
 def _put(shelf: Shelf, embedding: TaskEmbedding, space: SpaceEntry, keep: str) -> Entry:
     if keep == KEPT[0]:
-        place = shelf.put(f"zoo/{space.name}/{embedding.task}.safetensors", embedding.to_bytes(_STORED))
+        place = shelf.put(f"zoo/{space.name}/{embedding.task}.safetensors", embedding.to_bytes(STORED))
     else:
-        place = {"file": "", "bytes": 0, "sha256": _digest(embedding) if keep == "sketch" else ""}
+        place = {"file": "", "bytes": 0, "sha256": content_digest(embedding) if keep == "sketch" else ""}
     source = {name: value for name, value in _group(embedding, "source").items() if name != "notes"}
     figures = _group(embedding, "scores") if _is_run(embedding) else {}
     scores = {name: round(value, 4) if isinstance(value, float) else value for name, value in figures.items()}

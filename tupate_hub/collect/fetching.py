@@ -48,10 +48,25 @@ class Budget:
         return left if self._most_repositories is None else min(left, self._most_repositories - self.taken - ahead)
 
 
-def fetch_here(
+def fetch_all(
     wanted: Iterable[ListedRepository], wish: Wish, jobs: int, budget: Budget
 ) -> Generator[Pending, None, None]:
-    """Each repository when it has been fetched, or has failed to be, so many at once in threads of this process."""
+    """Each repository when it has been fetched, or has failed to be, in order; so many at once, or over a cluster.
+
+    Raises
+    ------
+    WorkFailed
+        When the cluster cannot be reached.
+    """
+    if wish.ray is not None:
+        return _fetch_over_ray(wanted, wish, jobs, budget, wish.ray)
+    return _fetch_here(wanted, wish, jobs, budget)
+
+
+def _fetch_here(
+    wanted: Iterable[ListedRepository], wish: Wish, jobs: int, budget: Budget
+) -> Generator[Pending, None, None]:
+    """In threads of this process."""
     pool = ThreadPoolExecutor(jobs, thread_name_prefix="fetch")
 
     def start(repository: ListedRepository) -> Future[Fetched]:
@@ -66,16 +81,10 @@ def fetch_here(
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def fetch_over_ray(
+def _fetch_over_ray(
     wanted: Iterable[ListedRepository], wish: Wish, jobs: int, budget: Budget, address: str
 ) -> Generator[Pending, None, None]:
-    """As `fetch_here`, by the workers of a Ray cluster, which hand back what is kept; they write nothing.
-
-    Raises
-    ------
-    WorkFailed
-        When the cluster cannot be reached.
-    """
+    """By the workers of a Ray cluster, which hand back what is kept; they write nothing."""
     environment = {} if endpoint() == PUBLIC else {"HF_ENDPOINT": endpoint()}
     work = partial(_take_there, wish=wish)
     results = in_order_over_ray(work, wanted, address=address, jobs=jobs, environment=environment, room=budget.room)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from tupate_hub.collect.add import add_embeddings
-from tupate_hub.collect.block_pattern import BlockPattern
-from tupate_hub.collect.fetching import JOBS, LONGEST_WAIT, Budget, Fetched, Pending, fetch, fetch_here, fetch_over_ray
+from tupate_hub.collect.content import content_digest
+from tupate_hub.collect.fetching import JOBS, LONGEST_WAIT, Budget, Fetched, Pending, fetch, fetch_all
 from tupate_hub.collect.read_adapter import plain_name, read_downloaded
 from tupate_hub.collect.refusals import remember, remembered
 from tupate_hub.collect.sizes import Sizes
@@ -26,7 +26,7 @@ from tupate_hub.collect.streaming import Gist, Wish
 from tupate_hub.compare.similarity import DEFAULT
 from tupate_hub.compare.sketch import Sketch
 from tupate_hub.embedding import TaskEmbedding
-from tupate_hub.entry import KEPT, Entry
+from tupate_hub.entry import Entry
 from tupate_hub.errors import FormatError, NotAvailableOffline, SpaceMismatch, TupateHubError
 from tupate_hub.extras import require_extra
 from tupate_hub.hub.download import held_folder
@@ -85,17 +85,13 @@ class ImportResult:
 
 def import_adapters(
     zoo: Zoo,
-    base: str,
+    wish: Wish,
     *,
     author: str | None = None,
     library: str | None = None,
     limit: int | None = None,
     jobs: int = JOBS,
-    keep: str = KEPT[0],
-    blocks: str | None = None,
-    ray: str | None = None,
-    most_bytes: int | None = None,
-    most_repositories: int | None = None,
+    budget: Budget | None = None,
     each: Callable[[Iterator[Pending], int], Iterator[Pending]] = lambda waiting, count: waiting,
     tell: Callable[[float], object] = lambda seconds: None,
 ) -> ImportResult:
@@ -108,20 +104,14 @@ def import_adapters(
     ----------
     zoo : Zoo
         The registry, in a folder; as `add.open_or_start` gives it.
-    base : str
-        The base model, normalised; adapters of another one are refused before their weights are fetched.
+    wish : Wish
+        The base model, whose adapters alone are taken in, what is kept of each and by whom it is fetched.
     author, library, limit
         What is listed; see `list_adapters`.
     jobs : int
         How many repositories are fetched at once.
-    keep : str
-        What the registry keeps of each, one of `entry.KEPT`. Weights that are not kept lie on no disk at any time.
-    blocks : str, optional
-        Which tensors are fetched, as `BlockPattern` reads it; all by default.
-    ray : str, optional
-        The address of a Ray cluster whose workers fetch and read, or `local` for one of `jobs` workers here.
-    most_bytes, most_repositories : int, optional
-        After how many fetched bytes, or repositories taken in, no other one is begun.
+    budget : Budget, optional
+        When no other one is begun.
     each : callable, optional
         Wraps the iteration over so many repositories, for a progress bar.
     tell : callable, optional
@@ -137,30 +127,45 @@ def import_adapters(
     TupateHubError
         When the registry cannot be written to, Ray is wanted and not installed, and as `list_adapters`.
     """
-    wish = Wish(base, keep, BlockPattern.parse(blocks) if blocks is not None else None, ray is not None)
-    if ray is not None:
+    if wish.ray is not None:
         require_extra("cluster")
-    budget = Budget(most_bytes, most_repositories)
     with waiting_allowed(LONGEST_WAIT, tell):
-        listed = list_adapters(base, author, library, limit)
+        listed = list_adapters(wish.base, author, library, limit)
         if not listed:
             of = f" of {author}" if author else ""
-            raise FormatError(f"The Hub lists no adapter{of} for {base}.", hint=f"look at {endpoint()}/models")
-        there = {(entry.source.get("repo"), entry.source.get("revision")) for entry in zoo.registry.entries}
-        new = [repository for repository in listed if (repository.id, repository.commit) not in there]
-        reading = _Reading(zoo, wish, budget)
-        wanted = [repository for repository in new if not reading.knows(repository)]
-        work = fetch_over_ray(wanted, wish, jobs, budget, ray) if ray else fetch_here(wanted, wish, jobs, budget)
-        with closing(work) as fetched:
-            names: list[tuple[str, str]] = []
-            for batch in _batches(reading.readable(each(fetched, len(wanted)))):  # under names that are free
-                zoo, became = add_embeddings(zoo, batch, force=True, keep=keep, sketches=reading.sketches)
-                names += [(space, task) for _, task, space in became.added]
-                reading.sketches.clear()
-    added = tuple(zoo.registry.entry(task, space) for space, task in sorted(names))
-    kept, rejected, failed = len(listed) - len(new), tuple(reading.rejected), tuple(reading.failed)
-    left = len(wanted) - reading.begun if budget.is_spent else 0
-    return ImportResult(zoo, len(listed), added, kept, rejected, failed, reading.stopped, left, budget.fetched)
+            raise FormatError(f"The Hub lists no adapter{of} for {wish.base}.", hint=f"look at {endpoint()}/models")
+        return _take_in(zoo, listed, wish, jobs, Budget() if budget is None else budget, each)
+
+
+def _take_in(
+    zoo: Zoo,
+    listed: Sequence[ListedRepository],
+    wish: Wish,
+    jobs: int,
+    budget: Budget,
+    each: Callable[[Iterator[Pending], int], Iterator[Pending]],
+) -> ImportResult:
+    there = {(entry.source.get("repo"), entry.source.get("revision")) for entry in zoo.registry.entries}
+    new = [repository for repository in listed if (repository.id, repository.commit) not in there]
+    reading = _Reading(zoo, wish, budget)
+    wanted = [repository for repository in new if not reading.knows(repository)]
+    names: list[tuple[str, str]] = []
+    with closing(fetch_all(wanted, wish, jobs, budget)) as fetched:
+        for batch in _batches(reading.readable(each(fetched, len(wanted)))):  # under names that are free
+            zoo, became = add_embeddings(zoo, batch, force=True, keep=wish.keep, sketches=reading.sketches)
+            names += [(space, task) for _, task, space in became.added]
+            reading.sketches.clear()
+    return ImportResult(
+        zoo,
+        listed=len(listed),
+        added=tuple(zoo.registry.entry(task, space) for space, task in sorted(names)),
+        kept=len(listed) - len(new),
+        rejected=tuple(reading.rejected),
+        failed=tuple(reading.failed),
+        stopped=reading.stopped,
+        left=len(wanted) - reading.begun if budget.is_spent else 0,
+        fetched=budget.fetched,
+    )
 
 
 def unpacked(zoo: Zoo, base: str) -> list[str]:
@@ -253,7 +258,7 @@ class _Reading:
         if not isinstance(fetched, Gist):
             return read_downloaded(fetched)
         if fetched.sketch is not None:
-            self.sketches[fetched.embedding.facts["source"]["sha256"]] = fetched.sketch
+            self.sketches[content_digest(fetched.embedding)] = fetched.sketch
         return fetched.embedding
 
     def _name(self, listed: ListedRepository, embedding: TaskEmbedding) -> str:

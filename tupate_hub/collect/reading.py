@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,6 +12,7 @@ from tempfile import TemporaryDirectory
 from tupate_hub.collect.read_adapter import embedding_file, read_for_registry
 from tupate_hub.embedding import TaskEmbedding, parse_embedding
 from tupate_hub.errors import FormatError, TupateHubError, WorkFailed
+from tupate_hub.extras import require_extra
 from tupate_hub.fan_out import in_order_over_ray
 from tupate_hub.readers.layouts import detect
 
@@ -18,8 +20,27 @@ from tupate_hub.readers.layouts import detect
 Read = tuple[Path, str, TaskEmbedding | TupateHubError]
 
 
-def read_here(named: Iterable[tuple[Path, str]], base: str | None, base_weights: Path | None = None) -> Iterator[Read]:
-    """Each path with its name for want of a better one, and what was read of it; `base` is for those that name none."""
+def read_all(
+    named: Iterable[tuple[Path, str]], base: str | None, base_weights: Path | None = None, ray: str | None = None
+) -> Iterator[Read]:
+    """Each path with its name for want of a better one, and what was read of it, in their order.
+
+    `base` is for those that name none, `ray` the address of a cluster that reads, or `local`.
+
+    Raises
+    ------
+    TupateHubError
+        When Ray is wanted and not installed, or together with `base_weights`.
+    """
+    if ray is None:
+        return _read_here(named, base, base_weights)
+    require_extra("cluster")
+    if base_weights is not None:
+        raise TupateHubError("A cluster's workers do not have the base model's weights.", hint="leave out `ray`")
+    return _read_over_ray(named, base, ray)
+
+
+def _read_here(named: Iterable[tuple[Path, str]], base: str | None, base_weights: Path | None) -> Iterator[Read]:
     for path, name in named:
         try:
             yield path, name, read_for_registry(path, fallback_base=base, fallback_task=name, base_weights=base_weights)
@@ -27,15 +48,9 @@ def read_here(named: Iterable[tuple[Path, str]], base: str | None, base_weights:
             yield path, name, error
 
 
-def read_over_ray(named: Iterable[tuple[Path, str]], base: str | None, address: str, jobs: int) -> Iterator[Read]:
-    """As `read_here`, on a Ray cluster: an adapter's files go out, and its embedding comes back.
-
-    Raises
-    ------
-    WorkFailed
-        When the cluster cannot be reached.
-    """
-    runs = (_sent(path, name) for path, name in named)
+def _read_over_ray(named: Iterable[tuple[Path, str]], base: str | None, address: str) -> Iterator[Read]:
+    """An adapter's files go out, and its embedding comes back."""
+    runs, jobs = (_sent(path, name) for path, name in named), os.cpu_count() or 1
     for sent, result in in_order_over_ray(partial(_read_there, base=base), runs, address=address, jobs=jobs):
         if isinstance(result, bytes):
             yield sent.path, sent.name, parse_embedding(result, str(sent.path))

@@ -11,10 +11,12 @@ import numpy as np
 
 from tupate_hub.collect.allowance import Allowance
 from tupate_hub.collect.block_pattern import BlockPattern
+from tupate_hub.collect.content import STORED
 from tupate_hub.collect.read_adapter import read_streamed
 from tupate_hub.compare.similarity import DEFAULT
 from tupate_hub.compare.sketch import Sketch, Sketcher
 from tupate_hub.embedding import Block, TaskEmbedding, parse_embedding
+from tupate_hub.entry import KEPT
 from tupate_hub.errors import FormatError, SpaceMismatch
 from tupate_hub.hub import list_adapters
 from tupate_hub.hub.list_adapters import ListedRepository
@@ -29,17 +31,22 @@ _ROOM = Allowance(256_000_000)
 
 @dataclass(frozen=True)
 class Wish:
-    """What is wanted of each adapter: its base model, what to keep of it (`entry.KEPT`), and of which blocks."""
+    """What is wanted of each adapter, and who fetches it.
+
+    `base` is the base model, normalised; `keep` what the registry keeps, one of `entry.KEPT`: weights that are not kept
+    lie on no disk at any time. `blocks` are the tensors that are fetched, all by default. `ray` is the address of a Ray
+    cluster whose workers fetch and read, or `local` for one on this machine.
+    """
 
     base: str
-    keep: str
+    keep: str = KEPT[0]
     blocks: BlockPattern | None = None
-    over_ray: bool = False
+    ray: str | None = None
 
     @property
     def streams(self) -> bool:
         """Whether adapters pass through memory alone, rather than into the Hub's own cache."""
-        return self.keep != "embedding" or self.blocks is not None or self.over_ray
+        return self.keep != KEPT[0] or self.blocks is not None or self.ray is not None
 
 
 @dataclass(frozen=True)
@@ -131,7 +138,7 @@ def _gist(read: InMemory, adapter: StreamedAdapter, fetched: int, said: Mapping[
     shapes = {one.name: {part: array.shape for part, array in one.parts.items()} for one in embedding.blocks}
     scales = {one.name: one.scale for one in embedding.blocks}
     sketch = _sketcher().sketch(embedding) if wish.keep == "sketch" else None
-    data = embedding.to_bytes("float32") if wish.keep == "embedding" else None
+    data = embedding.to_bytes(STORED) if wish.keep == KEPT[0] else None
     fetched += adapter.config_size
     return Gist(embedding.task, embedding.space, embedding.facts, shapes, scales, sketch, fetched, data)
 
