@@ -15,9 +15,10 @@ import yaml
 from builders import BASE, LORA, PROMPT, TASKS
 
 from tupate_hub.cli import app
-from tupate_hub.publish import card
+from tupate_hub.publish import card, card_text, provenance
 from tupate_hub.publish.browse import FILE
-from tupate_hub.publish.card import BUNDLED, CARD, card_files, card_of, escaped
+from tupate_hub.publish.card import BUNDLED, CARD, card_files, card_of
+from tupate_hub.publish.card_text import escaped
 from tupate_hub.publish.frontmatter import About, front_matter
 from tupate_hub.registry import Entry, Registry, Repeat, SpaceEntry, Task
 from tupate_hub.search.by_gain import read_forecasts
@@ -311,7 +312,8 @@ def test_an_empty_registry_has_a_card_that_says_how_to_fill_it() -> None:
 
 
 def test_long_tables_are_cut_and_say_so(zoo: Zoo, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(card, "MOST_ROWS", 4)
+    for module in (card, card_text, provenance):
+        monkeypatch.setattr(module, "MOST_ROWS", 4)
     text = text_of(zoo)
     assert text.count("2 more are in the table of the viewer.") == 2
     assert "8 more are in the table of the viewer." in text

@@ -90,8 +90,8 @@ def add_embeddings(
 
     Where the work is interrupted, what was written until then is listed all the same; where it is killed, the old
     registry stands (`Shelf`). Other processes that add to the folder wait. With `keep` at `sketch` or `facts` the
-    registry lists embeddings without their files, which are not written. `sketches` are those that were made before, by
-    the sha256 of the file that an embedding was read from; it is then looked at no more, and may have lost its numbers.
+    registry lists embeddings without their files, which are not written. `sketches` are those that were made before,
+    by `content_digest`; an embedding that has one is looked at no more, and may have lost its numbers.
 
     Returns
     -------
@@ -103,11 +103,7 @@ def add_embeddings(
 
 
 def _add(
-    zoo: Zoo,
-    embeddings: Iterable[tuple[Path, TaskEmbedding]],
-    force: bool,
-    keep: str,
-    sketches: Mapping[str, Sketch],
+    zoo: Zoo, embeddings: Iterable[tuple[Path, TaskEmbedding]], force: bool, keep: str, sketches: Mapping[str, Sketch]
 ) -> tuple[Zoo, Additions]:
     registry, shelf = zoo.registry, Shelf(zoo.folder, zoo.registry)
     added, kept, rejected = [], [], []
@@ -133,10 +129,7 @@ def _add(
                 rejected.append(RejectedFile(path, reason, "say which model it was tuned on: `base=MODEL_ID`"))
                 continue
             entry = _put(shelf, replace(embedding, task=task.name), space, keep)
-            if entry.sha256 in sketches:
-                passing.add(entry.sha256, sketches[entry.sha256])
-            elif entry.sha256:
-                passing.note(entry, embedding)
+            passing.note(entry, embedding, sketches.get(entry.sha256))
             added.append((path, *key))
             repeats = old.repeats if old is not None and entry.has_file else ()
             new[key] = (replace(entry, repeats=repeats), task, space)

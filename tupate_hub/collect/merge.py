@@ -7,9 +7,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
+from tupate_hub.collect.nearest import renewed
+from tupate_hub.collect.shelf import Shelf
 from tupate_hub.errors import RegistryError, TargetExists
-from tupate_hub.registry import FILENAME, Entry, Registry, SpaceEntry, Task, clash, placed
-from tupate_hub.storage.atomic import told_in_one_sentence, write_bytes
+from tupate_hub.registry import FILENAME, Entry, Registry, SpaceEntry, Task, placed
+from tupate_hub.storage.atomic import told_in_one_sentence
+from tupate_hub.task import clash
 from tupate_hub.zoo import Zoo
 
 Side = Literal["ours", "theirs"]
@@ -59,6 +62,8 @@ def merge(ours: Registry, theirs: Registry, prefer: Side | None = None) -> Merge
     RegistryError
         When both have a task in a space with different content and `prefer` is not given, or one name means two tasks.
     """
+    if theirs == ours or not (theirs.entries or theirs.tasks or theirs.spaces):
+        return _alone(ours, len(theirs.entries))
     theirs = _with_our_names(ours, theirs)
     conflicts = [*_entry_conflicts(ours, theirs), *_space_conflicts(ours, theirs)]
     if conflicts and prefer is None:
@@ -82,6 +87,12 @@ def merge(ours: Registry, theirs: Registry, prefer: Side | None = None) -> Merge
     registry = Registry(dict(sorted(tasks.items())), dict(sorted(spaces.items())), entries, default)
     placed, files = _placed(registry, ours, theirs)
     return Merged(placed, files, tuple(conflicts), _counts(ours, theirs))
+
+
+def _alone(ours: Registry, both: int) -> Merged:
+    """Merged with nothing, or with the same: a registry in shards is not read for that."""
+    files = {file: Origin("ours", file, size, sha256) for file, size, sha256 in ours.files()}
+    return Merged(ours, files, (), {"ours": len(ours.entries) - both, "theirs": 0, "both": both})
 
 
 def merge_zoos(
@@ -121,13 +132,12 @@ def write_merged(
     with told_in_one_sentence(target):
         if (target / FILENAME).exists():
             raise TargetExists(f"{target} holds a registry already.", hint="give a new folder: `target=DIR`")
-    sides = {"ours": ours, "theirs": theirs}
+    sides, shelf = {"ours": ours, "theirs": theirs}, Shelf(target, Registry())
     for name in each(list(merged.files)):
         origin = merged.files[name]
-        _keep(target / name, sides[origin.side].read_file(origin.file, origin.bytes, origin.sha256))
-    registry = _reindexed(Zoo(target, merged.registry), ours.registry, theirs.registry)
-    write_bytes(target / FILENAME, registry.to_json().encode())
-    return registry
+        shelf.keep(name, sides[origin.side].read_file(origin.file, origin.bytes, origin.sha256))
+    registry = _reindexed(Zoo(target, merged.registry), ours.registry, theirs.registry, shelf)
+    return shelf.write_registry(renewed(shelf, registry, Zoo(target, registry), (ours, theirs)))
 
 
 # --- what does not agree ---------------------------------------------------------------------------------------
@@ -220,10 +230,12 @@ def _space(name: str, first: Registry, second: Registry, entries: Sequence[Entry
     moments = first_space.moments or second_space.moments
     content = [(entry.task, entry.sha256) for entry in entries if entry.space == name]
     index: dict[str, Mapping[str, Any]] = {}
+    nearest: Mapping[str, Mapping[str, Any]] = {}
     for side in (second, first):
         whole = [(entry.task, entry.sha256) for entry in side.in_space(name)] == content
         if whole and side.spaces[name].moments.get("sha256") == moments.get("sha256"):
             index.update(side.spaces[name].index)
+            nearest = side.spaces[name].nearest or nearest
     return replace(
         first_space,
         base_sha256=first_space.base_sha256 or second_space.base_sha256,
@@ -231,6 +243,7 @@ def _space(name: str, first: Registry, second: Registry, entries: Sequence[Entry
         index=index,
         moments=moments,
         subspaces={**second_space.subspaces, **first_space.subspaces},
+        nearest=nearest,
     )
 
 
@@ -257,7 +270,7 @@ def _placed(registry: Registry, ours: Registry, theirs: Registry) -> tuple[Regis
     entries = tuple(
         replace(
             entry,
-            file=put(entry.file, entry.bytes, entry.sha256),
+            file=put(entry.file, entry.bytes, entry.sha256) if entry.has_file else "",
             repeats=tuple(
                 replace(repeat, file=put(repeat.file, repeat.bytes, repeat.sha256)) for repeat in entry.repeats
             ),
@@ -270,6 +283,10 @@ def _placed(registry: Registry, ours: Registry, theirs: Registry) -> tuple[Regis
             index={similarity: moved(place) for similarity, place in space.index.items()},
             moments=moved(space.moments) if space.moments else {},
             subspaces={called: moved(place) for called, place in space.subspaces.items()},
+            nearest={
+                similarity: {**moved(place), "sketches": [moved(part) for part in place["sketches"]]}
+                for similarity, place in space.nearest.items()
+            },
         )
         for name, space in registry.spaces.items()
     }
@@ -277,16 +294,7 @@ def _placed(registry: Registry, ours: Registry, theirs: Registry) -> tuple[Regis
     return replace(registry, entries=entries, spaces=spaces), files
 
 
-def _keep(path: Path, data: bytes) -> None:
-    with told_in_one_sentence(path):
-        if path.is_file() and path.read_bytes() == data:
-            return
-        if path.exists() or path.is_symlink():
-            raise TargetExists(f"{path} exists already, with another content.", hint="give a new folder: `target=DIR`")
-    write_bytes(path, data)
-
-
-def _reindexed(zoo: Zoo, ours: Registry, theirs: Registry) -> Registry:
+def _reindexed(zoo: Zoo, ours: Registry, theirs: Registry, shelf: Shelf) -> Registry:
     """The registry of a merged zoo with an index, written to its folder, for each similarity that a side had one of."""
     from tupate_hub.compare.similarity import available
 
@@ -300,7 +308,7 @@ def _reindexed(zoo: Zoo, ours: Registry, theirs: Registry) -> Registry:
             if similarity in had and similarity not in index:
                 data = zoo.pair_index(name, similarity).to_bytes()
                 index[similarity] = place = index_place(name, similarity, data, taken)
-                _keep(zoo.root / place["file"], data)
+                shelf.keep(place["file"], data)
         spaces[name] = replace(space, index=index)
     return replace(zoo.registry, spaces=spaces)
 

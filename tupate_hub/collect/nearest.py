@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -62,6 +63,12 @@ class KnownSketches:
         if len(waiting) >= _WAITING:
             self._sketch(space)
 
+    def note_all(self, zoo: Zoo) -> None:
+        """Know all sketches of a zoo."""
+        for space in zoo.registry.spaces.values():
+            for part in open_parts(zoo, space, DEFAULT):
+                self.found |= {part.digest(row): part.sketch(row, "") for row in range(len(part))}
+
     def finish(self) -> Mapping[str, Sketch]:
         """All of them."""
         for space in list(self._waiting):
@@ -75,8 +82,17 @@ class KnownSketches:
         self.found.update(zip((sha256 for sha256, _ in waiting), sketches, strict=True))
 
 
+class Holder(Protocol):
+    """Where new files of a registry go: a `Shelf`, or the memory of who sends them."""
+
+    root: Path
+
+    def put(self, file: str, data: bytes) -> dict[str, Any]:
+        """Take a file; returns `file`, `bytes` and `sha256`, as a registry lists it."""
+
+
 def with_nearest(
-    shelf: Shelf, zoo: Zoo, registry: Registry, known: KnownSketches, spaces: Iterable[str] | None = None
+    shelf: Holder, zoo: Zoo, registry: Registry, known: KnownSketches, spaces: Iterable[str] | None = None
 ) -> Registry:
     """A registry that is about to be written, with the files of those of its spaces that are large, by default of all.
 
@@ -94,10 +110,29 @@ def with_nearest(
     for name in list(registry.spaces if spaces is None else spaces):
         listed = [entry for entry in registry.in_space(name) if entry.sha256]  # facts alone have none
         place: Mapping[str, Any] = {}
-        if len(listed) >= LEAST or not all(entry.file for entry in listed):
+        if _is_large(registry, name):
             place = {DEFAULT: _Making(shelf, replace(zoo, registry=registry), zoo, name, sketches).place(listed)}
         entries[name] = replace(entries[name], nearest=place)
     return replace(registry, spaces=entries)
+
+
+def renewed(shelf: Holder, registry: Registry, zoo: Zoo, sides: Sequence[Zoo]) -> Registry:
+    """A registry made of those of the `sides`, with the files of those large spaces that it lists none of.
+
+    `zoo` reads its files; their sketches are used again. Errors as `with_nearest`.
+    """
+    without = [name for name, space in registry.spaces.items() if not space.nearest and _is_large(registry, name)]
+    if not without:
+        return registry
+    known = KnownSketches(registry)
+    for side in sides:
+        known.note_all(side)
+    return with_nearest(shelf, replace(zoo, registry=Registry()), registry, known, without)
+
+
+def _is_large(registry: Registry, space: str) -> bool:
+    entries = registry.in_space(space)
+    return len(entries) >= LEAST or any(entry.kept == "sketch" for entry in entries)
 
 
 def keep_nearest(zoo: Zoo, spaces: Sequence[str] | None = None) -> Zoo:
@@ -114,7 +149,7 @@ def keep_nearest(zoo: Zoo, spaces: Sequence[str] | None = None) -> Zoo:
 class _Making:
     """The making of one space's files: `zoo` has the registry as it will be, `old` as it was."""
 
-    shelf: Shelf
+    shelf: Holder
     zoo: Zoo
     old: Zoo
     space: str

@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tupate_hub.collect.named import Named
-from tupate_hub.errors import TupateHubError
+from tupate_hub.errors import TargetExists, TupateHubError
 from tupate_hub.registry import FILENAME, Registry, placed
 from tupate_hub.storage.atomic import settle, told_in_one_sentence, write_bytes
 
@@ -56,6 +56,24 @@ class Shelf:
             place["file"] = str(path.with_stem(f"{path.stem}-{place['sha256'][:12]}"))
         self._write(place["file"], data)
         return place
+
+    def keep(self, file: str, data: bytes) -> None:
+        """Write a file under this very name, unless it is there already.
+
+        Raises
+        ------
+        TargetExists
+            When another content lies there; others as `put`.
+        """
+        path = self.root / file
+        with told_in_one_sentence(path):
+            if path.is_file() and path.read_bytes() == data:
+                return
+            if path.exists() or path.is_symlink():
+                raise TargetExists(
+                    f"{path} exists already, with another content.", hint="give a new folder: `target=DIR`"
+                )
+        self._write(file, data)
 
     def _is_another_s(self, file: str, data: bytes) -> bool:
         """Whether a file has another content, and a registry in shards may name it under whatever task."""

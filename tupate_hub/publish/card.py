@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from tupate_hub.compare.pair_index import PairIndex
 from tupate_hub.compare.similarity import SIMILARITIES
 from tupate_hub.hub.location import SPACE, Location
-from tupate_hub.publish.browse import browse_tables, nearest, number
+from tupate_hub.publish.browse import browse_tables, nearest
+from tupate_hub.publish.card_text import MOST_ROWS, counted, escaped, figure, more
 from tupate_hub.publish.frontmatter import FOLDER, About, front_matter
 from tupate_hub.publish.layout import coordinates
 from tupate_hub.publish.pictures import Point, heatmap, task_map
+from tupate_hub.publish.provenance import provenance_section
+from tupate_hub.publish.sample import sample_of
 from tupate_hub.publish.subspaces import subspace_map, subspace_section
 from tupate_hub.publish.table import markdown_table
+from tupate_hub.publish.total import Total, embeddings_in
 from tupate_hub.publish.trust import trust_section
 from tupate_hub.registry import Entry, Registry
 
@@ -26,18 +31,21 @@ if TYPE_CHECKING:
 CARD = "zoo/README.md"
 #: The similarity that the pictures and the table show.
 SHOWN = "update"
-MOST_ROWS = 200
 #: With fewer tasks a space has no pictures and no share of good neighbours: they would say nothing.
 FEWEST_SHOWN = 5
 
 _COLUMNS = ("task", "what it asks", "kind", "metric", "score", "baseline", "train size", "nearest", "note")
 #: Columns that describe a task; a space whose tasks the default space has does not repeat them.
 _OF_THE_TASK = ("what it asks", "kind", "train size")
+_OF_A_SAMPLE = ", of a large space for the best-scored ones and some others"
+_AMONG = " among these, by scores estimated from sketches"
+_SAMPLE_SAYS = (
+    "Shown are {:,} of {:,} embeddings, the best-scored ones and others; scores are estimated from sketches.\n\n"
+)
 _COLUMNS_SAY = (
     "`score` is the metric on validation data, `baseline` the best that needs no input; `weak` tasks do not clearly "
     f"beat it. `nearest` is by the cosine of the `{SHOWN}` similarity.\n\n"
 )
-_MOST_TEXT = 160
 Indexes = Mapping[str, Mapping[str, PairIndex]]
 
 
@@ -52,12 +60,13 @@ def card_of(zoo: Zoo, about: About, at: str = CARD) -> dict[str, bytes]:
     FormatError
         When a file of the zoo is damaged. An index that no longer fits the registry is computed anew.
     """
+    shown = sample_of(zoo)
     indexes: dict[str, dict[str, PairIndex]] = {}
-    for space in zoo.registry.spaces.values():
-        if zoo.registry.in_space(space.name):
+    for space in shown.registry.spaces.values():
+        if shown.registry.in_space(space.name):
             wanted = [name for name in SIMILARITIES if name == SHOWN or name in space.index]
-            indexes[space.name] = {name: zoo.pair_index(space.name, name) for name in wanted}
-    return card_files(zoo.registry, indexes, about, at, smallest_subspaces(zoo))
+            indexes[space.name] = {name: shown.index(space.name, name) for name in wanted}
+    return card_files(shown.registry, indexes, about, at, smallest_subspaces(zoo), shown.totals)
 
 
 def smallest_subspaces(zoo: Zoo) -> dict[str, Subspace]:
@@ -73,6 +82,7 @@ def card_files(
     about: About,
     at: str = CARD,
     subspaces: Mapping[str, Subspace] | None = None,
+    totals: Mapping[str, Total] = MappingProxyType({}),
 ) -> dict[str, bytes]:
     """The card, pictures of each space, and the browsable table. The same input gives the same bytes.
 
@@ -90,6 +100,8 @@ def card_files(
         Where the card lies, relative to the registry; its links start from there.
     subspaces : mapping of str to Subspace, optional
         The subspace of each space that is to be shown.
+    totals : mapping of str to Total
+        Of the spaces of which `registry` has a sample alone, all that they have (`publish.sample`).
 
     Returns
     -------
@@ -102,13 +114,17 @@ def card_files(
         if len(each[SHOWN].tasks) >= FEWEST_SHOWN:
             for kind, text in _pictures(registry, space, each[SHOWN]).items():
                 files[_picture(space, kind)] = text.encode()
-    parts = [front_matter(registry, about, at), _introduction(registry, indexes, about)]
+    parts = [front_matter(registry, about, at, totals), _introduction(registry, indexes, about, totals)]
     if registry.entries:
         small = {space: each for space, each in indexes.items() if _is_small(registry, space)}
-        parts += [trust_section(registry, indexes, _where(about)), _spaces(registry)]
-        parts += [_space(registry, space, each[SHOWN], at) for space, each in indexes.items() if space not in small]
+        parts += [trust_section(registry, indexes, _where(about)), _spaces(registry, totals)]
+        parts += [
+            _space(registry, space, each[SHOWN], at, totals.get(space))
+            for space, each in indexes.items()
+            if space not in small
+        ]
         parts += [_small_spaces(registry, {space: each[SHOWN] for space, each in small.items()})] if small else []
-        parts += [_provenance(registry), _limits()]
+        parts += [provenance_section(registry), _limits()]
     if subspaces:
         kinds = {task.name: task.kind for task in registry.tasks.values()}
         shown = {space: subspace_map(subspace, kinds).encode() for space, subspace in subspaces.items()}
@@ -163,16 +179,18 @@ def _where(about: About) -> str:
     return f" --registry {about.location}" if about.location else ""
 
 
-def _introduction(registry: Registry, indexes: Indexes, about: About) -> str:
-    tasks = len({entry.task for entry in registry.entries})
+def _introduction(registry: Registry, indexes: Indexes, about: About, totals: Mapping[str, Total]) -> str:
+    held = counted(len({entry.task for entry in registry.entries}), "task")
+    if totals:
+        held = f"{embeddings_in(registry, totals):,} adapters"
     text = (
         f"# {escaped(about.title)}\n\n"
-        f"Embeddings of {_count(tasks, 'task')} in {_count(len(registry.spaces), 'space')}, made of parameters that "
+        f"Embeddings of {held} in {counted(len(registry.spaces), 'space')}, made of parameters that "
         "were tuned on them (LoRA, adapters, prompts and the like). Given a task or an adapter of yours, "
         "`tupate-hub` ranks them by similarity: which task, and which ready adapter, to start from. No model, no torch "
         "and no training is needed for that.\n\n"
         "`registry.json` lists every file with its size and sha256; the table in the viewer has a row for each "
-        "embedding, with its five nearest neighbours.\n"
+        f"embedding{_OF_A_SAMPLE if totals else ''}, with its five nearest neighbours{_AMONG if totals else ''}.\n"
     )
     if about.explorer:
         text += f"\n[Search it, and drop an adapter on it]({Location(SPACE, about.explorer).page}).\n\n"
@@ -185,10 +203,10 @@ def _introduction(registry: Registry, indexes: Indexes, about: About) -> str:
     where = _where(about)
     at = "" if space == registry.default_space else f" --space {space}"
     form = " --as peft" if registry.spaces[space].method == "lora" else ""
-    return (
-        f"{text}\n## Use\n\n```bash\npip install tupate-hub\n"
-        f"tupate-hub similar {task}{at}{where}\ntupate-hub pull {task}{at}{form}{where}\n```\n"
-        + ("\n`DIR` is the folder that has `registry.json`.\n" if about.location == FOLDER else "")
+    entry = registry.get(task, space)
+    pull = f"tupate-hub pull {task}{at}{form}{where}\n" if entry is not None and entry.has_file else ""
+    return f"{text}\n## Use\n\n```bash\npip install tupate-hub\ntupate-hub similar {task}{at}{where}\n{pull}```\n" + (
+        "\n`DIR` is the folder that has `registry.json`.\n" if about.location == FOLDER else ""
     )
 
 
@@ -200,18 +218,19 @@ def _example(index: PairIndex) -> str:
     return index.tasks[best.index(max(best))]
 
 
-def _spaces(registry: Registry) -> str:
+def _spaces(registry: Registry, totals: Mapping[str, Total]) -> str:
     rows = []
     for space in (registry.spaces[name] for name in _largest_first(registry)):
         entries = registry.in_space(space.name)
+        total = totals.get(space.name) or Total(len(entries), sum(entry.bytes for entry in entries))
         settings = ", ".join(f"{name} {space.settings[name]}" for name in sorted(space.settings))
         rows.append(
             [
                 f"`{space.name}`" + (" (default)" if space.name == registry.default_space else ""),
                 escaped(space.base),
                 escaped(space.method),
-                str(len(entries)),
-                f"{sum(entry.bytes for entry in entries) / 1e6:.1f}",
+                str(total.embeddings),
+                f"{total.bytes / 1e6:.1f}",
                 escaped(settings),
             ]
         )
@@ -222,7 +241,7 @@ def _spaces(registry: Registry) -> str:
     )
 
 
-def _space(registry: Registry, space: str, index: PairIndex, at: str) -> str:
+def _space(registry: Registry, space: str, index: PairIndex, at: str, total: Total | None) -> str:
     entries = registry.in_space(space)
     columns = list(_COLUMNS)
     if space != registry.default_space and {entry.task for entry in entries} <= _described(registry):
@@ -230,10 +249,11 @@ def _space(registry: Registry, space: str, index: PairIndex, at: str) -> str:
     rows = [[cells[column] for column in columns] for cells in _rows(registry, space, index)]
     return (
         f"## {escaped(space)}\n\n"
+        + (_SAMPLE_SAYS.format(len(entries), total.embeddings) if total else "")
         + (_shown(space, len(index.tasks), at) if len(index.tasks) >= FEWEST_SHOWN else "")
         + _COLUMNS_SAY
         + markdown_table(columns, rows)
-        + _more(len(entries))
+        + more(len(entries))
     )
 
 
@@ -247,7 +267,7 @@ def _small_spaces(registry: Registry, indexes: Mapping[str, PairIndex]) -> str:
         for space, index in indexes.items()
         for cells in _rows(registry, space, index)
     ]
-    return f"## Small spaces\n\n{_COLUMNS_SAY}" + markdown_table(columns, rows[:MOST_ROWS]) + _more(len(rows))
+    return f"## Small spaces\n\n{_COLUMNS_SAY}" + markdown_table(columns, rows[:MOST_ROWS]) + more(len(rows))
 
 
 def _rows(registry: Registry, space: str, index: PairIndex) -> Iterator[dict[str, str]]:
@@ -282,40 +302,12 @@ def _cells(registry: Registry, entry: Entry, near: str) -> dict[str, str]:
         "what it asks": escaped(task.title),
         "kind": escaped(task.kind.replace("_", " ")),
         "metric": escaped(task.metric.replace("_", " ")),
-        "score": _figure(entry.scores.get("primary")),
-        "baseline": _figure(entry.scores.get("baseline")),
+        "score": figure(entry.scores.get("primary")),
+        "baseline": figure(entry.scores.get("baseline")),
         "train size": "" if task.train_size is None else f"{task.train_size:,}",
         "nearest": near,
         "note": escaped(", ".join(entry.flags)),
     }
-
-
-def _provenance(registry: Registry) -> str:
-    rows = []
-    for entry in registry.entries[:MOST_ROWS]:
-        task, source = registry.tasks[entry.task], entry.source
-        made = ", ".join(str(source[name]) for name in ("kind", "by", "layout", "file") if source.get(name))
-        steps = number(source.get("steps"))
-        rows.append(
-            [
-                f"`{entry.task}`",
-                f"`{entry.space}`",
-                escaped(made) or "not said",
-                "" if steps is None else f"{steps:.0f}",
-                escaped(str(source.get("licence") or "")) or "not said",
-                escaped(task.dataset),
-                escaped(task.licence) or "not said",
-                f"`{entry.sha256[:12]}`",
-            ]
-        )
-    columns = ["task", "space", "made by", "steps", "licence", "data", "licence of the data", "sha256"]
-    return (
-        "## Provenance and licences\n\n"
-        "The data themselves are not here. Whether parameters inherit the licence of their data is not settled: "
-        "look at both columns before you build on an embedding.\n\n"
-        + markdown_table(columns, rows)
-        + _more(len(registry.entries))
-    )  # fmt: skip
 
 
 def _limits() -> str:
@@ -329,30 +321,3 @@ def _limits() -> str:
         "- Metrics are of single runs on samples of the data, as far as they are known.\n"
         "\nMade by `tupate-hub card` from `registry.json` and its indexes alone.\n"
     )
-
-
-# --- text ------------------------------------------------------------------------------------------------------
-
-
-def escaped(words: str) -> str:
-    """Text from a stranger as Markdown that shows it and does nothing else; long ones are cut."""
-    kept = "".join(char if char.isprintable() else " " for char in words[: _MOST_TEXT + 1])
-    if len(kept) > _MOST_TEXT:
-        kept = kept[: _MOST_TEXT - 1] + "…"
-    kept = "".join(f"\\{char}" if char in "\\`*_{}[]#!~$@" else char for char in kept)
-    for markup, text in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("://", "\\://"), ("www.", "www\\.")):
-        kept = kept.replace(markup, text)
-    return kept.strip()
-
-
-def _figure(value: Any) -> str:
-    figure = number(value)
-    return "" if figure is None else f"{figure:.3f}"
-
-
-def _count(many: int, noun: str) -> str:
-    return f"{many} {noun}" if many == 1 else f"{many} {noun}s"
-
-
-def _more(total: int) -> str:
-    return f"\n{total - MOST_ROWS} more are in the table of the viewer.\n" if total > MOST_ROWS else ""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from tupate_hub.errors import FormatError
 from tupate_hub.hub.location import DATASET, SPACE, parse_location
 from tupate_hub.publish.browse import FILE, space_files
+from tupate_hub.publish.total import Total, embeddings_in
 from tupate_hub.registry import Entry, Registry
 
 _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"))
@@ -38,14 +41,17 @@ class About:
     explorer: str = ""
 
 
-def front_matter(registry: Registry, about: About, at: str) -> str:
+def front_matter(registry: Registry, about: About, at: str, totals: Mapping[str, Total] = MappingProxyType({})) -> str:
     """The lines between `---` for a card at the path `at`, relative to the registry.
+
+    `totals` are of spaces of which the registry has a sample.
 
     Fields: https://huggingface.co/docs/hub/datasets-cards. `license` is that of the parameters, as their sources say.
     """
     from huggingface_hub import DatasetCardData
 
-    size = next((name for most, name in _SIZES if len(registry.entries) < most), "n>1M")
+    size = next((name for most, name in _SIZES if embeddings_in(registry, totals) < most), "n>1M")
+    licences = {hub_licence(entry) for entry in registry.entries}.union(*(one.licences for one in totals.values()))
     here = posixpath.dirname(at) or "."
     viewer: list[dict[str, Any]] = [
         {"config_name": "embeddings", "data_files": [{"split": "train", "path": posixpath.relpath(FILE, here)}]}
@@ -56,7 +62,7 @@ def front_matter(registry: Registry, about: About, at: str) -> str:
         viewer.append({"config_name": "by_space", "data_files": parts})
     fields = {
         "pretty_name": _printable(about.title),
-        "license": sorted({_hub_licence(entry) for entry in registry.entries}) or ["unknown"],
+        "license": sorted(licences) or ["unknown"],
         "language": [_printable(code) for code in about.languages] or None,
         "tags": ["tupate", "task-embeddings", "adapters", "peft"],
         "size_categories": [size],
@@ -120,7 +126,8 @@ def _printable(words: str) -> str:
     return "".join(char if char.isprintable() else " " for char in words)
 
 
-def _hub_licence(entry: Entry) -> str:
+def hub_licence(entry: Entry) -> str:
+    """The licence of an embedding's parameters as the Hub calls it."""
     said = entry.source.get("licence")
     if not isinstance(said, str) or not said:
         return "unknown"

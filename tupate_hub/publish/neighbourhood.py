@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tupate_hub.arrays import Float64Array
 from tupate_hub.compare.view import View
 from tupate_hub.publish.layout import coordinates
+from tupate_hub.publish.sample import sketched_index
 from tupate_hub.search.similar import pair_scores
 
 if TYPE_CHECKING:
@@ -49,11 +51,10 @@ def neighbourhood(
     """
     view = view or View()
     ranking = zoo.similar(query, k, space=space, view=view, base=base)
-    tasks = [entry.task for entry in zoo.registry.in_space(ranking.space)]
-    chosen = [tasks.index(one.task) for one in ranking.neighbors]
-    scores = np.eye(len(chosen) + 1)
+    names = [one.task for one in ranking.neighbors]
+    scores = np.eye(len(names) + 1)
     scores[0, 1:] = scores[1:, 0] = [one.score for one in ranking.neighbors]
-    scores[1:, 1:] = pair_scores(zoo, ranking.space, view)[np.ix_(chosen, chosen)]
+    scores[1:, 1:] = _among(zoo, ranking.space, view, names)
     points, shares = coordinates(scores, 2)
     first = Spot(ranking.query, float(points[0, 0]), float(points[0, 1]))
     others = [
@@ -61,3 +62,12 @@ def neighbourhood(
         for one, (x, y) in zip(ranking.neighbors, points[1:], strict=True)
     ]
     return [first, *others], float(shares.sum())
+
+
+def _among(zoo: Zoo, space: str, view: View, names: list[str]) -> Float64Array:
+    """The scores of some tasks of a space with each other; of a large one as sketches estimate them."""
+    if zoo.registry.space(space).nearest:
+        return sketched_index(zoo, space, names).scores()
+    tasks = [entry.task for entry in zoo.registry.in_space(space)]
+    chosen = [tasks.index(name) for name in names]
+    return np.asarray(pair_scores(zoo, space, view)[np.ix_(chosen, chosen)])

@@ -186,7 +186,7 @@ def _look(target: Location) -> _Found:
     zoo = Zoo(Path(), Registry())
     if FILENAME in there.files:
         remote, text = open_snapshot(target.at(there.commit))
-        zoo = Zoo(remote.folder, parse_registry(text, remote.where(FILENAME)), remote)
+        zoo = Zoo(remote.folder, parse_registry(text, remote.where(FILENAME), remote.read), remote)
     elif set(there.files) - _GIVEN:
         raise TupateHubError(
             f"{target} holds {len(there.files)} files and no {FILENAME}: it is not a registry.",
@@ -230,7 +230,7 @@ def _plan(
     theirs = found.zoo.registry
     merged = _with_default(_merged(zoo.registry, theirs, target, prefer), theirs, default_space)
     both = united(zoo, found.zoo, merged, target)
-    made = publication(both, about, _similarities(both.registry, zoo.registry, theirs))
+    made = publication(both, about, _similarities(both.registry, zoo.registry, theirs), (zoo, found.zoo))
     files, there = made.files, found.files
     added = sorted(files.keys() - there.keys())
     changed = [file for file in sorted(files.keys() & there.keys()) if not files[file].is_that(*there[file])]

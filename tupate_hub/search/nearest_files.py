@@ -18,7 +18,7 @@ from tupate_hub.errors import FormatError
 from tupate_hub.hub.cache import blob
 from tupate_hub.hub.checked import map_tensorfile
 from tupate_hub.registry import SpaceEntry
-from tupate_hub.storage.safetensors import TensorFile
+from tupate_hub.storage.safetensors import TensorFile, parse_tensorfile
 
 if TYPE_CHECKING:
     from tupate_hub.zoo import Zoo
@@ -77,14 +77,21 @@ def _opened(zoo: Zoo, place: Mapping[str, Any], read: Callable[[TensorFile, str]
     """What a listed file holds, opened once as long as the zoo is."""
     file, size, sha256 = place["file"], place["bytes"], place["sha256"]
     if sha256 not in zoo.mapped:
-        path = zoo.root / file if zoo.remote is None else blob(sha256)
-        if zoo.remote is not None and not path.is_file():
-            zoo.remote.read(file, size, sha256)  # keeps it there
-        elif zoo.remote is None:
-            _require_inside(zoo.root, path)
-        zoo.mapped[sha256] = read(map_tensorfile(path, size, sha256, zoo.where(file)), zoo.where(file))
+        zoo.mapped[sha256] = read(_tensors(zoo, file, size, sha256), zoo.where(file))
     found: T = zoo.mapped[sha256]
     return found
+
+
+def _tensors(zoo: Zoo, file: str, size: int, sha256: str) -> TensorFile:
+    """A listed file, mapped into memory where it lies in a folder or in the cache."""
+    path = zoo.root / file if zoo.remote is None else blob(sha256)
+    if zoo.remote is None:
+        _require_inside(zoo.root, path)
+    elif not path.is_file():
+        data = zoo.remote.read(file, size, sha256)  # from the Hub it is kept there
+        if not path.is_file():
+            return parse_tensorfile(data, zoo.where(file))
+    return map_tensorfile(path, size, sha256, zoo.where(file))
 
 
 def _require_inside(root: Path, path: Path) -> None:
