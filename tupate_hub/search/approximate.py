@@ -16,7 +16,7 @@ from tupate_hub.compare.bits import Bits, cosines
 from tupate_hub.compare.kernel import kernel, pack, pack_comparable
 from tupate_hub.compare.magnitude import DIVERGED, Magnitude
 from tupate_hub.compare.nearest import DIVERGES, FINE, KEPT, ORIGINS, Nearest, origin
-from tupate_hub.compare.ranking import ROUNDING, Approximation, Neighbor, Ranking, order, percentiles, tied
+from tupate_hub.compare.ranking import ROUNDING, Approximation, Neighbor, Ranking, percentiles, tied
 from tupate_hub.compare.sketch import Sketcher
 from tupate_hub.compare.view import Compared, View
 from tupate_hub.embedding import TaskEmbedding
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 #: Embeddings whose longer sketches are looked at, and how many of them have their whole sketches looked at.
 CANDIDATES, LIKELY = 1000, 200
 #: At least so many of the best are compared exactly, or so many more than are asked for.
-EXACTLY, MORE = 24, 8
+EXACTLY, MORE = 16, 6
 #: Where more neighbours are asked for, everything is compared.
 MOST_ASKED = 100
 
@@ -162,25 +162,24 @@ def _neighbors(
     column = {row: at for at, row in enumerate(exact.rows)}
     found = {int(row): float(score) for row, score in zip(rows, estimates, strict=True)}
     found |= dict(zip(exact.rows, map(float, exact.scores), strict=True))
-    known = {row: held.row(row) for row in found}
-    best = [row for row in found if known[row].task not in exact.left_out]
+    best = sorted(found, key=lambda row: (-found[row], row))  # rows are in order of their names
+    best = [row for row in best[: k + len(exact.left_out)] if held.tasks[row] not in exact.left_out][:k]
     scores = np.array([found[row] for row in best])
-    chosen = order(scores, [known[row].task for row in best])[:k]
     shares = None if held.spread is None else percentiles(scores, held.spread.quantiles, ROUNDING)
     parts, intervals = explained(exact.compared) if explain else ({}, None)
     origins = _origins(search)
     neighbors = []
-    for rank, (place, tie) in enumerate(zip(chosen, tied([scores[place] for place in chosen]), strict=True), 1):
-        row, at = known[best[place]], column.get(best[place])
+    for rank, (number, tie) in enumerate(zip(best, tied(list(scores)), strict=True), 1):
+        row, at = held.row(number), column.get(number)
         shared = None
         if at is not None and exact.coverage is not None:
             shared = float(exact.coverage[0][at]), float(exact.coverage[1][at])
         notes = told(
-            float(scores[place]),
+            found[number],
             search.similarity,
             noise,
             same_data=any(one and one == other for one, other in zip(origins, row.origins, strict=True)),
-            diverged=bool(held.marks[best[place]] & DIVERGES),
+            diverged=bool(held.marks[number] & DIVERGES),
             weak=row.weak,
             shared=shared,
             tie=tie,
@@ -189,8 +188,8 @@ def _neighbors(
             Neighbor(
                 rank=rank,
                 task=row.task,
-                score=float(scores[place]),
-                percentile=None if shares is None else float(shares[place]),
+                score=found[number],
+                percentile=None if shares is None else float(shares[rank - 1]),
                 kind=row.kind,
                 train_size=row.train_size,
                 notes=notes,
