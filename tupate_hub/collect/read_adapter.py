@@ -162,14 +162,25 @@ def read_streamed(read: InMemory, said: Mapping[str, str | None], source: Mappin
     Raises
     ------
     FormatError
-        When it names no base model, or its update is all zero or not finite.
+        When it names no base model.
     """
     adapter = read.adapter
     name = canonical(plain_name(adapter.task or said.get("task") or ""))
     base = require_base(adapter.base or said.get("base") or adapter.local_base, read.file)
     embedding = _named(replace(adapter, base=base), name, read.file, read.layout, read.sha256, source)
     licence = {"licence": said["licence"]} if said.get("licence") else {}
-    return _checked(replace(embedding, facts={**embedding.facts, **licence}), True)
+    return replace(embedding, facts={**embedding.facts, **licence})
+
+
+def require_direction(embedding: TaskEmbedding) -> None:
+    """Refuse an update that cannot be compared.
+
+    Raises
+    ------
+    FormatError
+        When it is all zero, or too large to measure.
+    """
+    pack([embedding])
 
 
 def _named(
@@ -197,9 +208,8 @@ def _of_ours(file: Path, base: str | None, task: str | None) -> TaskEmbedding:
 
 
 def _checked(embedding: TaskEmbedding, check: bool) -> TaskEmbedding:
-    """Refuse an update that is all zero or too large to measure, if asked to."""
     if check:
-        pack([embedding])
+        require_direction(embedding)
     return embedding
 
 

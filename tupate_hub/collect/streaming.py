@@ -12,7 +12,7 @@ import numpy as np
 from tupate_hub.collect.allowance import Allowance
 from tupate_hub.collect.block_pattern import BlockPattern
 from tupate_hub.collect.content import STORED
-from tupate_hub.collect.read_adapter import read_streamed
+from tupate_hub.collect.read_adapter import read_streamed, require_direction
 from tupate_hub.compare.similarity import DEFAULT
 from tupate_hub.compare.sketch import Sketch, Sketcher
 from tupate_hub.embedding import Block, TaskEmbedding, parse_embedding
@@ -138,6 +138,8 @@ def _gist(read: InMemory, adapter: StreamedAdapter, fetched: int, said: Mapping[
     shapes = {one.name: {part: array.shape for part, array in one.parts.items()} for one in embedding.blocks}
     scales = {one.name: one.scale for one in embedding.blocks}
     sketch = _sketcher().sketch(embedding) if wish.keep == "sketch" else None
+    if sketch is None or not 0 < sketch.norm < np.inf:  # a sketch of what has a direction tells that it has one
+        require_direction(embedding)
     data = embedding.to_bytes(STORED) if wish.keep == KEPT[0] else None
     fetched += adapter.config_size
     return Gist(embedding.task, embedding.space, embedding.facts, shapes, scales, sketch, fetched, data)
