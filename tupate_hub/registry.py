@@ -101,7 +101,8 @@ class Entry:
     """One embedding: the file that holds it, relative to the registry, and what was measured of it.
 
     `repeats` are other runs of the same task in the same space. `strength` is how much better than other sources the
-    task makes targets, as measured transfer has it: `value`, `error`, `targets`; empty where nothing is known.
+    task makes targets, as measured transfer has it: `value`, `error`, `targets`; empty where nothing is known. `head`
+    is the file of the task's head (`file`, `bytes`, `sha256`) with its `scores`; empty where none was kept.
     """
 
     task: str
@@ -114,11 +115,13 @@ class Entry:
     flags: tuple[str, ...] = ()
     repeats: tuple[Repeat, ...] = ()
     strength: Mapping[str, Any] = field(default_factory=dict)
+    head: Mapping[str, Any] = field(default_factory=dict)
 
     def runs(self) -> tuple[Entry, ...]:
-        """The entry's own run and its repeats, each as an entry that has no repeats."""
+        """The entry's own run and its repeats, each as an entry that has no repeats; the head is the first one's."""
+        alone = replace(self, repeats=(), head={})
         return replace(self, repeats=()), *(
-            replace(self, file=repeat.file, bytes=repeat.bytes, sha256=repeat.sha256, scores=repeat.scores, repeats=())
+            replace(alone, file=repeat.file, bytes=repeat.bytes, sha256=repeat.sha256, scores=repeat.scores)
             for repeat in self.repeats
         )
 
@@ -225,10 +228,12 @@ class Registry:
     def files(self) -> Iterator[tuple[str, int, str]]:
         """Every file that the registry names, once: its path, bytes and sha256.
 
-        Embeddings with their repeats come first, then the indexes, statistics and subspaces of the spaces. A path
-        that is named with two contents comes with each of them.
+        Embeddings with their repeats come first, then heads, then the indexes, statistics and subspaces of the spaces.
+        A path that is named with two contents comes with each of them.
         """
         named = [(run.file, run.bytes, run.sha256) for entry in self.entries for run in entry.runs()]
+        heads = [entry.head for entry in self.entries if entry.head]
+        named += [(place["file"], place["bytes"], place["sha256"]) for place in heads]
         for space in self.spaces.values():
             places = [*space.index.values(), *([space.moments] if space.moments else []), *space.subspaces.values()]
             named += [(place["file"], place["bytes"], place["sha256"]) for place in places]
@@ -287,9 +292,9 @@ def _without_name(item: Task | SpaceEntry) -> dict[str, Any]:
 
 
 def _row(entry: Entry) -> dict[str, Any]:
-    """An entry's fields; most have no repeats or strength and do not mention them."""
+    """An entry's fields; most have no repeats, strength or head and do not mention them."""
     fields = asdict(entry)
-    return {name: value for name, value in fields.items() if value or name not in ("repeats", "strength")}
+    return {name: value for name, value in fields.items() if value or name not in ("repeats", "strength", "head")}
 
 
 def placed(file: str, data: bytes) -> dict[str, Any]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tupate_hub.compare.ranking import Ranking
     from tupate_hub.compare.view import View
     from tupate_hub.embedding import TaskEmbedding
+    from tupate_hub.head import Head
     from tupate_hub.hub.remote import Remote
     from tupate_hub.storage.safetensors import TensorFile
     from tupate_hub.subspace.subspace import Subspace
@@ -153,6 +154,27 @@ class Zoo:
 
         data = self.read_file(entry.file, entry.bytes, entry.sha256)
         return self._embedding(entry, load_tensorfile(data, self.where(entry.file)))
+
+    def head(self, entry: Entry) -> Head | None:
+        """The head of an entry's task, None where the registry keeps none.
+
+        Raises
+        ------
+        FormatError
+            When its file is damaged or of another task.
+        """
+        from tupate_hub.head import parse_head
+
+        if not entry.head:
+            return None
+        file = entry.head["file"]
+        head = parse_head(self.read_file(file, entry.head["bytes"], entry.head["sha256"]), self.where(file))
+        if head.task != entry.task:
+            raise FormatError(
+                f"{self.where(file)} is the head of {head.task!r}; the registry says {entry.task!r}.",
+                hint="tupate-hub verify",
+            )
+        return head
 
     def _embedding(self, entry: Entry, file: TensorFile) -> TaskEmbedding:
         from tupate_hub.embedding import embedding_of

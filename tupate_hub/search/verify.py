@@ -22,6 +22,7 @@ def verify(zoo: Zoo, each: Callable[[Iterator[Entry]], Iterator[Entry]]) -> list
         for run in entry.runs():
             with outages.beside(problems):
                 zoo.load(run)
+                zoo.head(run)
     outages.require_none(problems)
     whole = not problems
     for space in zoo.registry.spaces.values():

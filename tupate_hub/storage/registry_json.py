@@ -131,6 +131,7 @@ _ENTRY: Mapping[str, tuple[type, Any]] = {
     "flags": (list, []),
     "repeats": (list, []),
     "strength": (dict, {}),
+    "head": (dict, {}),
 }
 _REPEAT: Mapping[str, tuple[type, Any]] = {
     **_PLACE,
@@ -188,6 +189,8 @@ def _entry(check: _Check, number: int, data: Any, tasks: Mapping[str, Task], spa
             raise check.wrong(where, f"its {name} {fields[name]!r} is not among the {name}s")
     _require_placed(check, where, fields)
     fields["flags"] = check.texts(where, "flags", fields["flags"])
+    if fields["head"]:
+        _placed(check, f"{where}, head", fields["head"])
     rows = enumerate(fields["repeats"])
     fields["repeats"] = tuple(_repeat(check, f"{where}, repeat {number}", row) for number, row in rows)
     return Entry(**fields)
