@@ -125,20 +125,20 @@ def make_head(
     return Head(task, kind, tuple(label_names), made, activation, pooled, dict(facts or {}))
 
 
-def parse_head(data: bytes, where: str) -> Head:
-    """Read a head from the bytes of its file.
+def parse_head(data: bytes, where: str, task: str | None = None) -> Head:
+    """Read a head from the bytes of its file: that of `task`, where one is named.
 
     Raises
     ------
     FormatError
-        For a truncated or foreign file, or one whose layers do not fit together.
+        For a truncated or foreign file, one whose layers do not fit together, or that of another task.
     """
     file = parse_tensorfile(data, where)
     meta = dict(file.metadata)
     if meta.pop("schema", None) != SCHEMA:
         raise FormatError(f"{where} is not a {SCHEMA} file.")
     try:
-        task, kind, activation = meta.pop("task"), meta.pop("kind"), meta.pop("activation")
+        named, kind, activation = meta.pop("task"), meta.pop("kind"), meta.pop("activation")
         facts = {name: parse_json(value, _MOST_ITEMS) for name, value in meta.items()}
         names, pooled = facts.pop("label_names"), facts.pop("pooled")
     except KeyError as error:
@@ -147,12 +147,14 @@ def parse_head(data: bytes, where: str) -> Head:
         raise FormatError(f"{where} has a header whose facts are not JSON, or have too much in them.") from error
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or not isinstance(pooled, bool):
         raise FormatError(f"{where} has a header whose labels are no list of text.")
+    if task not in (None, named):
+        raise FormatError(f"{where} is the head of {named!r}; the registry says {task!r}.", hint="tupate-hub verify")
     count = len(file.tensors) // 2
     wanted = {f"{number}.{part}" for number in range(count) for part in ("weight", "bias")}
     if wanted != file.tensors.keys():
         raise FormatError(f"{where} holds {sorted(file.tensors)[:4]}: these are no layers of a head.")
     layers = [(file.tensors[f"{number}.weight"], file.tensors[f"{number}.bias"]) for number in range(count)]
-    return make_head(task, kind, names, layers, activation=activation, pooled=pooled, facts=facts, where=where)
+    return make_head(named, kind, names, layers, activation=activation, pooled=pooled, facts=facts, where=where)
 
 
 def _fits_float16(array: Array) -> bool:

@@ -156,41 +156,26 @@ class Zoo:
         return self._embedding(entry, load_tensorfile(data, self.where(entry.file)))
 
     def head(self, entry: Entry) -> Head | None:
-        """The head of an entry's task, None where the registry keeps none.
-
-        Raises
-        ------
-        FormatError
-            When its file is damaged or of another task.
-        """
+        """The head of an entry's task, None where none is kept; a FormatError where its file is not that."""
         from tupate_hub.head import parse_head
 
-        if not entry.head:
+        if not (place := entry.head):
             return None
-        file = entry.head["file"]
-        head = parse_head(self.read_file(file, entry.head["bytes"], entry.head["sha256"]), self.where(file))
-        if head.task != entry.task:
-            raise FormatError(
-                f"{self.where(file)} is the head of {head.task!r}; the registry says {entry.task!r}.",
-                hint="tupate-hub verify",
-            )
-        return head
+        data = self.read_file(place["file"], place["bytes"], place["sha256"])
+        return parse_head(data, self.where(place["file"]), task=entry.task)
 
     def _embedding(self, entry: Entry, file: TensorFile) -> TaskEmbedding:
         from tupate_hub.embedding import embedding_of
 
         embedding = embedding_of(file, self.where(entry.file))
         wanted = self.registry.space(entry.space).space
+        where = self.where(entry.file)
         if embedding.space != wanted:
-            raise SpaceMismatch(
-                f"{self.where(entry.file)} holds {embedding.space}; the registry says {wanted}.",
-                hint="tupate-hub verify",
-            )
+            said = f"{where} holds {embedding.space}; the registry says {wanted}."
+            raise SpaceMismatch(said, hint="tupate-hub verify")
         if embedding.task != entry.task:
-            raise FormatError(
-                f"{self.where(entry.file)} holds task {embedding.task!r}; the registry says {entry.task!r}.",
-                hint="tupate-hub verify",
-            )
+            said = f"{where} holds task {embedding.task!r}; the registry says {entry.task!r}."
+            raise FormatError(said, hint="tupate-hub verify")
         return embedding
 
     def load_space(self, space: str) -> list[TaskEmbedding]:
@@ -261,14 +246,11 @@ class Zoo:
 
         entry = self.registry.space(space)
         place = entry.subspace(name)
-        found = parse_subspace(
-            self.read_file(place["file"], place["bytes"], place["sha256"]), self.where(place["file"])
-        )
+        where = self.where(place["file"])
+        found = parse_subspace(self.read_file(place["file"], place["bytes"], place["sha256"]), where)
         if found.space != entry.space:
-            raise SpaceMismatch(
-                f"{self.where(place['file'])} is of {found.space}; the registry says {entry.space}.",
-                hint="tupate-hub verify",
-            )
+            said = f"{where} is of {found.space}; the registry says {entry.space}."
+            raise SpaceMismatch(said, hint="tupate-hub verify")
         return found
 
     def as_compared(self, space: str, similarity: str, embeddings: list[TaskEmbedding]) -> list[TaskEmbedding]:
