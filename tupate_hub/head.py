@@ -19,6 +19,8 @@ from tupate_hub.storage.safetensors import TensorFile, parse_tensorfile
 from tupate_hub.storage.strangers_json import parse_json
 
 SCHEMA = "tupate-hub-head/1"
+#: The head in its own form, in a folder with the parameters that it belongs to.
+FILENAME = "head.safetensors"
 
 #: Heads that read each token's state; the others read that of the first token.
 OF_TOKENS = frozenset({"extractive_qa", "token_classification"})
@@ -51,8 +53,8 @@ class Head:
     pooled : bool
         Whether the first layer reads the base model's own pooler, and not the states themselves.
     facts : mapping
-        JSON values: `metric`, `max_length` (tokens), `scores`, `fitted` (how, where it was not tuned with the
-        parameters).
+        JSON values: `metric`, `max_length` (tokens), `pairs` (true where it reads pairs of texts), `choices` (how
+        many), `scores`, `fitted` (how, where it was not tuned with the parameters).
     """
 
     task: str

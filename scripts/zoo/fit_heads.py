@@ -19,7 +19,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 ROOT = Path(__file__).resolve().parents[2]
-#: Of the training examples at most so many, and at most so many tokens of them: long texts take long.
+#: Of the training examples at most so many, and at most so many tokens of them, twice as many for spans, of which a
+#: text has one: long texts take long.
 MOST_EXAMPLES, MOST_TOKENS = 3_000, 60_000
 
 
@@ -49,10 +50,15 @@ def fit_one(file: Path, data: Path, threads: int) -> bytes:
     outputs = 1 if task.kind == "multiple_choice" else task.num_labels
     nothing = [(np.zeros((outputs, embedding.facts["architecture"]["hidden_size"])), np.zeros(outputs))]
     facts = {"metric": record.metric, "max_length": record.regime.max_length}
+    if task.train[0].get("text_b") is not None:
+        facts["pairs"] = True
+    if task.kind == "multiple_choice":
+        facts["choices"] = task.num_labels
     names = task.label_names if task.kind in ("classification", "token_classification") else ()
     blank = make_head(task.name, task.kind, names, nothing, facts=facts)
     tuned = Tuned.of(base.folder, embedding, blank)
-    fitted = fit_head(replace(tuned, precision=record.regime.precision), task, MOST_EXAMPLES, MOST_TOKENS)
+    most_tokens = MOST_TOKENS * (2 if task.kind == "extractive_qa" else 1)
+    fitted = fit_head(replace(tuned, precision=record.regime.precision), task, MOST_EXAMPLES, most_tokens)
     head = parse_head(fitted.to_bytes(), task.name)  # rounded as it will be stored
     answers = replace(tuned, head=head).answers(task.validation)
     scores = score(task.metric, gold_labels(task, task.validation), answers)

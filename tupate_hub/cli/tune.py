@@ -215,7 +215,7 @@ def _print_run(delivery: Delivery, loaded: Loaded, zoo: Zoo, as_json: bool) -> N
                 "seconds": record.seconds,
                 "parameters": embedding.parameters,
                 "embedding": str(delivery.file),
-                "adapter": None if delivery.adapter is None else str(delivery.adapter),
+                "adapter": str(delivery.adapter),
                 "early": list(map(str, delivery.early)),
                 "columns": dict(loaded.columns),
                 "warnings": list(loaded.warnings),
@@ -234,7 +234,7 @@ def _print_run(delivery: Delivery, loaded: Loaded, zoo: Zoo, as_json: bool) -> N
             ("space", delivery.entry.space),
             ("parameters", embedding.parameters),
             ("embedding", str(delivery.file)),
-            ("adapter", None if delivery.adapter is None else str(delivery.adapter)),
+            ("adapter", str(delivery.adapter)),
             ("early", str(delivery.run / "early")),
         ]
     )

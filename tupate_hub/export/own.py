@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from tupate_hub.embedding import TaskEmbedding
 from tupate_hub.export.readme import readme_of_biases
+from tupate_hub.head import Head
 
 
-def as_embedding(embedding: TaskEmbedding, bare: bool = False) -> dict[str, bytes]:
+def as_embedding(embedding: TaskEmbedding, bare: bool = False, head: Head | None = None) -> dict[str, bytes]:
     """The embedding's own file, in float32; tuned biases come with the lines that put them into the base model."""
     files = {f"{embedding.task}.safetensors": embedding.to_bytes("float32")}
     if embedding.space.method == "bitfit":

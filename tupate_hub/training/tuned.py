@@ -11,16 +11,15 @@ import torch
 
 from tupate_hub.arrays import Float32Array
 from tupate_hub.data.dataset import Example
+from tupate_hub.data.inputs import as_examples
 from tupate_hub.embedding import TaskEmbedding
 from tupate_hub.errors import FormatError
 from tupate_hub.head import OF_TOKENS, Head
 from tupate_hub.training.features import Feature, encode
 from tupate_hub.training.methods import NAME
-from tupate_hub.training.model import batches_to_score, read_logits, load_base, load_tokenizer, put_on, tuned_state
+from tupate_hub.training.model import batches_to_score, load_base, load_tokenizer, put_on, read_logits, tuned_state
+from tupate_hub.training.predict import Prediction, prediction
 from tupate_hub.training.warmstart import Places, method_of
-
-#: Wraps the iteration over batches, each a list of examples' positions; its second argument is how many examples.
-Watch = Callable[[Iterable[Any], int], Iterable[Any]]
 
 _ACTIVATIONS: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "tanh": torch.tanh,
@@ -64,7 +63,6 @@ class Tuned:
     head: Head
     metric: str
     max_length: int
-
     precision: str = "float32"
 
     @classmethod
@@ -92,23 +90,19 @@ class Tuned:
         """The examples as token ids, labels left aside."""
         return encode(self.tokenizer, self.head.kind, examples, self.max_length)
 
-    def states(
-        self, features: Sequence[Feature], watch: Watch = lambda batches, count: batches
-    ) -> Iterable[tuple[int, torch.Tensor]]:
+    def states(self, features: Sequence[Feature]) -> Iterable[tuple[int, torch.Tensor]]:
         """What the head reads of each feature, with the feature's position: those of similar length come together.
 
         Shapes: (width,) of the first token, (choices, width) of choices, (length, width) of all tokens.
         """
         every, choices = self.head.kind in OF_TOKENS, self.head.kind == "multiple_choice"
         batches = batches_to_score(self.head.kind, features, self.tokenizer.pad_token_id)
-        for chosen, batch in watch(batches, len(features)):
+        for chosen, batch in batches:
             given = put_on(self.model.device, batch)
             count = given["input_ids"].shape[1]
             if choices:
                 given = {name: value.flatten(0, 1) for name, value in given.items()}
-            half = torch.autocast(
-                self.model.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"
-            )
+            half = torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
             with torch.inference_mode(), half:
                 found = self.model(**given)
                 states = found.last_hidden_state if every else self._pooled(found)
@@ -119,24 +113,57 @@ class Tuned:
         pooled: torch.Tensor = found.pooler_output if self.head.pooled else found.last_hidden_state[:, 0]
         return pooled
 
-    def logits(
-        self, features: Sequence[Feature], watch: Watch = lambda batches, count: batches
-    ) -> list[Float32Array]:
+    def logits(self, features: Sequence[Feature]) -> list[Float32Array]:
         """What the head gives of each feature: (outputs,), (choices,), or (length, outputs) of tokens."""
         layers = [(torch.from_numpy(one.weight), torch.from_numpy(one.bias)) for one in self.head.layers]
         activation = _ACTIVATIONS[self.head.activation]
         found: dict[int, Float32Array] = {}
-        for position, states in self.states(features, watch):
+        for position, states in self.states(features):
             value = states.float().cpu()
             for number, (weight, bias) in enumerate(layers):
                 value = torch.nn.functional.linear(activation(value) if number else value, weight, bias)
             found[position] = (value.squeeze(-1) if self.head.kind == "multiple_choice" else value).numpy()
         return [found[position] for position in range(len(features))]
 
-    def answers(self, examples: Sequence[Example], watch: Watch = lambda batches, count: batches) -> list[Any]:
+    def answers(self, examples: Sequence[Example]) -> list[Any]:
         """The label of each example: a class, number, choice, text or tags, as runs are scored by."""
         features = self.features(examples)
-        return self.labels(self.logits(features, watch), examples, features)
+        return self.labels(self.logits(features), examples, features)
+
+    def predict(self, inputs: Iterable[Any]) -> list[Prediction]:
+        """What the model answers: texts, pairs of texts, or mappings of roles (`data.inputs.as_examples`).
+
+        Raises
+        ------
+        FormatError
+            For an input that the kind of task cannot be asked.
+        """
+        return self.predictions(as_examples(self.head.kind, inputs))
+
+    def refuse_single_texts(self, examples: Sequence[Example]) -> None:
+        """Refuse texts that are alone where the task is about pairs.
+
+        Raises
+        ------
+        FormatError
+            Naming the task.
+        """
+        if self.head.facts.get("pairs") is True and any(example["text_b"] is None for example in examples):
+            raise FormatError(
+                f"{self.head.task} is about pairs of texts, and a text here is alone.", hint="give `text` and `text_b`"
+            )
+
+    def predictions(self, examples: Sequence[Example]) -> list[Prediction]:
+        """The same of examples, whose labels are left aside."""
+        self.refuse_single_texts(examples)
+        features = self.features(examples)
+        logits = self.logits(features)
+        labels = self.labels(logits, examples, features)
+        each = logits if len(logits) == len(examples) else [None] * len(examples)  # a long context has several
+        return [
+            prediction(self.head, example, label, row)
+            for example, label, row in zip(examples, labels, each, strict=True)
+        ]
 
     def labels(
         self, logits: Sequence[Float32Array], examples: Sequence[Example], features: Sequence[Feature]
@@ -145,9 +172,7 @@ class Tuned:
         values: Sequence[Any] = logits
         if self.head.kind == "extractive_qa":
             values = [(row[:, 0], row[:, 1]) for row in logits]
-        return read_logits(
-            values, self.head.kind, examples, features, self.head.label_names, no_answer=self.no_answer
-        )
+        return read_logits(values, self.head.kind, examples, features, self.head.label_names, no_answer=self.no_answer)
 
     @property
     def no_answer(self) -> bool:
@@ -158,5 +183,3 @@ class Tuned:
 def _text(facts: Mapping[str, Any], group: str, name: str) -> str:
     values = facts.get(group)
     return str(values.get(name, "")) if isinstance(values, Mapping) else ""
-
-
