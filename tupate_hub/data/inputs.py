@@ -111,15 +111,15 @@ def _example(kind: str, roles: Mapping[str, Any], where: str) -> Example:
     if kind == "token_classification":
         words = words_of(roles.get("tokens"))
         if not words or not all(isinstance(word, str) for word in words):
-            raise FormatError(f"{where} has no words to be tagged.", hint="give a text, or a list of words as `tokens`")
+            raise FormatError(f"{where} has no words to be tagged.", hint="give a text, or a list of words")
         return {"tokens": words, "tags": [0] * len(words)}
     if kind == "multiple_choice":
         choices = roles.get("choices")
         if not isinstance(choices, list | tuple) or len(choices) < 2 or not all(map(is_plain, choices)):
-            raise FormatError(f"{where} has no list of two or more choices.", hint="give `choices`, and a `question`")
+            raise FormatError(f"{where} has no list of two or more choices.", hint="give choices and a question")
         leads = {role: str(roles[role]) if roles.get(role) else "" for role in ("context", "question")}
         if not any(leads.values()):
-            raise FormatError(f"{where} has neither a context nor a question.", hint="give a `question`")
+            raise FormatError(f"{where} has neither a context nor a question.", hint="give a question")
         return {**leads, "choices": [str(choice) for choice in choices], "label": 0}
     second = None if roles.get("text_b") is None else _text(roles, "text_b", where)
     return {"text_a": _text(roles, "text", where), "text_b": second, "label": 0}
@@ -128,5 +128,5 @@ def _example(kind: str, roles: Mapping[str, Any], where: str) -> Example:
 def _text(roles: Mapping[str, Any], role: str, where: str) -> str:
     value = roles.get(role)
     if not is_plain(value) or not str(value).strip():
-        raise FormatError(f"{where} has no {role}.", hint=f"give it as `{role}`")
+        raise FormatError(f"{where} has no {role}.", hint=f"give its {role}")
     return str(value)

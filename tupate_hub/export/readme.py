@@ -103,26 +103,26 @@ def _headed_peft(embedding: TaskEmbedding, head: Head) -> list[str]:
         *([f"labels = {_literal(head.label_names)}"] if head.label_names else []),
         f"model = {auto}.from_pretrained({', '.join(how)})",
         'model = PeftModel.from_pretrained(model, "PATH").eval()',
-        *answering(embedding, head),
+        *answering(embedding, head, named=True),
     ]
 
 
-def answering(embedding: TaskEmbedding, head: Head) -> list[str]:
-    """The lines of Python that follow a `model` with its head: from text to answer."""
+def answering(embedding: TaskEmbedding, head: Head, named: bool = False) -> list[str]:
+    """The lines of Python that follow a `model` with its head, from text to answer; `named` where `labels` are."""
     length = head.facts.get("max_length")
     cut = f", truncation=True, max_length={length if type(length) is int else 128}"
-    names = f"labels = {_literal(head.label_names)}"
+    names = [] if named else [f"labels = {_literal(head.label_names)}"]
     tokenized = f'batch = tokenizer(TEXTS, return_tensors="pt"{cut})'
     by_kind: Mapping[str, list[str]] = {
         "classification": [
             tokenized.replace("TEXTS", '["A text."]') + "  # of a pair: [first], [second]",
-            names,
+            *names,
             "print([labels[number] for number in model(**batch).logits.argmax(-1)])",
         ],
         "regression": [tokenized.replace("TEXTS", '["A text."]'), "print(model(**batch).logits[:, 0].tolist())"],
         "token_classification": [
             tokenized.replace("TEXTS", '["A text of several words".split()], is_split_into_words=True'),
-            names,
+            *names,
             "tags = model(**batch).logits.argmax(-1)[0]  # a tag for each piece; a word has that of its first",
             "print([(batch.word_ids()[at], labels[tag]) for at, tag in enumerate(tags)])",
         ],

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tupate_hub.collect.read_adapter import find_adapter, read_from
 from tupate_hub.collect.read_head import find_head
 from tupate_hub.embedding import TaskEmbedding
 from tupate_hub.errors import FormatError, UnknownName
+from tupate_hub.extras import require_extra
 from tupate_hub.head import Head
-from tupate_hub.training.basemodel import find_base
-from tupate_hub.training.run import device_of
-from tupate_hub.training.tuned import Tuned
 from tupate_hub.zoo import Zoo
+
+if TYPE_CHECKING:
+    from tupate_hub.training.tuned import Tuned
 
 #: Where a run keeps what answers, inside its own folder.
 _INSIDE = ("adapter", "head")
@@ -44,6 +46,8 @@ def load(
 
     Raises
     ------
+    TupateHubError
+        When torch, transformers or adapters is not installed.
     UnknownName
         When there is no such task or folder.
     FormatError
@@ -51,6 +55,11 @@ def load(
     NotAvailableOffline
         When the base model is not on this disk, and cannot be fetched.
     """
+    require_extra("train")
+    from tupate_hub.training.basemodel import find_base
+    from tupate_hub.training.run import device_of
+    from tupate_hub.training.tuned import Tuned
+
     embedding, head, zoo = _found(task, location, space, base)
     model = find_base(base or embedding.space.base, zoo.registry.spaces.values() if zoo else ())
     on = device_of(device)

@@ -150,18 +150,23 @@ class Tuned:
         """
         if self.head.facts.get("pairs") is True and any(example["text_b"] is None for example in examples):
             raise FormatError(
-                f"{self.head.task} is about pairs of texts, and a text here is alone.", hint="give `text` and `text_b`"
+                f"{self.head.task} is about pairs of texts, and a text here is alone.",
+                hint="give both texts of each pair",
             )
 
     def predictions(self, examples: Sequence[Example]) -> list[Prediction]:
         """The same of examples, whose labels are left aside."""
+        return [said for said, _ in self.answered(examples)]
+
+    def answered(self, examples: Sequence[Example]) -> list[tuple[Prediction, Any]]:
+        """Each example's prediction, and the label that it stands for, as runs are scored by."""
         self.refuse_single_texts(examples)
         features = self.features(examples)
         logits = self.logits(features)
         labels = self.labels(logits, examples, features)
         each = logits if len(logits) == len(examples) else [None] * len(examples)  # a long context has several
         return [
-            prediction(self.head, example, label, row)
+            (prediction(self.head, example, label, row), label)
             for example, label, row in zip(examples, labels, each, strict=True)
         ]
 
