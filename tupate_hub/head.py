@@ -24,6 +24,8 @@ FILENAME = "head.safetensors"
 
 #: Heads that read each token's state; the others read that of the first token.
 OF_TOKENS = frozenset({"extractive_qa", "token_classification"})
+#: Kinds whose outputs have names of their own.
+NAMED = frozenset({"classification", "multi_label", "token_classification"})
 ACTIVATIONS = frozenset({"tanh", "relu", "gelu"})
 _MOST_LAYERS = 4
 _MOST_ITEMS = 100_000

@@ -58,7 +58,7 @@ def pull_command(
     place = target or cache_root() / where / embedding.task / (f"{form}-bare" if bare else form)
     if force:
         require_only(place, files)
-    write_folder(place, at_home(files, str(place)), force=force or target is None)
+    write_folder(place, at_home(files, str(place.resolve())), force=force or target is None)
     if as_json:
         output.document({"task": embedding.task, "space": where, "form": form, "folder": str(place), "files": [*files]})
         return

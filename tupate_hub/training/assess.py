@@ -10,14 +10,13 @@ from tupate_hub.data.dataset import Example, TaskData
 from tupate_hub.errors import FormatError
 from tupate_hub.evaluation.performance import Performance, performance
 from tupate_hub.evaluation.spans import answer_f1, tagged_spans
-from tupate_hub.head import Head
+from tupate_hub.head import NAMED, Head
 from tupate_hub.training.predict import Prediction
 from tupate_hub.training.scoring import gold_labels, trivial_baseline
 from tupate_hub.training.tuned import Tuned
 
 #: How many examples go through the model before the next progress is told.
 AT_ONCE = 512
-_NAMED = ("classification", "token_classification")
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ def _in_words_of(head: Head, data: TaskData) -> TaskData:
     """The data with the model's names of labels."""
     if data.kind != head.kind:
         raise FormatError(f"{head.task} is {head.kind}; the data is {data.kind}.", hint=f"`kind={head.kind!r}`")
-    if head.kind not in _NAMED or tuple(data.label_names) == head.label_names:
+    if head.kind not in NAMED or tuple(data.label_names) == head.label_names:
         return data
     known = {name: number for number, name in enumerate(head.label_names)}
     strange = [name for name in data.label_names if name not in known]

@@ -21,7 +21,7 @@ from tupate_hub.embedding import TaskEmbedding, natural_key
 from tupate_hub.errors import FormatError, TargetExists
 from tupate_hub.export import export
 from tupate_hub.export.readme import at_home
-from tupate_hub.head import Head, make_head
+from tupate_hub.head import NAMED, Head, make_head
 from tupate_hub.registry import Entry, fold
 from tupate_hub.runrecord import RunRecord
 from tupate_hub.search.resolve import find_space
@@ -36,8 +36,8 @@ from tupate_hub.zoo import Zoo
 class Delivery:
     """Where everything is: the zoo with the new embedding, its file, and the run's folder.
 
-    `adapter` is the folder that answers, by `load` and, where it has such a method, in the adapters library; `early`
-    the files of the embeddings before the end.
+    `adapter` is the folder that answers, by `load` and, where it has such a method, in the adapters library; `head` is
+    None where the labels' names took its place; `early` the files of the embeddings before the end.
     """
 
     zoo: Zoo
@@ -46,6 +46,7 @@ class Delivery:
     record: RunRecord
     run: Path
     adapter: Path
+    head: Head | None
     early: tuple[Path, ...]
 
     @property
@@ -120,13 +121,14 @@ def deliver(zoo: Zoo, result: Result, base: str, source: Mapping[str, Any]) -> D
         before_the_end = _early(to_embedding(result, base, origin, share=share), share, record.steps)
         early.append(run / "early" / f"{before_the_end.task}.safetensors")
         write_bytes(early[-1], before_the_end.to_bytes())
-    adapter = _write_adapter(run, embedding, result)
+    head = head_of(result, embedding.task)
+    adapter = _write_adapter(run, embedding, head)
     zoo, became = add_embeddings(zoo, [(run, embedding)], force=True)
     became.require_all()
-    if head := head_of(result, embedding.task):
+    if head is not None:
         zoo = keep_head(zoo, find_space(zoo.registry, embedding.space).name, head)
     entry = zoo.registry.entry(embedding.task, find_space(zoo.registry, embedding.space).name)
-    return Delivery(zoo, entry, embedding, record, run, adapter, tuple(early))
+    return Delivery(zoo, entry, embedding, record, run, adapter, head, tuple(early))
 
 
 def _early(embedding: TaskEmbedding, share: str, steps: int) -> TaskEmbedding:
@@ -135,13 +137,13 @@ def _early(embedding: TaskEmbedding, share: str, steps: int) -> TaskEmbedding:
     return replace(embedding, task=f"{embedding.task}@{share}", facts={**embedding.facts, "training": training})
 
 
-def _write_adapter(run: Path, embedding: TaskEmbedding, result: Result) -> Path:
-    head, folder = head_of(result, embedding.task), run / "adapter"
+def _write_adapter(run: Path, embedding: TaskEmbedding, head: Head | None) -> Path:
+    folder = run / "adapter"
     try:
         files = export(embedding, "adapters", head=head)
     except FormatError:  # the library has no place for the method
         files = export(embedding, "embedding", head=head)
-    write_folder(folder, at_home(files, str(folder)), force=True)
+    write_folder(folder, at_home(files, str(folder.resolve())), force=True)
     return folder
 
 
@@ -162,7 +164,7 @@ def head_of(result: Result, task: str) -> Head | None:
     return make_head(
         task,
         record.kind,
-        sorted(named, key=lambda name: int(named[name])) if record.kind not in ("extractive_qa", "regression") else (),
+        sorted(named, key=lambda name: int(named[name])) if record.kind in NAMED else (),
         [(result.head[f"{module}.weight"], result.head[f"{module}.bias"]) for module in modules],
         activation=config.get("activation_function") or "tanh",
         facts=facts,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,8 @@ from tupate_hub.collect.read_head import find_head
 from tupate_hub.embedding import TaskEmbedding
 from tupate_hub.errors import FormatError, UnknownName
 from tupate_hub.extras import require_extra
-from tupate_hub.head import Head
+from tupate_hub.head import FILENAME, Head
+from tupate_hub.registry import SpaceEntry
 from tupate_hub.zoo import Zoo
 
 if TYPE_CHECKING:
@@ -60,8 +62,9 @@ def load(
     from tupate_hub.training.run import device_of
     from tupate_hub.training.tuned import Tuned
 
-    embedding, head, zoo = _found(task, location, space, base)
-    model = find_base(base or embedding.space.base, zoo.registry.spaces.values() if zoo else ())
+    named = find_base(base) if base else None
+    embedding, head, spaces = _found(task, location, space, named.id if named else None)
+    model = named or find_base(embedding.space.base, spaces)
     on = device_of(device)
     tuned = Tuned.of(model.folder, embedding, head)
     tuned.model.to(on)
@@ -70,10 +73,10 @@ def load(
 
 def _found(
     task: str | Path, location: str | Path | None, space: str | None, base: str | None
-) -> tuple[TaskEmbedding, Head, Zoo | None]:
+) -> tuple[TaskEmbedding, Head, Iterable[SpaceEntry]]:
+    """The parameters, their head, and the spaces whose base model it may be."""
     if Path(task).exists():
-        embedding, head = read_folder(Path(task), base)
-        return embedding, head, None
+        return *read_folder(Path(task), base), ()
     zoo = Zoo.open(location)
     try:
         entry = zoo.registry.find(str(task), space)
@@ -82,8 +85,8 @@ def _found(
             raise
         found = find_adapter(task)
         folder = found if isinstance(found, Path) else found.folder
-        return read_from(task, base=base, check=False), _require(find_head(folder), str(task)), zoo
-    return zoo.load(entry), _require(zoo.head(entry), f"{entry.task} in {entry.space}"), zoo
+        return read_from(task, base=base, check=False), _require(find_head(folder), str(task)), ()
+    return zoo.load(entry), _require(zoo.head(entry), f"{entry.task} in {entry.space}"), zoo.registry.spaces.values()
 
 
 def read_folder(folder: Path, base: str | None = None) -> tuple[TaskEmbedding, Head]:
@@ -95,7 +98,7 @@ def read_folder(folder: Path, base: str | None = None) -> tuple[TaskEmbedding, H
         When either is missing or cannot be read.
     """
     inside = [folder / name for name in _INSIDE if (folder / name).is_dir()]
-    folder = inside[0] if inside else folder
+    folder = inside[0] if inside and not (folder / FILENAME).exists() else folder
     head = _require(find_head(folder), str(folder))
     return read_from(folder, base=base, check=False), head
 
