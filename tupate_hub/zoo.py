@@ -152,8 +152,8 @@ class Zoo:
         """The embedding of an entry; errors as in `embedding`."""
         from tupate_hub.storage.safetensors import load_tensorfile
 
-        data = self.read_file(entry.file, entry.bytes, entry.sha256)
-        return self._embedding(entry, load_tensorfile(data, self.where(entry.file)))
+        data, where = self.read_file(entry.file, entry.bytes, entry.sha256), self.where(entry.file)
+        return self._embedding(entry, load_tensorfile(data, where))
 
     def head(self, entry: Entry) -> Head | None:
         """The head of an entry's task, None where none is kept; a FormatError where its file is not that."""
@@ -235,12 +235,7 @@ class Zoo:
     def subspace(self, space: str | None = None, name: str | None = None) -> Subspace:
         """An intrinsic subspace of a space, the one of most dimensions without a name; a number of them is enough.
 
-        Raises
-        ------
-        UnknownName
-            Listing those that the space has.
-        SpaceMismatch, FormatError
-            When its file is damaged or of another space.
+        Errors as `SpaceEntry.subspace`; SpaceMismatch or FormatError where its file is of another space or damaged.
         """
         from tupate_hub.subspace.subspace import parse_subspace
 

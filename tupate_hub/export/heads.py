@@ -21,10 +21,11 @@ import numpy as np
 from tupate_hub.arrays import Float32Array
 from tupate_hub.embedding import TaskEmbedding
 from tupate_hub.export.origin import fact, model_type, refusal
-from tupate_hub.export.readme import as_json
+from tupate_hub.export.readme import as_json, choices_of
 from tupate_hub.head import OF_TOKENS, Head, Linear
 from tupate_hub.storage.safetensors import TensorFile
 
+_BARE = "`form='peft'` `bare=True`"
 _SMALL = np.float32(2.0**-12)
 _SHIFT = np.float32(64.0)
 
@@ -75,15 +76,17 @@ def as_flexible_head(embedding: TaskEmbedding, head: Head, name: str) -> dict[st
         "head_type": _TYPES[head.kind],
         "layers": len(head.layers),
         "activation_function": head.activation,
-        "label2id": {label: number for number, label in enumerate(head.label_names)} or None,
-        "dropout_prob": 0.0,
+        "dropout_prob": None,
     }
     if head.kind == "multiple_choice":
-        config |= {"num_choices": _choices(head), "use_pooler": head.pooled}
+        config |= {"num_choices": choices_of(head), "use_pooler": head.pooled}
     else:
         config |= {"num_labels": head.outputs}
         if head.kind not in OF_TOKENS:
             config |= {"use_pooler": head.pooled, "bias": True}
+    outputs = config.get("num_labels") or config["num_choices"]
+    names = head.label_names or [f"LABEL_{number}" for number in range(outputs)]
+    config["label2id"] = {label: number for number, label in enumerate(names)}
     outer = {
         "config": config,
         "hidden_size": head.width,
@@ -105,11 +108,6 @@ def as_flexible_head(embedding: TaskEmbedding, head: Head, name: str) -> dict[st
     }
 
 
-def _choices(head: Head) -> int:
-    count = head.facts.get("choices")
-    return count if type(count) is int and count > 0 else 2
-
-
 def as_saved_modules(embedding: TaskEmbedding, head: Head, form: str) -> tuple[dict[str, Float32Array], list[str]]:
     """The head as modules of transformers' class for the kind of task: tensors by name, and the modules' names.
 
@@ -120,20 +118,22 @@ def as_saved_modules(embedding: TaskEmbedding, head: Head, form: str) -> tuple[d
     """
     kind = model_type(embedding)
     if not kind:
-        raise refusal(embedding, form, "where transformers has the head of its base model is not known")
+        raise refusal(embedding, form, "where transformers has the head of its base model is not known", _BARE)
     if head.kind in OF_TOKENS:
         if len(head.layers) > 1:
-            raise refusal(embedding, form, "its head has two layers, the class of transformers has one")
+            raise refusal(embedding, form, "its head has two layers, the class of transformers has one", _BARE)
         module = "qa_outputs" if head.kind == "extractive_qa" else "classifier"
         return _tensors({module: head.layers[0]}), [module]
     places = (_OF_CHOICES if head.kind == "multiple_choice" else _OF_TEXTS)[kind]
     if head.pooled:
         if not places.pooler or len(head.layers) > 1:
-            raise refusal(embedding, form, "its head reads a pooler, which this class of transformers lacks")
+            raise refusal(embedding, form, "its head reads a pooler, which this class of transformers lacks", _BARE)
         return _tensors({places.second: head.layers[0]}), ["classifier"]
     layers = head.layers if len(head.layers) > 1 else _bridged(head.layers[0], places.activation)
     if len(layers) > 2 or (len(head.layers) > 1 and head.activation != places.activation):
-        raise refusal(embedding, form, f"the class of transformers has two layers with {places.activation} between")
+        raise refusal(
+            embedding, form, f"the class of transformers has two layers with {places.activation} between", _BARE
+        )
     modules = sorted({"pooler" if ".pooler." in places.first else places.first.partition(".")[0], "classifier"})
     return _tensors({places.first: layers[0], places.second: layers[1]}), modules
 

@@ -224,12 +224,18 @@ def _headed_folder(
     bare: bool,
     head: Head | None,
 ) -> Files:
-    """A folder with the task's head, if there is one; PEFT demands it where the kind of task is named."""
+    """A folder with the task's head, if there is one; PEFT demands it where the kind of task is named.
+
+    PEFT's own class for extractive questions (0.21.2) does not pass `token_type_ids` on, with which BERT was tuned: a
+    folder that names no kind is loaded by the class that does.
+    """
     if head is None:
         kind = None if bare else language_task(embedding)
         return _folder({**config, "task_type": kind}, tensors, readme_of_peft(embedding, bare))
     saved, modules = as_saved_modules(embedding, head, _FORM)
-    config = {**config, "task_type": task_type_of(head.kind) or None, "modules_to_save": modules}
+    drops = head.kind == "extractive_qa" and model_type(embedding) == "bert"
+    kind = None if drops else task_type_of(head.kind) or None
+    config = {**config, "task_type": kind, "modules_to_save": modules}
     tensors = {**tensors, **{f"base_model.model.{name}": array for name, array in saved.items()}}
     return _folder(config, tensors, readme_of_peft(embedding, bare, head))
 

@@ -27,6 +27,11 @@ _CLASSES: Mapping[str, str] = {
 }
 _HEAD = "The task head is not included: it starts anew."
 _INCLUDED = "The task head is included, with the labels' names."
+#: What a task of a kind may be asked, where it is not a text.
+_ASKED: Mapping[str, Any] = {
+    "extractive_qa": {"question": "Who wrote it?", "context": "Ada wrote it."},
+    "multiple_choice": {"question": "Who wrote it?", "choices": ["Ada", "Charles"]},
+}
 _IS_THIS_FOLDER = "PATH is this folder."
 #: Language models, whose head is the base model's own.
 _LANGUAGE = frozenset({"CAUSAL_LM", "SEQ_2_SEQ_LM"})
@@ -133,22 +138,23 @@ def answering(embedding: TaskEmbedding, head: Head, named: bool = False) -> list
             'print(tokenizer.decode(batch["input_ids"][0, start : end + 1]))',
         ],
         "multiple_choice": [
-            tokenized.replace("TEXTS", f'["A question?"] * {_choices(head)}, {_literal(_some_choices(head))}').replace(
-                "return_tensors", "padding=True, return_tensors"
-            ),
+            tokenized.replace(
+                "TEXTS", f'["A question?"] * {choices_of(head)}, {_literal(_some_choices(head))}'
+            ).replace("return_tensors", "padding=True, return_tensors"),
             "print(model(**{name: value[None] for name, value in batch.items()}).logits.argmax(-1).item())",
         ],
     }
     return ["", f"tokenizer = AutoTokenizer.from_pretrained({_base(embedding)})", *by_kind.get(head.kind, [tokenized])]
 
 
-def _choices(head: Head) -> int:
+def choices_of(head: Head) -> int:
+    """How many choices each question has, 2 where nobody says it."""
     count = head.facts.get("choices")
     return count if type(count) is int and 1 < count <= 100 else 2
 
 
 def _some_choices(head: Head) -> list[str]:
-    return [f"Answer {number}." for number in range(1, _choices(head) + 1)]
+    return [f"Answer {number}." for number in range(1, choices_of(head) + 1)]
 
 
 def _literal(values: Sequence[str]) -> str:
@@ -187,6 +193,13 @@ def readme_of_peft_prompt(embedding: TaskEmbedding, bare: bool) -> bytes:
             f"It was tuned with the adapters library, where the text's positions start at 0; PEFT's at {rows}."
         )
     return _page(embedding, notes, code + wrap)
+
+
+def readme_of_own(embedding: TaskEmbedding, head: Head) -> bytes:
+    """How this project loads a folder of a method that no library has a file for."""
+    asked = json.dumps(_ASKED.get(head.kind, "A text."))
+    code = ["import tupate_hub", "", 'model = tupate_hub.load("PATH")', f"print(model.predict([{asked}]))"]
+    return _page(embedding, [_INCLUDED], code, head)
 
 
 def readme_of_biases(embedding: TaskEmbedding) -> bytes:

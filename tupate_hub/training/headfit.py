@@ -21,8 +21,9 @@ from tupate_hub.training.features import Feature, thin_empty_windows
 from tupate_hub.training.tuned import Tuned
 
 #: From strong to weak: each starts where the one before has ended.
-PENALTIES = (100.0, 30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
-_MOST_STEPS = 100
+PENALTIES = (30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003)
+_MOST_STEPS = 50
+_MOST_WORDS = 10_000
 _NOTHING = -1e4  # a logit of padding
 
 Weights = tuple[torch.Tensor, torch.Tensor]
@@ -83,10 +84,10 @@ def _of_rows(features: Sequence[Feature], states: Sequence[torch.Tensor]) -> Par
 
 
 def _of_words(features: Sequence[Feature], states: Sequence[torch.Tensor]) -> Part:
-    """A row for each word that has a tag."""
+    """A row for each word that has a tag, of the first ones of many."""
     labels = [torch.tensor(feature.labels["labels"]) for feature in features]
     rows = [state[: len(tags)][tags >= 0] for state, tags in zip(states, labels, strict=True)]
-    return Part(torch.cat(rows), torch.cat([tags[tags >= 0] for tags in labels]))
+    return Part(torch.cat(rows)[:_MOST_WORDS], torch.cat([tags[tags >= 0] for tags in labels])[:_MOST_WORDS])
 
 
 def _of_windows(features: Sequence[Feature], states: Sequence[torch.Tensor]) -> Part:
@@ -132,7 +133,7 @@ def fit(kind: str, train: Part, held: Part, outputs: int) -> tuple[np.ndarray, n
             loss = float(_LOSSES.get(kind, _of_classes)(parts[1], *weights))
         if best is None or loss < best[0]:
             best = loss, penalty, weights
-        elif loss > 1.1 * best[0]:
+        else:  # weaker penalties fit the training part alone
             break
     loss, penalty, (weight, bias) = best or (float("nan"), 0.0, weights)
     weight = unit * weight / spread
