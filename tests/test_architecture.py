@@ -17,7 +17,7 @@ PACKAGE = Path(tupate_hub.__file__).parent
 #: Low to high. A room (a package, or a module that stands by itself) imports from lower floors and from its own.
 FLOORS = (
     {"errors", "arrays", "extras", "fan_out", "knownbases", "notebook", "tasknames"},
-    {"space", "embedding", "runrecord", "entry", "task", "registry", "storage"},
+    {"space", "embedding", "head", "runrecord", "entry", "task", "registry", "storage"},
     {"compare", "readers", "export", "subspace"},
     {"hub"},
     {"zoo"},

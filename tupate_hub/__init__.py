@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tupate_hub.registry import Registry
     from tupate_hub.search.similar import explain_pair
     from tupate_hub.space import Space
+    from tupate_hub.training.load import load
     from tupate_hub.zoo import Zoo
 
 __version__ = "0.1.0"
@@ -40,6 +41,7 @@ _HOMES = {
     "View": "compare.view",
     "Zoo": "zoo",
     "explain_pair": "search.similar",
+    "load": "training.load",
 }
 
 __all__ = [
@@ -56,6 +58,7 @@ __all__ = [
     "Zoo",
     "embed",
     "explain_pair",
+    "load",
     "read_adapter",
 ]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,7 +11,7 @@ from tupate_hub.errors import NotKept
 #: What a registry may have of an embedding: its file, a sketch of it alone, or what is known of it alone.
 KEPT = ("embedding", "sketch", "facts")
 #: Fields that most entries do not have and do not mention.
-_SELDOM = ("repeats", "strength")
+_SELDOM = ("repeats", "strength", "head")
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class Entry:
 
     `repeats` are other runs of the same task in the same space. `strength` is how much better than other sources the
     task makes targets, as measured transfer has it: `value`, `error`, `targets`; empty where nothing is known.
+    `head` is the file of the task's head (`file`, `bytes`, `sha256`) with its `scores`; empty where none was kept.
     `kept` is what the registry has of it, one of `KEPT`. Without a file `file` is "" and `bytes` 0; `sha256` is then
     that of its content (`collect.content`), "" where facts alone are kept.
     """
@@ -49,6 +50,7 @@ class Entry:
     flags: tuple[str, ...] = ()
     repeats: tuple[Repeat, ...] = ()
     strength: Mapping[str, Any] = field(default_factory=dict)
+    head: Mapping[str, Any] = field(default_factory=dict)
     kept: str = KEPT[0]
 
     @property
@@ -73,13 +75,23 @@ class Entry:
             )
 
     def runs(self) -> tuple[Entry, ...]:
-        """The entry's own run and its repeats, each as an entry that has no repeats; those that have a file."""
+        """The entry's own run and its repeats, each as an entry that has no repeats; those that have a file.
+
+        The head is that of its own run.
+        """
         if not self.has_file:
             return ()
+        alone = replace(self, repeats=(), head={})
         return replace(self, repeats=()), *(
-            replace(self, file=repeat.file, bytes=repeat.bytes, sha256=repeat.sha256, scores=repeat.scores, repeats=())
+            replace(alone, file=repeat.file, bytes=repeat.bytes, sha256=repeat.sha256, scores=repeat.scores)
             for repeat in self.repeats
         )
+
+    def files(self) -> Iterator[tuple[str, int, str]]:
+        """The path, bytes and sha256 of each of its files: of its runs, and of the head."""
+        yield from ((run.file, run.bytes, run.sha256) for run in self.runs())
+        if self.head:
+            yield self.head["file"], self.head["bytes"], self.head["sha256"]
 
     def to_fields(self) -> dict[str, Any]:
         """The fields of its object in a registry; those that say nothing are left out."""

@@ -264,10 +264,10 @@ class Registry:
     def files(self) -> Iterator[tuple[str, int, str]]:
         """Every file that the registry names, once: its path, bytes and sha256.
 
-        Embeddings with their repeats come first, then the files that belong to a space, then its shards. A path that is
-        named with two contents comes with each of them.
+        Embeddings with their repeats and heads come first, then the files that belong to a space, then its shards. A
+        path that is named with two contents comes with each of them.
         """
-        named = [(run.file, run.bytes, run.sha256) for entry in self.entries for run in entry.runs()]
+        named = [file for entry in self.entries for file in entry.files()]
         yield from dict.fromkeys([*named, *self.files_beside()])
 
     def files_beside(self) -> Iterator[tuple[str, int, str]]:

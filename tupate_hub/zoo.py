@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tupate_hub.compare.ranking import Ranking
     from tupate_hub.compare.view import View
     from tupate_hub.embedding import TaskEmbedding
+    from tupate_hub.head import Head
     from tupate_hub.hub.remote import Remote
     from tupate_hub.storage.safetensors import TensorFile
     from tupate_hub.subspace.subspace import Subspace
@@ -141,24 +142,30 @@ class Zoo:
         entry.require_file()
         from tupate_hub.storage.safetensors import load_tensorfile
 
-        data = self.read_file(entry.file, entry.bytes, entry.sha256)
-        return self._embedding(entry, load_tensorfile(data, self.where(entry.file)))
+        data, where = self.read_file(entry.file, entry.bytes, entry.sha256), self.where(entry.file)
+        return self._embedding(entry, load_tensorfile(data, where))
+
+    def head(self, entry: Entry) -> Head | None:
+        """The head of an entry's task, None where none is kept; a FormatError where its file is not that."""
+        from tupate_hub.head import parse_head
+
+        if not (place := entry.head):
+            return None
+        data = self.read_file(place["file"], place["bytes"], place["sha256"])
+        return parse_head(data, self.where(place["file"]), task=entry.task)
 
     def _embedding(self, entry: Entry, file: TensorFile) -> TaskEmbedding:
         from tupate_hub.embedding import embedding_of
 
         embedding = embedding_of(file, self.where(entry.file))
         wanted = self.registry.space(entry.space).space
+        where = self.where(entry.file)
         if embedding.space != wanted:
-            raise SpaceMismatch(
-                f"{self.where(entry.file)} holds {embedding.space}; the registry says {wanted}.",
-                hint="tupate-hub verify",
-            )
+            said = f"{where} holds {embedding.space}; the registry says {wanted}."
+            raise SpaceMismatch(said, hint="tupate-hub verify")
         if embedding.task != entry.task:
-            raise FormatError(
-                f"{self.where(entry.file)} holds task {embedding.task!r}; the registry says {entry.task!r}.",
-                hint="tupate-hub verify",
-            )
+            said = f"{where} holds task {embedding.task!r}; the registry says {entry.task!r}."
+            raise FormatError(said, hint="tupate-hub verify")
         return embedding
 
     def kept(self, space: str) -> list[Entry]:
@@ -222,25 +229,17 @@ class Zoo:
     def subspace(self, space: str | None = None, name: str | None = None) -> Subspace:
         """An intrinsic subspace of a space, the one of most dimensions without a name; a number of them is enough.
 
-        Raises
-        ------
-        UnknownName
-            Listing those that the space has.
-        SpaceMismatch, FormatError
-            When its file is damaged or of another space.
+        Errors as `SpaceEntry.subspace`; SpaceMismatch or FormatError where its file is of another space or damaged.
         """
         from tupate_hub.subspace.subspace import parse_subspace
 
         entry = self.registry.space(space)
         place = entry.subspace(name)
-        found = parse_subspace(
-            self.read_file(place["file"], place["bytes"], place["sha256"]), self.where(place["file"])
-        )
+        where = self.where(place["file"])
+        found = parse_subspace(self.read_file(place["file"], place["bytes"], place["sha256"]), where)
         if found.space != entry.space:
-            raise SpaceMismatch(
-                f"{self.where(place['file'])} is of {found.space}; the registry says {entry.space}.",
-                hint="tupate-hub verify",
-            )
+            said = f"{where} is of {found.space}; the registry says {entry.space}."
+            raise SpaceMismatch(said, hint="tupate-hub verify")
         return found
 
     def as_compared(self, space: str, similarity: str, embeddings: list[TaskEmbedding]) -> list[TaskEmbedding]:

@@ -209,7 +209,7 @@ def files(made: Made) -> list[Row]:
     rows = []
     for count in made.sizes:
         root = made.registry(count)
-        shards = sorted((path.stat().st_size for path in root.rglob("*.json*") if path.name != "registry.json"))
+        shards = sorted(path.stat().st_size for path in root.rglob("*.json*") if path.name != "registry.json")
         place = Zoo.open(root).registry.spaces[SPACE].nearest["update"]
         fetched = (root / "registry.json").stat().st_size + place["bytes"] + sum(shards[-2:])
         rows.append(Row("bytes that a question by name needs", count, fetched / 1e6, "MB", 40))

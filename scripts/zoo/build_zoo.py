@@ -22,6 +22,7 @@ from tupate_hub.compare.similarity import available
 from tupate_hub.embedding import TaskEmbedding, parse_embedding
 from tupate_hub.errors import FormatError, TupateHubError
 from tupate_hub.evaluation.metrics import standard_errors_above
+from tupate_hub.head import parse_head
 from tupate_hub.publish.card import BUNDLED, card_files, smallest_subspaces
 from tupate_hub.publish.table import zoo_page
 from tupate_hub.registry import FILENAME, Entry, Registry, Repeat, SpaceEntry, Task, placed
@@ -106,6 +107,17 @@ def entry_of(embedding: TaskEmbedding, record: RunRecord, file: str, data: bytes
     )
 
 
+def head_of(root: Path, task: str, file: str) -> dict[str, Any]:
+    """The head beside an embedding's file, as the registry lists it; {} where there is none."""
+    path = (root / file).parent / "heads" / Path(file).name
+    if not path.exists():
+        return {}
+    data = path.read_bytes()
+    head = parse_head(data, str(path), task)
+    fitted = {"fitted": True} if "fitted" in head.facts else {}
+    return {**placed(path.relative_to(root).as_posix(), data), "scores": head.facts["scores"], **fitted}
+
+
 def repeat_of(record: RunRecord, file: str, data: bytes) -> Repeat:
     return Repeat(
         **placed(file, data),
@@ -164,7 +176,9 @@ def read_zoo(root: Path) -> dict[str, list[Listed]]:
         mine = repeats.pop((embedding.space.name, embedding.task), [])
         mine.sort(key=lambda one: (one.seed, one.init_seed))
         record = record_of(embedding)
-        entry = replace(entry_of(embedding, record, file, data), repeats=tuple(mine))
+        entry = replace(
+            entry_of(embedding, record, file, data), repeats=tuple(mine), head=head_of(root, record.task, file)
+        )
         spaces.setdefault(entry.space, []).append(Listed(embedding, record, entry))
     for (space, task), alone in repeats.items():
         raise FormatError(

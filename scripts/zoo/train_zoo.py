@@ -1,8 +1,9 @@
 """Tune what the zoo's plan lacks, or the runs that are named, and write their embeddings below zoo/.
 
 A run is a task tuned by a method. Its embedding goes to zoo/<base>/<method>/<task>.safetensors; that of another seed is
-a repeat and goes to repeats/<task>-s<seed>-i<initial seed>.safetensors beside it. Heads and early checkpoints stay in
-.runs/<base>/<method>/, where a killed run goes on from its last checkpoint (with --ray it starts again).
+a repeat and goes to repeats/<task>-s<seed>-i<initial seed>.safetensors beside it. The head goes to
+heads/<task>.safetensors. Early checkpoints and the heads of repeats stay in .runs/<base>/<method>/, where a killed run
+goes on from its last checkpoint (with --ray it starts again).
 Afterwards: python scripts/zoo/build_zoo.py
 """
 
@@ -79,6 +80,10 @@ class Run:
         folder = out / "zoo" / BASE.rpartition("/")[2] / self.method
         return folder / ("" if self.name == self.task else "repeats") / f"{self.name}.safetensors"
 
+    def head(self, out: Path) -> Path:
+        """Where the head of the zoo's own run goes."""
+        return self.place(out).parent / "heads" / f"{self.task}.safetensors"
+
     def scratch(self, out: Path) -> Path:
         """Where the head and checkpoints are kept; runs of earlier versions have them in .runs/<method>/."""
         earlier = out / ".runs" / self.method / self.name
@@ -112,8 +117,8 @@ def tune_run(run: Run, data: Path, checkpoint: Path, *, threads: int, device: st
     from transformers.utils import logging
 
     from tupate_hub.data.dataset import load_task
-    from tupate_hub.storage.safetensors import TensorFile
     from tupate_hub.training.basemodel import find_base
+    from tupate_hub.training.delivery import head_of
     from tupate_hub.training.methods import get_method
     from tupate_hub.training.record import to_embedding
     from tupate_hub.training.regime import Setup, regime_for
@@ -142,8 +147,8 @@ def tune_run(run: Run, data: Path, checkpoint: Path, *, threads: int, device: st
     record = result.record
     result = replace(result, record=replace(record, device=None, head=None, zero_shot=None))  # alike in all of the zoo
     embed = partial(to_embedding, result, BASE, {"by": "scripts/zoo/train_zoo.py"}, licence=LICENCE)
-    head = {name: array.astype("float16") for name, array in result.head.items()}
-    kept = {"head.safetensors": TensorFile(head).to_bytes()}
+    head = head_of(result, run.task)
+    kept = {"head.safetensors": head.to_bytes()} if head else {}
     for share in result.early:
         early = embed(share=share)
         kept[f"early-{share}.safetensors"] = replace(early, facts={**early.facts, "share": float(share)}).to_bytes()
@@ -156,7 +161,8 @@ def keep(run: Run, made: Made, out: Path) -> None:
     from tupate_hub.storage.atomic import write_bytes
 
     for name, data in made.kept.items():
-        write_bytes(run.scratch(out) / name, data)
+        own = name == "head.safetensors" and run.name == run.task
+        write_bytes(run.head(out) if own else run.scratch(out) / name, data)
     write_bytes(run.place(out), made.embedding)
     (run.scratch(out) / "checkpoint.pt").unlink(missing_ok=True)
 

@@ -62,13 +62,14 @@ def smallest(space: dict[str, Any], *, whole: bool) -> dict[str, Any]:
 def truth(root: Path) -> list[str]:
     """Measured transfer and the predictions that need the tasks' data, for `tupate-hub evaluate`."""
     tables = sorted((root / "zoo" / "truth").rglob("*.csv"))
-    others = ("subspace*", "merges*")  # measured, but no transfer
+    others = ("subspace*", "merges*", "pulled*")  # measured, but no transfer
     return [path.relative_to(root).as_posix() for path in tables if not any(map(path.match, others))]
 
 
 def files(registry: dict[str, Any]) -> list[str]:
     """The files that a registry names."""
     found = [one["file"] for one in registry["embeddings"]]
+    found += [one["head"]["file"] for one in registry["embeddings"] if one.get("head")]
     for space in registry["spaces"].values():
         found += [place["file"] for place in space.get("index", {}).values()]
         found += [space["moments"]["file"]] if space.get("moments") else []

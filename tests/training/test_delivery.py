@@ -101,8 +101,10 @@ def test_adapter_and_head_load_in_the_library_and_compute_the_same(zoo, runs, ba
     model.load_adapter(str(folder), use_safetensors=True, set_active=True)
     model.active_head = name
     page = (folder / "README.md").read_text()
-    assert "head, with the labels' names, is loaded too" in page
+    assert "task head is included, with the labels' names" in page
     assert "not included" not in page
+    assert "PATH" not in page
+    assert f'"{folder}"' in page
     mine = build_model(base, data, get_method("lora"), 3)
     state = {key: torch.tensor(array) for key, array in {**result.tensors, **result.head}.items()}
     mine.load_state_dict(state, strict=False)
@@ -117,15 +119,13 @@ def test_adapter_and_head_load_in_the_library_and_compute_the_same(zoo, runs, ba
         assert model.get_labels_dict(name) == {0: "bad", 1: "good"}
 
 
-def test_what_the_library_has_no_form_of_leaves_its_head(zoo, runs, base):
-    from adapters import AutoAdapterModel
-
+def test_what_the_library_has_no_form_of_says_how_it_is_loaded_here(zoo, runs):
     folder = deliver(zoo, runs("toy_classes", "bitfit"), BASE_ID, BY).adapter
-    assert folder.name == "head"
-    assert {path.name for path in folder.iterdir()} == {"head_config.json", "model_head.safetensors"}
-    model = AutoAdapterModel.from_pretrained(str(base), local_files_only=True)
-    model.load_head(str(folder), use_safetensors=True)
-    assert tuple(model.heads["toy_classes"][-1].weight.shape) == (2, WIDTH)
+    assert folder.name == "adapter"
+    assert {path.name for path in folder.iterdir()} == {"toy_classes.safetensors", "head.safetensors", "README.md"}
+    page = (folder / "README.md").read_text()
+    assert f'tupate_hub.load("{folder}")' in page
+    assert "not included" not in page
 
 
 def test_without_a_head_of_its_own_there_is_the_adapter_alone(zoo, runs):
@@ -138,7 +138,8 @@ def test_without_a_head_of_its_own_there_is_the_adapter_alone(zoo, runs):
         "README.md",
     }
     both = deliver(zoo, runs("toy_classes", "bitfit", Setup(head="labels")), BASE_ID, BY)
-    assert both.adapter is None
+    assert {path.name for path in both.adapter.iterdir()} == {"toy_classes.safetensors", "README.md"}
+    assert both.head is None
 
 
 def test_another_run_that_came_first_is_kept(zoo, runs):

@@ -14,6 +14,7 @@ from tupate_hub.errors import TargetExists, UnknownName
 
 if TYPE_CHECKING:
     from tupate_hub.embedding import TaskEmbedding
+    from tupate_hub.head import Head
     from tupate_hub.registry import Entry
     from tupate_hub.zoo import Zoo
 
@@ -48,15 +49,16 @@ def pull_command(
       tupate-hub pull sst2 --as peft --to ./sst2-lora
     """
     from tupate_hub.export import export
+    from tupate_hub.export.readme import at_home
     from tupate_hub.hub.cache import cache_root
     from tupate_hub.storage.atomic import write_folder
 
-    embedding, where = _asked(output.opened(registry), task, space)
-    files = export(embedding, form, bare=bare)
+    embedding, where, head = _asked(output.opened(registry), task, space)
+    files = export(embedding, form, bare=bare, head=head)
     place = target or cache_root() / where / embedding.task / (f"{form}-bare" if bare else form)
     if force:
         require_only(place, files)
-    write_folder(place, files, force=force or target is None)
+    write_folder(place, at_home(files, str(place.resolve())), force=force or target is None)
     if as_json:
         output.document({"task": embedding.task, "space": where, "form": form, "folder": str(place), "files": [*files]})
         return
@@ -93,8 +95,8 @@ def verify_command(context: click.Context, registry: str | None, as_json: bool) 
     context.exit(2 if problems else 0)
 
 
-def _asked(zoo: Zoo, task: str, space: str | None) -> tuple[TaskEmbedding, str]:
-    """A task of the zoo, or an adapter of a model repository of the Hub, and the name of its space."""
+def _asked(zoo: Zoo, task: str, space: str | None) -> tuple[TaskEmbedding, str, Head | None]:
+    """A task of the zoo, or an adapter of a model repository of the Hub; the name of its space, and its head."""
     from tupate_hub.collect.read_adapter import read_from
 
     try:
@@ -103,8 +105,9 @@ def _asked(zoo: Zoo, task: str, space: str | None) -> tuple[TaskEmbedding, str]:
         if "/" not in task:
             raise
         embedding = read_from(task)
-        return embedding, embedding.space.name
-    return zoo.embedding(task, space), zoo.registry.find(task, space).space
+        return embedding, embedding.space.name, None
+    entry = zoo.registry.find(task, space)
+    return zoo.load(entry), entry.space, zoo.head(entry)
 
 
 def require_only(folder: Path, files: Iterable[str]) -> None:

@@ -197,7 +197,9 @@ def _print_run(delivery: Delivery, loaded: Loaded, zoo: Zoo, as_json: bool) -> N
     embedding, record = delivery.embedding, delivery.record
     known = any(space.space == embedding.space for space in zoo.registry.spaces.values())
     asked = (delivery.file,) if known else (embedding.task, "--registry", delivery.zoo.root)
+    answers = [output.command("predict", delivery.adapter, "A text.")] if delivery.head else []
     following = [
+        *answers,
         output.command("similar", *asked),
         output.command("similar", *asked, "--explain"),
         output.command("push", "OWNER/NAME", "--registry", delivery.zoo.root),
@@ -215,7 +217,7 @@ def _print_run(delivery: Delivery, loaded: Loaded, zoo: Zoo, as_json: bool) -> N
                 "seconds": record.seconds,
                 "parameters": embedding.parameters,
                 "embedding": str(delivery.file),
-                "adapter": None if delivery.adapter is None else str(delivery.adapter),
+                "adapter": str(delivery.adapter),
                 "early": list(map(str, delivery.early)),
                 "columns": dict(loaded.columns),
                 "warnings": list(loaded.warnings),
@@ -234,7 +236,7 @@ def _print_run(delivery: Delivery, loaded: Loaded, zoo: Zoo, as_json: bool) -> N
             ("space", delivery.entry.space),
             ("parameters", embedding.parameters),
             ("embedding", str(delivery.file)),
-            ("adapter", None if delivery.adapter is None else str(delivery.adapter)),
+            ("adapter", str(delivery.adapter)),
             ("early", str(delivery.run / "early")),
         ]
     )

@@ -18,6 +18,8 @@ VERBS = {
     "stats": ("measure", "Measure a base model's inputs, for --similarity effect."),
     "evaluate": ("measure", "Judge rankings by measured transfer, beside the baselines."),
     "train": ("tune", "Tune a task of your own and add its embedding to a registry."),
+    "predict": ("predict", "Answer with a tuned task: labels, amounts, spans, tags, choices."),
+    "score": ("score", "Judge a tuned task on labelled data of your own."),
     "recommend": ("recommend", "Say which task to start from, for data of your own."),
     "transfer": ("transfer", "Measure what starting from a source adds on data of your own."),
     "subspace": ("subspace", "Find and use the few numbers that describe a task (IPT)."),

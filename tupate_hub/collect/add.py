@@ -23,6 +23,7 @@ from tupate_hub.compare.sketch import Sketch
 from tupate_hub.embedding import TaskEmbedding
 from tupate_hub.entry import KEPT, Entry
 from tupate_hub.errors import FormatError, TargetExists, TupateHubError
+from tupate_hub.head import Head
 from tupate_hub.registry import FILENAME, Registry, SpaceEntry
 from tupate_hub.space import Space
 from tupate_hub.storage.atomic import alone
@@ -251,6 +252,18 @@ def keep_pair_index(zoo: Zoo, space: str, similarity: str = DEFAULT) -> Zoo:
         data = zoo.pair_index(space, similarity).to_bytes()
         place = shelf.put(f"zoo/{entry.name}/index-{similarity}.safetensors", data)
         return _with_space(zoo, replace(entry, index={**entry.index, similarity: place}), shelf)
+
+
+def keep_head(zoo: Zoo, space: str, head: Head) -> Zoo:
+    """Keep the head of a task's embedding in a space of a zoo; it takes the place of another."""
+    with _held(zoo) as zoo:
+        entry, shelf = zoo.registry.entry(head.task, space), Shelf(zoo.folder, zoo.registry)
+        place = shelf.put(f"zoo/{space}/heads/{head.task}.safetensors", head.to_bytes())
+        kept = replace(entry, head={**place, "scores": head.facts.get("scores", {})})
+        entries = tuple(kept if one is entry else one for one in zoo.registry.entries)
+        zoo = replace(zoo, registry=replace(zoo.registry, entries=entries))
+        shelf.write_registry(zoo.registry)
+        return zoo
 
 
 def keep_subspace(zoo: Zoo, subspace: Subspace, *, force: bool = False) -> tuple[Zoo, str]:

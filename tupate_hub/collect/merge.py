@@ -220,7 +220,7 @@ def _task(first: Task, second: Task) -> Task:
 
 
 def _entry(first: Entry, second: Entry) -> Entry:
-    """The first side's run of a task, with the repeats of both sides, each content once.
+    """The first side's run of a task, its head, and the repeats of both sides, each content once.
 
     Where the second side keeps more of the same, its weights or a sketch, that stands.
     """
@@ -228,7 +228,8 @@ def _entry(first: Entry, second: Entry) -> Entry:
         return second
     repeats = {repeat.sha256: repeat for repeat in (*second.repeats, *first.repeats) if repeat.sha256 != first.sha256}
     ordered = sorted(repeats.values(), key=lambda repeat: (repeat.seed, repeat.init_seed, repeat.sha256))
-    return replace(first, repeats=tuple(ordered))
+    head = first.head or (second.head if second.sha256 == first.sha256 else {})
+    return replace(first, repeats=tuple(ordered), head=head)
 
 
 def _space(name: str, first: Registry, second: Registry, entries: Sequence[Entry]) -> SpaceEntry:
@@ -281,6 +282,7 @@ def _placed(registry: Registry, ours: Registry, theirs: Registry) -> tuple[Regis
             repeats=tuple(
                 replace(repeat, file=put(repeat.file, repeat.bytes, repeat.sha256)) for repeat in entry.repeats
             ),
+            head=moved(entry.head) if entry.head else {},
         )
         for entry in registry.entries
     )

@@ -15,6 +15,7 @@ from tupate_hub.compare.kernel import pack
 from tupate_hub.embedding import Adapter, TaskEmbedding, embed, is_embedding, read_embedding
 from tupate_hub.errors import FormatError
 from tupate_hub.extras import is_installed
+from tupate_hub.head import FILENAME as HEAD
 from tupate_hub.hub.location import MODEL, not_on_this_disk, parse_location
 from tupate_hub.readers import load_adapter
 from tupate_hub.readers.layouts import CONFIG
@@ -194,7 +195,7 @@ def _named(
 
 def embedding_file(path: Path) -> Path | None:
     """The file of an embedding of this project that a path is, or that is alone in a folder; only headers are read."""
-    files = [path] if path.is_file() else sorted(path.glob("*.safetensors"))
+    files = [path] if path.is_file() else [one for one in path.glob("*.safetensors") if one.name != HEAD]
     if len(files) != 1 or (files[0].parent / CONFIG).exists():
         return None
     return files[0] if is_embedding(files[0]) else None

@@ -23,6 +23,9 @@ ROLES: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "token_classification": (("tokens", "tags"), ()),
 }
 
+#: The roles that a model fills.
+ANSWERS = frozenset({"label", "answer", "answer_start", "tags"})
+
 #: Names by which people call a role, the most telling first. Case and punctuation do not count.
 _NAMES: Mapping[str, tuple[str, ...]] = {
     "text": (
@@ -104,6 +107,29 @@ def guess_columns(table: Table, kind: str | None = None, named: Mapping[str, str
                 hint=f"`columns={{{role!r}: 'NAME'}}`",
             )
     ordered = {role: roles[role] for role in (*needed, *optional) if role in roles}
+    return Guess(kind, ordered, tuple(role for role in ordered if role not in named))
+
+
+def guess_inputs(table: Table, kind: str, named: Mapping[str, str] | None = None) -> Guess:
+    """Which column holds what a task of the kind is asked: as `guess_columns`, of a table that needs no labels.
+
+    A table of one column holds texts, whatever that is called. Errors as `guess_columns`.
+    """
+    named = dict(named or {})
+    _require_known(table, kind, named)
+    needed, optional = ROLES[kind]
+    asked = [role for role in (*needed, *optional) if role not in ANSWERS]
+    if len(table.columns) == 1 and "text" in needed:
+        named.setdefault("text", table.columns[0])
+    absent = dict.fromkeys(ANSWERS & {*needed, *optional}, "")
+    roles = _fill(table, table.rows[:_SAMPLE], kind, {**absent, **named})
+    for role in needed:
+        if role in asked and role not in roles:
+            raise FormatError(
+                f"No column of {table.where} seems to be the {role}: it has {_listed(table.columns)}.",
+                hint=f"`columns={{{role!r}: 'NAME'}}`",
+            )
+    ordered = {role: roles[role] for role in asked if role in roles}
     return Guess(kind, ordered, tuple(role for role in ordered if role not in named))
 
 

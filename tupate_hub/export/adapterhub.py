@@ -13,6 +13,7 @@ import numpy as np
 
 from tupate_hub.arrays import Float32Array
 from tupate_hub.embedding import Block, TaskEmbedding
+from tupate_hub.export.heads import as_flexible_head
 from tupate_hub.export.origin import (
     BACKBONES,
     depth,
@@ -35,6 +36,7 @@ from tupate_hub.export.places import (
     whole,
 )
 from tupate_hub.export.readme import as_json, readme_of_adapters
+from tupate_hub.head import Head
 from tupate_hub.readers.adapterhub import BOTTLENECK
 from tupate_hub.storage.safetensors import TensorFile
 
@@ -68,7 +70,7 @@ class _Part:
     tensors: Mapping[str, Float32Array]
 
 
-def as_adapters(embedding: TaskEmbedding, bare: bool = False) -> dict[str, bytes]:
+def as_adapters(embedding: TaskEmbedding, bare: bool = False, head: Head | None = None) -> dict[str, bytes]:
     """An adapter folder of the library, named after the task; it loads into models with and without a head.
 
     The library saves a prefix once per layer, as aliases of one tensor that safetensors refuses to write
@@ -98,7 +100,8 @@ def as_adapters(embedding: TaskEmbedding, bare: bool = False) -> dict[str, bytes
     return {
         "adapter_config.json": as_json(outer),
         "adapter.safetensors": TensorFile(tensors, {"format": "pt"}).to_bytes(),
-        "README.md": readme_of_adapters(embedding),
+        "README.md": readme_of_adapters(embedding, head),
+        **(as_flexible_head(embedding, head, name) if head else {}),
     }
 
 

@@ -13,9 +13,18 @@ import numpy as np
 from tupate_hub.arrays import Float32Array
 from tupate_hub.embedding import Block, TaskEmbedding, kind_of, layer_of
 from tupate_hub.errors import FormatError
+from tupate_hub.export.heads import as_saved_modules
 from tupate_hub.export.origin import depth, encoder, library, model_type, refusal, require_complete, saved_bare, size
 from tupate_hub.export.places import ATTENTION, gather_prefix, sort_blocks, whole
-from tupate_hub.export.readme import as_json, language_task, readme_of_peft, readme_of_peft_prompt, task_type
+from tupate_hub.export.readme import (
+    as_json,
+    language_task,
+    readme_of_peft,
+    readme_of_peft_prompt,
+    task_type,
+    task_type_of,
+)
+from tupate_hub.head import Head
 from tupate_hub.readers.names import is_head
 from tupate_hub.storage.safetensors import TensorFile
 
@@ -30,10 +39,11 @@ Files = dict[str, bytes]
 Blocks = Mapping[str, list[Block]]
 
 
-def as_peft(embedding: TaskEmbedding, bare: bool = False) -> Files:
-    """A PEFT adapter folder, for any model class with a head.
+def as_peft(embedding: TaskEmbedding, bare: bool = False, head: Head | None = None) -> Files:
+    """A PEFT adapter folder, for any model class with a head; the head's weights are in it where one is given.
 
-    With `bare`, for a model without a head (`AutoModel`), whose modules have no prefix.
+    With `bare`, for a model without a head (`AutoModel`), whose modules have no prefix. PEFT saves a head with LoRA and
+    IA3; with prompts and prefixes it is left out.
 
     Raises
     ------
@@ -45,10 +55,10 @@ def as_peft(embedding: TaskEmbedding, bare: bool = False) -> Files:
     kinds = tuple(kind for kind in blocks if kind != "bias")
     if kinds not in _WRITERS:
         raise refusal(embedding, _FORM, f"PEFT has no {embedding.space.method}", _ADAPTERS)
-    return _WRITERS[kinds](embedding, blocks, bare)
+    return _WRITERS[kinds](embedding, blocks, bare, head)
 
 
-def _write_lora(embedding: TaskEmbedding, blocks: Blocks, bare: bool) -> Files:
+def _write_lora(embedding: TaskEmbedding, blocks: Blocks, bare: bool, head: Head | None) -> Files:
     """LoRA, of any ranks and scales; biases of its own (`lora_bias`) are zero where the embedding has none."""
     lowrank = blocks["lowrank"]
     keys = _keys(embedding, (block.name for block in lowrank), bare)
@@ -63,7 +73,6 @@ def _write_lora(embedding: TaskEmbedding, blocks: Blocks, bare: bool) -> Files:
     rank, alpha = next(iter(ranks.values())), next(iter(alphas.values()))
     config = {
         "peft_type": "LORA",
-        "task_type": None if bare else language_task(embedding),  # of others PEFT demands the head, which is not here
         "base_model_name_or_path": embedding.space.base,
         "r": rank,
         "lora_alpha": alpha,
@@ -76,7 +85,7 @@ def _write_lora(embedding: TaskEmbedding, blocks: Blocks, bare: bool) -> Files:
         "fan_in_fan_out": False,
         "inference_mode": True,
     }
-    return _folder(config, tensors, readme_of_peft(embedding, bare))
+    return _headed_folder(embedding, config, tensors, bare, head)
 
 
 def _lora_biases(embedding: TaskEmbedding, blocks: Blocks) -> dict[str, Float32Array]:
@@ -94,7 +103,7 @@ def _lora_biases(embedding: TaskEmbedding, blocks: Blocks) -> dict[str, Float32A
     return by_block
 
 
-def _write_ia3(embedding: TaskEmbedding, blocks: Blocks, bare: bool) -> Files:
+def _write_ia3(embedding: TaskEmbedding, blocks: Blocks, bare: bool, head: Head | None) -> Files:
     """IA3: factors of outputs, (out, 1), and of a feed-forward's inputs, (1, in), whose blocks end in `.input`."""
     modules = [block.name.removesuffix(_INPUT) for block in blocks["scaling"]]
     keys = _keys(embedding, modules, bare)
@@ -107,7 +116,6 @@ def _write_ia3(embedding: TaskEmbedding, blocks: Blocks, bare: bool) -> Files:
     inputs = [module for block, module in zip(blocks["scaling"], modules, strict=True) if block.name != module]
     config = {
         "peft_type": "IA3",
-        "task_type": None if bare else language_task(embedding),
         "base_model_name_or_path": embedding.space.base,
         "target_modules": sorted(modules) if inputs else _target_modules(embedding, blocks["scaling"]),
         "feedforward_modules": sorted(inputs),
@@ -115,10 +123,10 @@ def _write_ia3(embedding: TaskEmbedding, blocks: Blocks, bare: bool) -> Files:
         "init_ia3_weights": True,
         "inference_mode": True,
     }
-    return _folder(config, tensors, readme_of_peft(embedding, bare))
+    return _headed_folder(embedding, config, tensors, bare, head)
 
 
-def _write_prefix(embedding: TaskEmbedding, blocks: Blocks, bare: bool) -> Files:
+def _write_prefix(embedding: TaskEmbedding, blocks: Blocks, bare: bool, head: Head | None) -> Files:
     """A flat prefix; the README undoes what the libraries do differently to the text's positions.
 
     PEFT hands the prefix over as the cache of a text before, so the text's positions start behind it.
@@ -156,7 +164,7 @@ def _require_same_outputs(embedding: TaskEmbedding, bare: bool) -> None:
         raise refusal(embedding, _FORM, why, _ADAPTERS)
 
 
-def _write_prompt(embedding: TaskEmbedding, blocks: Blocks, bare: bool) -> Files:
+def _write_prompt(embedding: TaskEmbedding, blocks: Blocks, bare: bool, head: Head | None) -> Files:
     """A prompt among the word embeddings (Lester et al. 2021); a decoder's rows come after the encoder's."""
     if library(embedding) == "adapters":
         why = "the adapters library puts a prompt behind the embedding layer's positions and norm, PEFT before them"
@@ -209,6 +217,29 @@ def _prompt_folder(
     return _folder(config, {"prompt_embeddings": rows}, readme_of_peft_prompt(embedding, bare))
 
 
+def _headed_folder(
+    embedding: TaskEmbedding,
+    config: Mapping[str, Any],
+    tensors: Mapping[str, Float32Array],
+    bare: bool,
+    head: Head | None,
+) -> Files:
+    """A folder with the task's head, if there is one; PEFT demands it where the kind of task is named.
+
+    PEFT's own class for extractive questions (0.21.2) does not pass `token_type_ids` on, with which BERT was tuned: a
+    folder that names no kind is loaded by the class that does.
+    """
+    if head is None:
+        kind = None if bare else language_task(embedding)
+        return _folder({**config, "task_type": kind}, tensors, readme_of_peft(embedding, bare))
+    saved, modules = as_saved_modules(embedding, head, _FORM)
+    drops = head.kind == "extractive_qa" and model_type(embedding) == "bert"
+    kind = None if drops else task_type_of(head.kind) or None
+    config = {**config, "task_type": kind, "modules_to_save": modules}
+    tensors = {**tensors, **{f"base_model.model.{name}": array for name, array in saved.items()}}
+    return _folder(config, tensors, readme_of_peft(embedding, bare, head))
+
+
 def _folder(config: Mapping[str, Any], tensors: Mapping[str, Float32Array], readme: bytes) -> Files:
     return {
         "adapter_config.json": as_json(config),
@@ -249,7 +280,7 @@ def _target_modules(embedding: TaskEmbedding, blocks: list[Block]) -> list[str]:
     return sorted({place.rpartition(".")[2] for place in places} if short else names)
 
 
-_WRITERS: Mapping[tuple[str, ...], Callable[[TaskEmbedding, Blocks, bool], Files]] = {
+_WRITERS: Mapping[tuple[str, ...], Callable[[TaskEmbedding, Blocks, bool, Head | None], Files]] = {
     ("lowrank",): _write_lora,
     ("scaling",): _write_ia3,
     ("prefix",): _write_prefix,

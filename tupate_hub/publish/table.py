@@ -13,8 +13,8 @@ from tupate_hub.registry import Entry, Registry, SpaceEntry
 CLEARLY = 2.0
 
 _FULL = (
-    "task", "kind", "metric", "score", "baseline", "baseline rule", "examples", "steps", "batch", "tokens", "rate",
-    "seconds", "note",
+    "task", "kind", "metric", "score", "with head", "baseline", "baseline rule", "examples", "steps", "batch", "tokens",
+    "rate", "seconds", "note",
 )  # fmt: skip
 _SHORT = ("task", "metric", "score", "baseline", "steps", "rate", "seconds", "note")
 
@@ -55,7 +55,8 @@ def zoo_page(registry: Registry, reasons: Mapping[str, str]) -> str:
     The default space comes first and with all columns. `reasons` says why a task is not learned.
     """
     ordered = sorted(registry.spaces.values(), key=lambda space: space.name != registry.default_space)
-    parts = [_introduction(registry), *(_space(registry, space) for space in ordered), _unlearned(registry, reasons)]
+    spaces = [_space(registry, space) for space in ordered]
+    parts = [_introduction(registry), *spaces, _heads(registry), _unlearned(registry, reasons)]
     return "\n".join(part for part in parts if part)
 
 
@@ -95,6 +96,7 @@ def _cells(registry: Registry, entry: Entry) -> dict[str, str]:
         "kind": task.kind,
         "metric": task.metric,
         "score": f"{scores['primary']:.3f}",
+        "with head": f"{entry.head['scores']['primary']:.3f}" if entry.head.get("scores") else "",
         "baseline": f"{scores['baseline']:.3f}",
         "baseline rule": str(scores["baseline_rule"]),
         "examples": str(source["train_examples"]),
@@ -105,6 +107,48 @@ def _cells(registry: Registry, entry: Entry) -> dict[str, str]:
         "seconds": f"{source['seconds']:.0f}",
         "note": ", ".join(entry.flags),
     }
+
+
+def _heads(registry: Registry) -> str:
+    """How far the heads that were fitted again come from the scores of the runs, and which fall short."""
+    headed = [entry for entry in registry.entries if entry.head.get("fitted")]
+    if not headed:
+        return ""
+    gaps = [entry.head["scores"]["primary"] - entry.scores["primary"] for entry in headed]
+    short = [entry for entry in headed if _margin_of_head(entry) < -CLEARLY]
+    worst = min(range(len(gaps)), key=lambda at: gaps[at])
+    columns = ("task", "space", "run", "head", "difference", "in standard errors")
+    rows = [
+        [
+            entry.task,
+            entry.space,
+            f"{entry.scores['primary']:.3f}",
+            f"{entry.head['scores']['primary']:.3f}",
+            f"{entry.head['scores']['primary'] - entry.scores['primary']:+.3f}",
+            f"{_margin_of_head(entry):+.1f}",
+        ]
+        for entry in short
+    ]
+    return (
+        "## Heads\n\nThe runs were made before heads were kept. These were fitted again, to the runs' own training "
+        "examples, with the stored parameters standing still (`python scripts/zoo/fit_heads.py`), and scored on the "
+        "validation examples that the run was scored on. "
+        f"Of {len(headed)} heads, the score differs from the run's by {sum(gaps) / len(gaps):+.3f} on "
+        f"average, by {sorted(map(abs, gaps))[len(gaps) // 2]:.3f} in the middle of the absolute differences, and by "
+        f"{gaps[worst]:+.3f} at worst ({headed[worst].task}).\n\n"
+        + (
+            f"More than {CLEARLY:g} standard errors of the score below the run:\n\n{markdown_table(columns, rows)}"
+            if short
+            else f"None is more than {CLEARLY:g} standard errors of the score below its run.\n"
+        )
+    )
+
+
+def _margin_of_head(entry: Entry) -> float:
+    """How far the score with the kept head lies above the run's, in standard errors of the latter."""
+    scores, examples = entry.scores, entry.source["validation_examples"]
+    with_head = entry.head["scores"]["primary"]
+    return standard_errors_above(with_head, scores["primary"], examples, scores.get("metric", ""))
 
 
 def _unlearned(registry: Registry, reasons: Mapping[str, str]) -> str:

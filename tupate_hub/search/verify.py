@@ -27,6 +27,7 @@ def verify(zoo: Zoo, each: Callable[[Iterator[Entry]], Iterator[Entry]]) -> list
         for at, run in enumerate(entry.runs()):
             with outages.beside(problems):
                 embedding = zoo.load(run)
+                zoo.head(run)
                 if not at:
                     sketches.note(entry, embedding)
     with outages.beside(problems):

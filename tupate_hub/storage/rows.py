@@ -118,6 +118,7 @@ _ABOUT: Mapping[str, tuple[type, Any]] = {
     "flags": (list, []),
     "repeats": (list, []),
     "strength": (dict, {}),
+    "head": (dict, {}),
     "kept": (str, KEPT[0]),
 }
 _ENTRY: Mapping[str, tuple[type, Any]] = {"task": (str, None), "space": (str, None), **PLACE, **_ABOUT}
@@ -157,6 +158,8 @@ def read_entry(check: Check, number: int, data: Any) -> Entry:
     else:
         _require_no_file(check, where, fields)
     fields["flags"] = check.texts(where, "flags", fields["flags"])
+    if fields["head"]:
+        check.placed(f"{where}, head", fields["head"])
     rows = enumerate(fields["repeats"])
     fields["repeats"] = tuple(_repeat(check, f"{where}, repeat {number}", row) for number, row in rows)
     return Entry(**fields)
@@ -167,7 +170,8 @@ def _require_no_file(check: Check, where: str, fields: Mapping[str, Any]) -> Non
     kept = fields["kept"]
     check.that(kept in KEPT, where, f"field 'kept' must be one of {', '.join(KEPT)}, not {kept!r}")
     check.that(not fields["file"] and not fields["bytes"], where, f"it has a file, and {kept!r} alone is kept")
-    check.that(not fields["repeats"], where, f"it has repeats, and {kept!r} alone is kept")
+    for beside in ("repeats", "head"):
+        check.that(not fields[beside], where, f"it has {beside}, and {kept!r} alone is kept")
     known = bool(_DIGEST.fullmatch(fields["sha256"]))
     check.that(known or kept != "sketch", where, "field 'sha256' must be 64 hexadecimal digits")
     check.that(known or not fields["sha256"], where, "field 'sha256' must be 64 hexadecimal digits, or be left out")

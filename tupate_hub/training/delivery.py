@@ -3,12 +3,11 @@
 - `zoo/<space>/<task>.safetensors`: the embedding, listed in registry.json
 - `runs/<space>/<task>/checkpoint.pt`: the run's state, until it is done
 - `runs/<space>/<task>/early/<task>@<share>.safetensors`: embeddings of the run before its end, in float16
-- `runs/<space>/<task>/adapter/`: the adapter and its head, as the adapters library loads them
+- `runs/<space>/<task>/adapter/`: the adapter and its head, as the adapters library loads them where it can
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,19 +15,18 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
-from tupate_hub.collect.add import add_embeddings, open_or_start
+from tupate_hub.collect.add import add_embeddings, keep_head, open_or_start
 from tupate_hub.collect.read_adapter import plain_name
-from tupate_hub.embedding import TaskEmbedding
+from tupate_hub.embedding import TaskEmbedding, natural_key
+from tupate_hub.entry import Entry
 from tupate_hub.errors import FormatError, TargetExists
 from tupate_hub.export import export
-from tupate_hub.export.readme import readme_of_adapters
-from tupate_hub.registry import Entry
+from tupate_hub.export.readme import at_home
+from tupate_hub.head import NAMED, Head, make_head
 from tupate_hub.runrecord import RunRecord
 from tupate_hub.search.resolve import find_space
 from tupate_hub.space import Space
 from tupate_hub.storage.atomic import alone, told_in_one_sentence, write_bytes, write_folder
-from tupate_hub.storage.safetensors import TensorFile
-from tupate_hub.training.methods import NAME
 from tupate_hub.training.record import to_embedding
 from tupate_hub.training.result import Result
 from tupate_hub.zoo import Zoo
@@ -38,8 +36,8 @@ from tupate_hub.zoo import Zoo
 class Delivery:
     """Where everything is: the zoo with the new embedding, its file, and the run's folder.
 
-    `adapter` is the folder that the adapters library loads, or that of the head alone where the library has no such
-    method; `early` the files of the embeddings before the end.
+    `adapter` is the folder that answers, by `load` and, where it has such a method, in the adapters library; `head` is
+    None where the labels' names took its place; `early` the files of the embeddings before the end.
     """
 
     zoo: Zoo
@@ -47,7 +45,8 @@ class Delivery:
     embedding: TaskEmbedding
     record: RunRecord
     run: Path
-    adapter: Path | None
+    adapter: Path
+    head: Head | None
     early: tuple[Path, ...]
 
     @property
@@ -122,11 +121,14 @@ def deliver(zoo: Zoo, result: Result, base: str, source: Mapping[str, Any]) -> D
         before_the_end = _early(to_embedding(result, base, origin, share=share), share, record.steps)
         early.append(run / "early" / f"{before_the_end.task}.safetensors")
         write_bytes(early[-1], before_the_end.to_bytes())
-    adapter = _write_adapter(run, embedding, result)
+    head = head_of(result, embedding.task)
+    adapter = _write_adapter(run, embedding, head)
     zoo, became = add_embeddings(zoo, [(run, embedding)], force=True)
     became.require_all()
+    if head is not None:
+        zoo = keep_head(zoo, find_space(zoo.registry, embedding.space).name, head)
     entry = zoo.registry.entry(embedding.task, find_space(zoo.registry, embedding.space).name)
-    return Delivery(zoo, entry, embedding, record, run, adapter, tuple(early))
+    return Delivery(zoo, entry, embedding, record, run, adapter, head, tuple(early))
 
 
 def _early(embedding: TaskEmbedding, share: str, steps: int) -> TaskEmbedding:
@@ -135,28 +137,35 @@ def _early(embedding: TaskEmbedding, share: str, steps: int) -> TaskEmbedding:
     return replace(embedding, task=f"{embedding.task}@{share}", facts={**embedding.facts, "training": training})
 
 
-def _write_adapter(run: Path, embedding: TaskEmbedding, result: Result) -> Path | None:
-    head = _head_files(embedding, result)
+def _write_adapter(run: Path, embedding: TaskEmbedding, head: Head | None) -> Path:
+    folder = run / "adapter"
     try:
-        readme = {"README.md": readme_of_adapters(embedding, with_head=bool(head))}
-        files, folder = {**export(embedding, "adapters"), **head, **readme}, run / "adapter"
+        files = export(embedding, "adapters", head=head)
     except FormatError:  # the library has no place for the method
-        files, folder = head, run / "head"
-    if not files:
-        return None
-    write_folder(folder, files, force=True)
+        files = export(embedding, "embedding", head=head)
+    write_folder(folder, at_home(files, str(folder.resolve())), force=True)
     return folder
 
 
-def _head_files(embedding: TaskEmbedding, result: Result) -> dict[str, bytes]:
-    """The task's head as `model.load_head` and `model.load_adapter` read it (adapters 1.3)."""
+def head_of(result: Result, task: str) -> Head | None:
+    """The head that a run has tuned, None where the labels' names took its place."""
     if not result.head:
-        return {}
-    task = embedding.task
-    named = {"model_name": embedding.space.base, "name": task, "version": "adapters.1.3.0"}
-    config = {**result.head_config, **named}
-    tensors = {name.replace(f"heads.{NAME}.", f"heads.{task}.", 1): array for name, array in result.head.items()}
-    return {
-        "head_config.json": (json.dumps(config, indent=2, sort_keys=True) + "\n").encode(),
-        "model_head.safetensors": TensorFile(tensors, {"format": "pt"}).to_bytes(),
+        return None
+    config, record = result.head_config["config"], result.record
+    named = config.get("label2id") or {}
+    modules = sorted({name.rpartition(".")[0] for name in result.head}, key=natural_key)
+    facts = {
+        "metric": record.metric,
+        "max_length": record.regime.max_length,
+        "scores": {name: round(value, 4) for name, value in record.scores.items()},
+        "model_class": result.head_config["model_class"],
+        **({"choices": config["num_choices"]} if "num_choices" in config else {}),
     }
+    return make_head(
+        task,
+        record.kind,
+        sorted(named, key=lambda name: int(named[name])) if record.kind in NAMED else (),
+        [(result.head[f"{module}.weight"], result.head[f"{module}.bias"]) for module in modules],
+        activation=config.get("activation_function") or "tanh",
+        facts=facts,
+    )

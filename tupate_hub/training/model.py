@@ -64,7 +64,7 @@ def build_model(base: Path, data: TaskData, method: Method, init_seed: int) -> A
     FormatError
         When the `adapters` library does not know the model's type, or has no such method or head for it.
     """
-    model = _load_base(base)
+    model = load_base(base)
     torch.manual_seed(init_seed)
     method.put(model, method.settings)
     torch.manual_seed(init_seed)
@@ -82,8 +82,14 @@ def build_model(base: Path, data: TaskData, method: Method, init_seed: int) -> A
     return model
 
 
-def _load_base(base: Path) -> Any:
-    """The base model without dropout, whatever its type calls its several kinds of it."""
+def load_base(base: Path) -> Any:
+    """The base model without dropout, whatever its type calls its several kinds of it.
+
+    Raises
+    ------
+    FormatError
+        When the `adapters` library does not know the model's type.
+    """
     from adapters import AutoAdapterModel
     from transformers import AutoConfig
 
@@ -171,13 +177,28 @@ def batches_to_score(kind: str, features: Sequence[Feature], pad_id: int) -> Ite
 def labels_from(
     values: Sequence[Any], data: TaskData, examples: Sequence[Example], features: Sequence[Feature]
 ) -> list[Any]:
+    """As `read_logits`, of a run's own examples: amounts are in the units of the data, not in those of the run."""
+    no_answer = data.metric == "squad_v2_f1"
+    labels = read_logits(values, data.kind, examples, features, data.label_names, no_answer=no_answer)
+    return [label * data.spread + data.center for label in labels] if data.kind == "regression" else labels
+
+
+def read_logits(
+    values: Sequence[Any],
+    kind: str,
+    examples: Sequence[Example],
+    features: Sequence[Feature],
+    label_names: Sequence[str],
+    *,
+    no_answer: bool = False,
+) -> list[Any]:
     """The label of each example, from what the model says of each feature: its logits, of spans those of both ends."""
-    if data.kind == "extractive_qa":
-        return list(predict_spans(features, values, examples, no_answer=data.metric == "squad_v2_f1"))
-    if data.kind == "token_classification":
-        return list(predict_tags(features, values, data.label_names))
-    if data.kind == "regression":
-        return [float(row[0]) * data.spread + data.center for row in values]
+    if kind == "extractive_qa":
+        return list(predict_spans(features, values, examples, no_answer=no_answer))
+    if kind == "token_classification":
+        return list(predict_tags(features, values, label_names))
+    if kind == "regression":
+        return [float(row[0]) for row in values]
     return [int(np.argmax(row)) for row in values]
 
 

@@ -171,11 +171,15 @@ class Places:
     @classmethod
     def of_run(cls, base: Path, data: TaskData, method: Method, init_seed: int) -> Places:
         """Those of a run of the method, whose first values the seed draws."""
-        model = build_model(base, data, method, init_seed)
+        return cls.of_model(build_model(base, data, method, init_seed), method)
+
+    @classmethod
+    def of_model(cls, model: Any, method: Method) -> Places:
+        """Those of a model that the method's parameters have been put into."""
         origin = tuned_state(model) if method.relative else {}
         fresh = {name: value.numpy() for name, value in tuned_state(model).items() if not is_head(name)}
         start = {name: np.zeros_like(array) if name in origin else array.copy() for name, array in fresh.items()}
-        layout = Layout(data.name, method.name, saved_config(model), architecture(model))
+        layout = Layout("", method.name, saved_config(model), architecture(model))
         positions = {block.name: block for block in read_tensors(_numbered(start), layout).blocks}
         own = {block.name: block for block in read_tensors(start, layout).blocks}
         return cls(method.name, start, own, positions)
