@@ -1,4 +1,4 @@
-"""Measure large registries: of a thousand, ten thousand and a hundred thousand generated adapters, and a million sketches.
+"""Measure large registries: of a thousand to a hundred thousand generated adapters, and a million sketches.
 
     python scripts/benchmarks/benchmark_scale.py [--sizes 1000 10000 100000] [--only WORK ...] [--out docs/scale.json]
 
@@ -209,7 +209,7 @@ def files(made: Made) -> list[Row]:
     rows = []
     for count in made.sizes:
         root = made.registry(count)
-        shards = sorted((path.stat().st_size for path in root.rglob("*.json*") if path.name != "registry.json"))
+        shards = sorted(path.stat().st_size for path in root.rglob("*.json*") if path.name != "registry.json")
         place = Zoo.open(root).registry.spaces[SPACE].nearest["update"]
         fetched = (root / "registry.json").stat().st_size + place["bytes"] + sum(shards[-2:])
         rows.append(Row("bytes that a question by name needs", count, fetched / 1e6, "MB", 40))
@@ -357,6 +357,15 @@ def show(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def told(row: Row) -> str:
+    """A row as it is printed."""
+    limits = [
+        f"at {way} {value}" for way, value in (("most", row.at_most), ("least", row.at_least)) if value is not None
+    ]
+    figure = f"{row.work}, {row.embeddings:,}: {row.value:.4g} {row.unit}"
+    return "".join(["MISSED " * (not row.kept), figure, *(f" ({limit})" for limit in limits)])
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[1_000, 10_000, 100_000])
@@ -370,12 +379,7 @@ def main() -> int:
         made = Made(sorted(options.sizes), Path(scratch))
         for work in options.only:
             for row in WORKS[work](made):
-                limit = f" (at most {row.at_most})" if row.at_most is not None else ""
-                limit += f" (at least {row.at_least})" if row.at_least is not None else ""
-                print(
-                    f"{'' if row.kept else 'MISSED '}{row.work}, {row.embeddings:,}: {row.value:.4g} {row.unit}{limit}",
-                    flush=True,
-                )
+                print(told(row), flush=True)
                 rows.append(row)
     if options.out:
         kept = []
