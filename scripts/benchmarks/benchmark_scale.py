@@ -83,9 +83,16 @@ class Made:
         return [int(family) * FAMILY + member for family in families for member in range(ASKED)]
 
     @cached_property
+    def kept(self) -> dict[int, TaskEmbedding]:
+        """The adapters whose weights are kept, by their numbers: the families that are asked about."""
+        families = sorted({number // FAMILY for number in self.asked})
+        members = ((family * FAMILY, self.generated.family(family)) for family in families)
+        return {start + at: embedding for start, family in members for at, embedding in enumerate(family)}
+
+    @cached_property
     def whole(self) -> tuple[list[Sketch], Float64Array]:
         """All sketches, and the exact scores of shape (asked, embeddings)."""
-        queries = pack([self.generated.family(number // FAMILY)[number % FAMILY] for number in self.asked])
+        queries = pack([self.kept[number] for number in self.asked])
         sketcher, sketches, scores = Sketcher(), [], []
         batch: list[TaskEmbedding] = []
         for number, embedding in enumerate(self.generated.first(max(self.sizes)), 1):
@@ -102,15 +109,13 @@ class Made:
         root = self.scratch / f"registry-{count}"
         if root.exists():
             return root
-        kept = {number // FAMILY for number in self.asked}
         base = self.generated.sources[0].space
         space, shelf, rows = SpaceEntry(base.name, base.base, base.method), Shelf(root, Registry()), []
         known = KnownSketches(Registry())
         for number, sketch in enumerate(self.whole[0][:count]):
             task, digest = sketch.task, hashlib.sha256(sketch.task.encode()).hexdigest()
             entry = Entry(task, space.name, "", 0, digest, kept="sketch")
-            if number // FAMILY in kept:
-                embedding = self.generated.family(number // FAMILY)[number % FAMILY]
+            if (embedding := self.kept.get(number)) is not None:
                 place = shelf.put(f"zoo/{space.name}/{task}.safetensors", embedding.to_bytes("float32"))
                 entry = Entry(task, space.name, **place)
             known.add(entry.sha256, sketch)
