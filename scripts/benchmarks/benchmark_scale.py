@@ -231,8 +231,7 @@ def add_all(made: Made) -> list[Row]:
             continue
         folder, root = made.scratch / f"adapters-{count}", made.scratch / f"added-{count}"
         for embedding in made.generated.first(count):
-            for name, data in export(embedding, "peft", bare=True).items():
-                write_bytes(folder / embedding.task / name, data, durable=False)
+            write_peft(folder / embedding.task, embedding)
         ran = run(command("add", "--all", str(folder), "--registry", str(root)))
         limit = 60 if count == 10_000 else None
         rows += [
@@ -241,6 +240,27 @@ def add_all(made: Made) -> list[Row]:
             Row("`add --all`, memory", count, ran.memory / 1e6, "MB"),
         ]
     return rows
+
+
+def add_one(made: Made) -> list[Row]:
+    """One more adapter into a registry that is there; what is measured after this finds one more."""
+    rows = []
+    folder = made.scratch / "one-more"
+    write_peft(folder, made.generated.family(max(made.sizes) // FAMILY + 1)[0])
+    for count in made.sizes:
+        ran = run(command("add", str(folder), "--registry", str(made.registry(count))))
+        rows += [
+            Row("`add` of one more", count, ran.seconds, "s"),
+            Row("`add` of one more, processor", count, ran.processor, "s"),
+            Row("`add` of one more, memory", count, ran.memory / 1e6, "MB"),
+        ]
+    return rows
+
+
+def write_peft(folder: Path, embedding: TaskEmbedding) -> None:
+    """An adapter as PEFT leaves it."""
+    for name, data in export(embedding, "peft", bare=True).items():
+        write_bytes(folder / name, data, durable=False)
 
 
 def million(made: Made) -> list[Row]:
@@ -355,6 +375,7 @@ WORKS: Mapping[str, Callable[[Made], list[Row]]] = {
     "directions": directions,
     "million": million,
     "add": add_all,
+    "one": add_one,
 }
 
 
