@@ -61,6 +61,7 @@ def view_options(function: F) -> F:
 @click.option("--centre", is_flag=True, help="Centre the embeddings over the zoo first.")
 @click.option("--fuse", metavar="WHAT", help="Rank by each of the layers, or similarities, and merge the rankings.")
 @click.option("--explain", is_flag=True, help="Add an interval and the blocks that contribute most to each score.")
+@click.option("--exact", is_flag=True, help="Compare with all of a large space, not with the nearest by sketches.")
 @output.registry_option
 @output.json_option
 def similar_command(
@@ -76,6 +77,7 @@ def similar_command(
     centre: bool,
     fuse: str | None,
     explain: bool,
+    exact: bool,
     registry: str | None,
     as_json: bool,
 ) -> None:
@@ -105,6 +107,7 @@ def similar_command(
             explain=explain,
             fuse=fuse,
             base=base,
+            exact=exact,
         )
         if by_gain:
             _show_prospects(zoo, ranking, k, as_json)
@@ -116,6 +119,7 @@ def similar_command(
     output.note(f"{ranking.query} in {ranking.space}: {', '.join(ways)}{f', blocks {blocks}' if blocks else ''}")
     _say_of_query(ranking)
     _print_ranking(ranking, explain)
+    _say_how_found(ranking)
     if ranking.from_index and zoo.remote is not None:
         output.note("these scores are its publisher's word: --explain computes them, tupate-hub verify checks all")
 
@@ -125,6 +129,7 @@ def _document(ranking: Ranking, explain: bool) -> dict[str, Any]:
     return {
         **{name: getattr(ranking, name) for name in about},
         "noise": None if ranking.noise is None else asdict(ranking.noise),
+        "approximation": None if ranking.approximation is None else asdict(ranking.approximation),
         "left_out": dict(ranking.left_out),
         "neighbors": [_as_json(neighbor, explain) for neighbor in ranking.neighbors],
     }
@@ -150,6 +155,14 @@ def _say_of_query(ranking: Ranking) -> None:
         output.note(f"it is here as {ranking.itself}, which is no neighbour of itself")
     if "diverged" in ranking.notes:
         output.note(f"{ranking.query} diverged: its update is far too large to work (tupate-hub inspect says more)")
+
+
+def _say_how_found(ranking: Ranking) -> None:
+    """What is approximate about the neighbours in a large space."""
+    how = ranking.approximation
+    if how is not None:
+        best = f"the best {how.compared} compared exactly" if how.compared else "from which scores are estimated"
+        output.note(f"found by the sketches of {how.embeddings:,} embeddings, {best}: --exact compares them all")
 
 
 def _print_ranking(ranking: Ranking, explain: bool) -> None:

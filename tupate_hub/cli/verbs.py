@@ -24,6 +24,7 @@ VERBS = {
     "merge-check": ("merge_check", "Say what merging adapters would do to each of them, and make one of them."),
     "pull": ("fetch", "Fetch a task's embedding, or weights ready to load."),
     "verify": ("fetch", "Check every file of a registry against its hash and its entry."),
+    "index": ("index", "Make the files by which the neighbours of a large registry are found."),
     "duplicates": ("duplicates", "Find embeddings that are near-duplicates of one another."),
     "init": ("publish", "Make an empty registry."),
     "merge": ("publish", "Make one registry of two."),

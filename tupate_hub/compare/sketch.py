@@ -30,12 +30,14 @@ PICTURES, SIDE = 16, 32
 #: Entries of all of them, and bits of a sketch.
 ENTRIES = PICTURES * SIDE * SIDE
 #: What a cosine is estimated with, on average, on the bundled zoo (scripts/evaluation/measure_sketch.py).
-MEAN_ERROR = 0.0125
+MEAN_ERROR = 0.0115
 #: A block's signs are columns of one matrix, from one of the first so many on.
 STARTS = 1024
-#: Signs that are looked at first, and the share of them that may differ where far fewer do of all.
-_FIRST, _SLACK = 1024, 0.06
-_AT_ONCE = 256
+#: Signs that are looked at first where at most such a share of all may differ, and by how much more of these may: by
+#: four standard deviations.
+_FIRST = ((0.25, 256, 0.11), (1.0, 1024, 0.06))
+#: Rows that are compared with so many others at once.
+_ROWS, _COLUMNS_AT_ONCE = 64, 8192
 #: Embeddings that are seen through a block's signs at once, and columns by which the matrix of signs grows.
 _BATCH, _COLUMNS = 16, 4096
 #: The transform of ENTRIES numbers is this one on both sides of a square of them.
@@ -79,17 +81,19 @@ class Sketches:
 def pairs_above(bits: Bits, cosine: float) -> Iterator[tuple[int, int]]:
     """Pairs of rows whose cosine may reach so much: those estimated within three errors of it, and all above.
 
-    `bits` has shape (n, 2048); pairs come row by row.
+    `bits` has shape (n, 2048).
     """
-    most = np.arccos(np.clip(cosine, -1, 1)) / np.pi
-    first = np.ascontiguousarray(bits[:, : _FIRST // 8])
-    for start in range(0, len(bits), _AT_ONCE):
-        part = slice(start, start + _AT_ONCE)
-        near = differing(first[part, None], first[None, start:]) <= most + _SLACK
-        for row, column in zip(*np.nonzero(np.triu(near, 1)), strict=True):
-            pair = start + int(row), start + int(column)
-            if float(cosines(bits[pair[0]], bits[pair[1]][None])[0]) >= cosine - 3 * MEAN_ERROR:
-                yield pair
+    most = float(np.arccos(np.clip(cosine, -1, 1)) / np.pi)
+    count, slack = next((count, slack) for limit, count, slack in _FIRST if most <= limit)
+    first = np.ascontiguousarray(bits[:, : count // 8])
+    for start in range(0, len(bits), _ROWS):
+        rows = first[start : start + _ROWS, None]
+        for begin in range(start, len(bits), _COLUMNS_AT_ONCE):
+            near = differing(rows, first[None, begin : begin + _COLUMNS_AT_ONCE]) <= most + slack
+            for row, column in zip(*np.nonzero(np.triu(near, start - begin + 1)), strict=True):
+                pair = start + int(row), begin + int(column)
+                if float(cosines(bits[pair[0]], bits[pair[1]][None])[0]) >= cosine - 3 * MEAN_ERROR:
+                    yield pair
 
 
 def entries(embeddings: Iterable[TaskEmbedding], similarity: str = DEFAULT) -> Float64Array:
@@ -104,7 +108,8 @@ class Sketcher:
     def __init__(self, similarity: str = DEFAULT) -> None:
         self.features = get_similarity(similarity).features
         self._edge = hadamard_matrix(_EDGE)
-        self._turns = _signs_of(words(key_of("\0flips"), ENTRIES)).reshape(_EDGE, _EDGE)
+        turns = _signs_of(words(key_of("\0flips"), ENTRIES))
+        self._turns = turns.reshape(_EDGE, _EDGE).astype(np.float32)
         self._matrices: dict[str, Float32Array] = {}
         self._flips: dict[tuple[str, int], Float32Array] = {}
 
