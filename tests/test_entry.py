@@ -71,7 +71,9 @@ def test_each_run_is_an_entry_of_its_own() -> None:
 
 def test_where_weights_are_that_are_not_here() -> None:
     entry = Entry("a", "s", "", 0, DIGEST, source=SOURCE, kept="sketch")
-    with pytest.raises(NotKept, match="weights of 'a' are not in this registry, which keeps its sketch alone") as caught:
+    with pytest.raises(
+        NotKept, match="weights of 'a' are not in this registry, which keeps its sketch alone"
+    ) as caught:
         entry.require_file()
     assert caught.value.hint == f"fetch them: tupate-hub add hf://acme/a@{'b' * 40}"
     with pytest.raises(NotKept) as caught:
@@ -97,7 +99,7 @@ def test_what_needs_weights_says_that_they_are_not_here(
 
 def test_what_needs_none_works(sketches: Zoo, invoke: Callable[..., Any]) -> None:
     assert sketches.verify() == []
-    assert len(sketches.similar("a").neighbors) == 3
+    assert len(sketches.similar("a", 10).neighbors) == 3
     shown = invoke("show", "a", "--registry", sketches.root, "--json").json()
     assert (shown["entry"]["kept"], shown["blocks"], shown["parameters"]) == ("sketch", [], None)
     told = invoke("show", "a", "--registry", sketches.root)

@@ -105,7 +105,7 @@ class Fetched:
 
 
 def first_question(folder: Path, task: str) -> Fetched:
-    """Ask about a task of a registry's folder that lies on the loopback Hub, by processes with nothing cached, twice."""
+    """Ask about a task of a registry that lies on the loopback Hub, by a process with nothing cached, and again."""
     files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     with tempfile.TemporaryDirectory() as scratch, LoopbackHub() as hub:
         hub.store.users[TOKEN] = User("acme")
