@@ -26,6 +26,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from benchmark_hub import first_question
 from generated import FAMILY, SPACE, Generated
 
 from tupate_hub import Zoo
@@ -223,6 +224,20 @@ def files(made: Made) -> list[Row]:
     return rows
 
 
+def hub(made: Made) -> list[Row]:
+    """A question by name to a registry on the loopback Hub, with nothing cached, and the same again."""
+    rows = []
+    for count in made.sizes:
+        fetched = first_question(made.registry(count), made.whole[0][made.asked[0]].task)
+        limits = (8, 40) if count == 100_000 else (None, None)
+        rows += [
+            Row("first `similar NAME` on the Hub: requests", count, fetched.requests, "", limits[0]),
+            Row("first `similar NAME` on the Hub: bytes", count, fetched.bytes / 1e6, "MB", limits[1]),
+            Row("second `similar NAME` on the Hub: requests", count, fetched.again, "", 0),
+        ]
+    return rows
+
+
 def add_all(made: Made) -> list[Row]:
     """`add --all` of folders as PEFT leaves them."""
     rows = []
@@ -372,6 +387,7 @@ WORKS: Mapping[str, Callable[[Made], list[Row]]] = {
     "cold": cold,
     "warm": warm,
     "files": files,
+    "hub": hub,
     "directions": directions,
     "million": million,
     "add": add_all,
