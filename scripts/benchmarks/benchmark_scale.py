@@ -1,4 +1,4 @@
-"""Measure large registries: of a thousand, ten thousand and a hundred thousand generated adapters, and a million sketches.
+"""Measure large registries: of a thousand to a hundred thousand generated adapters, and a million sketches.
 
     python scripts/benchmarks/benchmark_scale.py [--sizes 1000 10000 100000] [--only WORK ...] [--out docs/scale.json]
 
@@ -26,6 +26,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from benchmark_hub import first_question
 from generated import FAMILY, SPACE, Generated
 
 from tupate_hub import Zoo
@@ -83,9 +84,16 @@ class Made:
         return [int(family) * FAMILY + member for family in families for member in range(ASKED)]
 
     @cached_property
+    def kept(self) -> dict[int, TaskEmbedding]:
+        """The adapters whose weights are kept, by their numbers: the families that are asked about."""
+        families = sorted({number // FAMILY for number in self.asked})
+        members = ((family * FAMILY, self.generated.family(family)) for family in families)
+        return {start + at: embedding for start, family in members for at, embedding in enumerate(family)}
+
+    @cached_property
     def whole(self) -> tuple[list[Sketch], Float64Array]:
         """All sketches, and the exact scores of shape (asked, embeddings)."""
-        queries = pack([self.generated.family(number // FAMILY)[number % FAMILY] for number in self.asked])
+        queries = pack([self.kept[number] for number in self.asked])
         sketcher, sketches, scores = Sketcher(), [], []
         batch: list[TaskEmbedding] = []
         for number, embedding in enumerate(self.generated.first(max(self.sizes)), 1):
@@ -102,15 +110,13 @@ class Made:
         root = self.scratch / f"registry-{count}"
         if root.exists():
             return root
-        kept = {number // FAMILY for number in self.asked}
         base = self.generated.sources[0].space
         space, shelf, rows = SpaceEntry(base.name, base.base, base.method), Shelf(root, Registry()), []
         known = KnownSketches(Registry())
         for number, sketch in enumerate(self.whole[0][:count]):
             task, digest = sketch.task, hashlib.sha256(sketch.task.encode()).hexdigest()
             entry = Entry(task, space.name, "", 0, digest, kept="sketch")
-            if number // FAMILY in kept:
-                embedding = self.generated.family(number // FAMILY)[number % FAMILY]
+            if (embedding := self.kept.get(number)) is not None:
                 place = shelf.put(f"zoo/{space.name}/{task}.safetensors", embedding.to_bytes("float32"))
                 entry = Entry(task, space.name, **place)
             known.add(entry.sha256, sketch)
@@ -218,6 +224,20 @@ def files(made: Made) -> list[Row]:
     return rows
 
 
+def hub(made: Made) -> list[Row]:
+    """A question by name to a registry on the loopback Hub, with nothing cached, and the same again."""
+    rows = []
+    for count in made.sizes:
+        fetched = first_question(made.registry(count), made.whole[0][made.asked[0]].task)
+        limits = (8, 40) if count == 100_000 else (None, None)
+        rows += [
+            Row("first `similar NAME` on the Hub: requests", count, fetched.requests, "", limits[0]),
+            Row("first `similar NAME` on the Hub: bytes", count, fetched.bytes / 1e6, "MB", limits[1]),
+            Row("second `similar NAME` on the Hub: requests", count, fetched.again, "", 0),
+        ]
+    return rows
+
+
 def add_all(made: Made) -> list[Row]:
     """`add --all` of folders as PEFT leaves them."""
     rows = []
@@ -226,8 +246,7 @@ def add_all(made: Made) -> list[Row]:
             continue
         folder, root = made.scratch / f"adapters-{count}", made.scratch / f"added-{count}"
         for embedding in made.generated.first(count):
-            for name, data in export(embedding, "peft", bare=True).items():
-                write_bytes(folder / embedding.task / name, data, durable=False)
+            write_peft(folder / embedding.task, embedding)
         ran = run(command("add", "--all", str(folder), "--registry", str(root)))
         limit = 60 if count == 10_000 else None
         rows += [
@@ -236,6 +255,27 @@ def add_all(made: Made) -> list[Row]:
             Row("`add --all`, memory", count, ran.memory / 1e6, "MB"),
         ]
     return rows
+
+
+def add_one(made: Made) -> list[Row]:
+    """One more adapter into a registry that is there; what is measured after this finds one more."""
+    rows = []
+    folder = made.scratch / "one-more"
+    write_peft(folder, made.generated.family(max(made.sizes) // FAMILY + 1)[0])
+    for count in made.sizes:
+        ran = run(command("add", str(folder), "--registry", str(made.registry(count))))
+        rows += [
+            Row("`add` of one more", count, ran.seconds, "s"),
+            Row("`add` of one more, processor", count, ran.processor, "s"),
+            Row("`add` of one more, memory", count, ran.memory / 1e6, "MB"),
+        ]
+    return rows
+
+
+def write_peft(folder: Path, embedding: TaskEmbedding) -> None:
+    """An adapter as PEFT leaves it."""
+    for name, data in export(embedding, "peft", bare=True).items():
+        write_bytes(folder / name, data, durable=False)
 
 
 def million(made: Made) -> list[Row]:
@@ -347,14 +387,25 @@ WORKS: Mapping[str, Callable[[Made], list[Row]]] = {
     "cold": cold,
     "warm": warm,
     "files": files,
+    "hub": hub,
     "directions": directions,
     "million": million,
     "add": add_all,
+    "one": add_one,
 }
 
 
 def show(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
+
+
+def told(row: Row) -> str:
+    """A row as it is printed."""
+    limits = [
+        f"at {way} {value}" for way, value in (("most", row.at_most), ("least", row.at_least)) if value is not None
+    ]
+    figure = f"{row.work}, {row.embeddings:,}: {row.value:.4g} {row.unit}"
+    return "".join(["MISSED " * (not row.kept), figure, *(f" ({limit})" for limit in limits)])
 
 
 def main() -> int:
@@ -370,12 +421,7 @@ def main() -> int:
         made = Made(sorted(options.sizes), Path(scratch))
         for work in options.only:
             for row in WORKS[work](made):
-                limit = f" (at most {row.at_most})" if row.at_most is not None else ""
-                limit += f" (at least {row.at_least})" if row.at_least is not None else ""
-                print(
-                    f"{'' if row.kept else 'MISSED '}{row.work}, {row.embeddings:,}: {row.value:.4g} {row.unit}{limit}",
-                    flush=True,
-                )
+                print(told(row), flush=True)
                 rows.append(row)
     if options.out:
         kept = []

@@ -64,6 +64,7 @@ DAMAGE: dict[str, Any] = {
     "schema": lambda t, m: m.update(schema="tupate-hub-nearest/2"),
     "no space": lambda t, m: m.pop("space"),
     "kinds": lambda t, m: m.update(kinds='["qa"]'),
+    "kinds that are no text": lambda t, m: m.update(kinds="[1, 2]"),
     "kinds that are no list": lambda t, m: m.update(kinds="3"),
     "fewer bits": lambda t, m: t.update(coarse=t["coarse"][:2]),
     "bits of another kind": lambda t, m: t.update(rest=t["rest"].astype(np.int32)),
