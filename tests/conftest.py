@@ -24,6 +24,8 @@ from environments import HEAVY
 from hypothesis import settings
 from loopback import LoopbackHub
 
+from tupate_hub import Zoo
+
 # huggingface_hub reads these once, when it is imported; 2.4 asks the Hub something of its own unless the second is set,
 # and sends all files by xet, which no Hub on this machine speaks, unless the third is
 os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1", HF_HUB_DISABLE_XET="1")
@@ -173,6 +175,37 @@ def _toy_zoo_built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def toy_zoo(_toy_zoo_built: Path, tmp_path: Path) -> Path:
     """A folder with a registry of six tasks in two spaces (see builders.TASKS), the test's own to damage."""
     return Path(shutil.copytree(_toy_zoo_built, tmp_path / "toy_zoo"))
+
+
+#: What makes a registry count as large from five embeddings on, with some three rows a shard.
+_SMALL_SHARDS = {
+    "tupate_hub.registry.MOST_TOGETHER": 4,
+    "tupate_hub.storage.shards.ONE_IN": 3,
+    "tupate_hub.collect.nearest.LEAST": 5,
+}
+
+
+@pytest.fixture
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A registry counts as large from five embeddings on, and has some three rows a shard."""
+    for name, value in _SMALL_SHARDS.items():
+        monkeypatch.setattr(name, value)
+
+
+@pytest.fixture(scope="session")
+def _sharded_built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from large import mixed
+
+    with pytest.MonkeyPatch.context() as patched:
+        for name, value in _SMALL_SHARDS.items():
+            patched.setattr(name, value)
+        return mixed(tmp_path_factory.mktemp("sharded") / "zoo").root
+
+
+@pytest.fixture
+def sharded(_sharded_built: Path, small_shards: None, tmp_path: Path) -> Zoo:
+    """A registry of sixteen embeddings in shards (see large.mixed), the test's own to damage."""
+    return Zoo.open(shutil.copytree(_sharded_built, tmp_path / "sharded"))
 
 
 @pytest.fixture(scope="session")

@@ -51,6 +51,7 @@ HOMES = {
     "sklearn": {"training"},
     "scipy": {"training"},
     "ray": {"fan_out"},
+    "usearch": {"compare"},
 }
 PATHLESS = "compare"
 GATHERS = "readers/source.Findings"  # filled while a reader goes through the keys, then closed

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from tupate_hub.errors import NotKept
+
 #: What a registry may have of an embedding: its file, a sketch of it alone, or what is known of it alone.
 KEPT = ("embedding", "sketch", "facts")
 #: Fields that most entries do not have and do not mention.
@@ -53,6 +55,22 @@ class Entry:
     def has_file(self) -> bool:
         """Whether its numbers are in a file of the registry."""
         return self.kept == KEPT[0]
+
+    def require_file(self) -> None:
+        """Refuse an entry whose numbers are not in the registry.
+
+        Raises
+        ------
+        NotKept
+            Saying what is kept in their place, and where they were read.
+        """
+        if not self.has_file:
+            repo, revision = (self.source.get(name) for name in ("repo", "revision"))
+            known = isinstance(repo, str) and isinstance(revision, str)
+            raise NotKept(
+                f"The weights of {self.task!r} are not in this registry, which keeps its {self.kept} alone.",
+                hint=f"fetch them: tupate-hub add hf://{repo}@{revision}" if known else "add them from where they are",
+            )
 
     def runs(self) -> tuple[Entry, ...]:
         """The entry's own run and its repeats, each as an entry that has no repeats; those that have a file."""

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tupate_hub.errors import FormatError, NotKept, RegistryError, SpaceMismatch, TupateHubError
+from tupate_hub.errors import FormatError, RegistryError, SpaceMismatch, TupateHubError
 from tupate_hub.notebook import data_frame, html_table
 from tupate_hub.registry import FILENAME, Entry, Registry, Task
 from tupate_hub.storage.folder import Folder, why_not
@@ -130,7 +130,7 @@ class Zoo:
         entry = self.registry.find(task, space)
         if self.remote is None:
             return self.load(entry)
-        _require_file(entry)
+        entry.require_file()
         from tupate_hub.storage.safetensors import parse_tensorfile
 
         data = self.remote.outline(entry.file, entry.bytes, entry.sha256)
@@ -138,7 +138,7 @@ class Zoo:
 
     def load(self, entry: Entry) -> TaskEmbedding:
         """The embedding of an entry; errors as in `embedding`."""
-        _require_file(entry)
+        entry.require_file()
         from tupate_hub.storage.safetensors import load_tensorfile
 
         data = self.read_file(entry.file, entry.bytes, entry.sha256)
@@ -161,9 +161,13 @@ class Zoo:
             )
         return embedding
 
+    def kept(self, space: str) -> list[Entry]:
+        """The entries of a space that have a file, in the registry's order."""
+        return [entry for entry in self.registry.in_space(space) if entry.has_file]
+
     def load_space(self, space: str) -> list[TaskEmbedding]:
         """All embeddings of a space that have a file, in the registry's order; errors as in `embedding`."""
-        entries = [entry for entry in self.registry.in_space(space) if entry.has_file]
+        entries = self.kept(space)
         if self.remote is not None:
             self.remote.prefetch((entry.file, entry.bytes, entry.sha256) for entry in entries)
         return [self.load(entry) for entry in entries]
@@ -185,7 +189,7 @@ class Zoo:
             return None
         stored = parse_pair_index(self.read_file(place["file"], place["bytes"], place["sha256"]), place["file"])
         has = dict(zip(stored.tasks, stored.digests, strict=True))
-        entries = self.registry.in_space(space)
+        entries = self.kept(space)
         listed = [(entry.task, entry.sha256) for entry in entries if entry.task in has]
         if (stored.space, stored.similarity) != (space, similarity) or listed != list(has.items()):
             return None
@@ -195,7 +199,7 @@ class Zoo:
         """The tasks of a space that are not in an index because they do not compare with it, each with the reason."""
         from tupate_hub.compare.kernel import pack, pack_comparable
 
-        entries = self.registry.in_space(space)
+        entries = self.kept(space)
         missing = [entry for entry in entries if entry.task not in index.tasks]
         if not missing:
             return {}
@@ -210,7 +214,7 @@ class Zoo:
         """The kernel of a space, computed from its embeddings."""
         from tupate_hub.compare.pair_index import build_pair_index
 
-        digests = [entry.sha256 for entry in self.registry.in_space(space)]
+        digests = [entry.sha256 for entry in self.kept(space)]
         covariance = self.input_covariance_for(space, similarity)
         embeddings = self.as_compared(space, similarity, self.load_space(space))
         return build_pair_index(space, similarity, embeddings, digests, covariance)
@@ -370,13 +374,3 @@ def bundled_root() -> Path:
     raise RegistryError(
         "The bundled zoo is missing from this installation.", hint="pip install --force-reinstall tupate-hub"
     )
-
-
-def _require_file(entry: Entry) -> None:
-    if not entry.has_file:
-        repo, revision = (entry.source.get(name) for name in ("repo", "revision"))
-        known = isinstance(repo, str) and isinstance(revision, str)
-        raise NotKept(
-            f"The weights of {entry.task!r} are not in this registry, which keeps its {entry.kept} alone.",
-            hint=f"fetch them: tupate-hub add hf://{repo}@{revision}" if known else "add them from where they are",
-        )

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +93,28 @@ def settings_of(hub: LoopbackHub, home: Path) -> dict[str, str]:
         "TUPATE_HUB_CACHE": str(home / "cache"),
         "OMP_NUM_THREADS": "1",
     }
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """What `similar TASK` fetches of a registry on the Hub: requests, redirections too, and bytes; requests `again`."""
+
+    requests: int
+    bytes: int
+    again: int
+
+
+def first_question(folder: Path, task: str) -> Fetched:
+    """Ask about a task of a registry that lies on the loopback Hub, by a process with nothing cached, and again."""
+    files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with tempfile.TemporaryDirectory() as scratch, LoopbackHub() as hub:
+        hub.store.users[TOKEN] = User("acme")
+        hub.store.put("datasets", NAME, files)
+        settings = settings_of(hub, Path(scratch))
+        run(settings, "similar", task, "--registry", NAME)
+        requests, sent = len(hub.seen), sum(one.sent for one in hub.seen)
+        run(settings, "similar", task, "--registry", NAME)
+        return Fetched(requests, sent, len(hub.seen) - requests)
 
 
 def remote(count: int, runs: int) -> list[Row]:

@@ -13,7 +13,7 @@ import pytest
 from builders import BASE, LORA, TASKS, lora
 from damage import change, put
 
-from tupate_hub import __version__
+from tupate_hub import Zoo, __version__
 from tupate_hub.cli import VERBS
 
 
@@ -42,8 +42,35 @@ def test_list_json_has_the_documented_fields(toy_zoo: Path, invoke: Any) -> None
         "flags",
         "repeats",
         "strength",
+        "kept",
         "kind",
     }
+
+
+@pytest.mark.parametrize("options", [[], ["--space", "lora"], ["--kind", "classification"]])
+def test_the_pages_of_a_list_are_the_list(options: list[str], toy_zoo: Path, sharded: Zoo, invoke: Any) -> None:
+    for root in (toy_zoo, sharded.root):
+        whole = invoke("list", *options, "--json", "--registry", root).json()
+        pages = []
+        while page := invoke(
+            "list", *options, "--limit", 5, "--page", len(pages) + 1, "--json", "--registry", root
+        ).json():
+            pages.append(page)
+        assert [row for page in pages for row in page] == whole
+        assert all(len(page) == 5 for page in pages[:-1])
+
+
+def test_a_page_says_whether_there_are_more(toy_zoo: Path, invoke: Any) -> None:
+    first = invoke("list", "--limit", 5, "--registry", toy_zoo)
+    assert (first.code, "there are more: --limit 5 --page 2" in first.err) == (0, True)
+    assert "there are more" not in invoke("list", "--limit", 6, "--page", 2, "--registry", toy_zoo).err
+    assert "there are more" in invoke("list", "--limit", 4, "--kind", "classification", "--registry", toy_zoo).err
+    assert "there are more" not in invoke("list", "--limit", 10, "--kind", "classification", "--registry", toy_zoo).err
+
+
+def test_a_page_has_a_length(toy_zoo: Path, invoke: Any) -> None:
+    result = invoke("list", "--page", 2, "--registry", toy_zoo)
+    assert (result.code, "add --limit N" in result.err) == (2, True)
 
 
 def test_list_of_an_unknown_space(toy_zoo: Path, invoke: Any) -> None:

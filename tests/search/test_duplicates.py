@@ -60,6 +60,6 @@ def test_the_command_looks_at_every_space(copied: Path, tmp_path: Path, invoke: 
         assert invoke("add", peft(tmp_path / name), "--registry", mine).code == 0
     (row,) = invoke("duplicates", "--registry", mine, "--json").json()
     assert (row["first"], row["second"], row["same_file"]) == ("one", "two", True)
-    assert set(row) == {"space", "first", "second", "score", "same_file"}
+    assert set(row) == {"space", "first", "second", "score", "same_file", "exact"}
     assert invoke("duplicates", "--above", "0.1").code == 2
     assert lora("x", 0).space == LORA

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -44,10 +44,10 @@ def duplicates_command(space: str | None, above: float, registry: str | None, as
         output.document(rows)
         return
     if rows:
-        cells = [[row["space"], row["first"], row["second"], row["score"], _note(row["same_file"])] for row in rows]
+        cells = [[row["space"], row["first"], row["second"], row["score"], _note(row)] for row in rows]
         output.table(["space", "first", "second", "score", "note"], cells, right=("score",))
     output.note(f"{len(rows)} pairs score {above:g} or more")
 
 
-def _note(same_file: bool) -> str:
-    return "same file" if same_file else ""
+def _note(row: dict[str, Any]) -> str:
+    return ", ".join(["same file"] * row["same_file"] + ["by sketches"] * (not row["exact"]))

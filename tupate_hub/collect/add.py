@@ -117,6 +117,8 @@ def _add(
             spaces[space.name] = space
             key = (task.name, space.name)
             old = registry.get(*key)
+            if old is not None and keep == KEPT[0] and not old.has_file and _is_from_there(embedding, old):
+                old = None  # its weights come after all
             if old is not None and not force and key not in new and _is_the_same(embedding, old, zoo):
                 kept.append((path, *key))
                 continue
@@ -347,6 +349,14 @@ def _is_the_same(embedding: TaskEmbedding, entry: Entry, zoo: Zoo) -> bool:
     held = zoo.load(entry)
     scales = [{block.name: block.scale for block in one.blocks} for one in (embedding, held)]
     return scales[0] == scales[1] and np.array_equal(embedding.vector(), held.vector())
+
+
+def _is_from_there(embedding: TaskEmbedding, entry: Entry) -> bool:
+    """Whether an embedding was read where an entry was: from the same file, or the same commit of the Hub."""
+    said = _group(embedding, "source")
+    digest, place = said.get("sha256"), (said.get("repo"), said.get("revision"))
+    known = (entry.source.get("repo"), entry.source.get("revision"))
+    return (digest is not None and digest == entry.source.get("sha256")) or (None not in place and place == known)
 
 
 def _is_run(embedding: TaskEmbedding) -> bool:

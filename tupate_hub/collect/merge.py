@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from tupate_hub.collect.nearest import renewed
 from tupate_hub.collect.shelf import Shelf
+from tupate_hub.entry import KEPT
 from tupate_hub.errors import RegistryError, TargetExists
 from tupate_hub.registry import FILENAME, Entry, Registry, SpaceEntry, Task, placed
 from tupate_hub.storage.atomic import told_in_one_sentence
@@ -170,11 +171,12 @@ def _with_our_names(ours: Registry, theirs: Registry) -> Registry:
 
 
 def _entry_conflicts(ours: Registry, theirs: Registry) -> list[str]:
-    known = {(entry.task, entry.space): entry.sha256 for entry in ours.entries}
+    """The embeddings that both have with other content; of which one side has facts alone, it has none."""
+    known = {(entry.task, entry.space): entry.sha256 for entry in ours.entries if entry.sha256}
     return [
         f"{entry.task} in {entry.space}"
         for entry in theirs.entries
-        if known.get((entry.task, entry.space), entry.sha256) != entry.sha256
+        if entry.sha256 and known.get((entry.task, entry.space), entry.sha256) != entry.sha256
     ]
 
 
@@ -218,7 +220,12 @@ def _task(first: Task, second: Task) -> Task:
 
 
 def _entry(first: Entry, second: Entry) -> Entry:
-    """The first side's run of a task, with the repeats of both sides, each content once."""
+    """The first side's run of a task, with the repeats of both sides, each content once.
+
+    Where the second side keeps more of the same, its weights or a sketch, that stands.
+    """
+    if first.sha256 in ("", second.sha256) and KEPT.index(second.kept) < KEPT.index(first.kept):
+        return second
     repeats = {repeat.sha256: repeat for repeat in (*second.repeats, *first.repeats) if repeat.sha256 != first.sha256}
     ordered = sorted(repeats.values(), key=lambda repeat: (repeat.seed, repeat.init_seed, repeat.sha256))
     return replace(first, repeats=tuple(ordered))

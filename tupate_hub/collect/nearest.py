@@ -22,7 +22,7 @@ from tupate_hub.compare.sketch_part import MOST, SketchPart
 from tupate_hub.embedding import TaskEmbedding
 from tupate_hub.errors import WorkFailed
 from tupate_hub.hub.checked import remember
-from tupate_hub.registry import Entry, Registry
+from tupate_hub.registry import Entry, Registry, Task
 from tupate_hub.search.nearest_files import open_nearest, open_parts
 from tupate_hub.storage.atomic import alone
 from tupate_hub.zoo import Zoo
@@ -180,7 +180,7 @@ class _Making:
         held = Nearest.of(
             self.space,
             DEFAULT,
-            [self._row(entry) for entry in entries],
+            [row_of(entry, self.zoo.registry.tasks[entry.task]) for entry in entries],
             (parts[part].sketch(row, entry.task) for entry, (part, row) in zip(entries, at, strict=True)),
             [int(starts[part]) + row for part, row in at],
         )
@@ -217,21 +217,22 @@ class _Making:
         held = open_nearest(self.old, space, DEFAULT) if space is not None else None
         return None if held is None else held.spread
 
-    def _row(self, entry: Entry) -> Row:
-        task = self.zoo.registry.tasks[entry.task]
-        said = {**entry.source, "dataset": task.dataset}
-        return Row(
-            entry.task,
-            entry.file,
-            entry.bytes,
-            entry.sha256,
-            task.kind,
-            task.train_size,
-            "weak" in entry.flags,
-            tuple(origin(said.get(name)) for name in ORIGINS),
-        )
-
     def _put(self, name: str, data: bytes) -> dict[str, Any]:
         place = self.shelf.put(f"zoo/{self.space}/{name}.safetensors", data)
         remember(self.shelf.root / place["file"], place["sha256"])
         return place
+
+
+def row_of(entry: Entry, task: Task) -> Row:
+    """What the file of nearest embeddings says of an entry."""
+    said = {**entry.source, "dataset": task.dataset}
+    return Row(
+        entry.task,
+        entry.file,
+        entry.bytes,
+        entry.sha256,
+        task.kind,
+        task.train_size,
+        "weak" in entry.flags,
+        tuple(origin(said.get(name)) for name in ORIGINS),
+    )

@@ -198,10 +198,9 @@ class Nearest:
 
     def to_bytes(self) -> bytes:
         """The safetensors file."""
-        count = len(self)
         tensors: dict[str, Array] = {
-            "coarse": self.coarse.reshape(count, -1).view(np.int64),
-            "rest": self.rest.reshape(count, -1).view(np.int64),
+            "coarse": self.coarse.view(np.int64),
+            "rest": self.rest.view(np.int64),
             "task_ends": self.tasks.ends,
             "task_text": self.tasks.utf8,
             "file_ends": self.files.ends,
@@ -256,6 +255,8 @@ def nearest_of(file: TensorFile, where: str) -> Nearest:
         columns = {name: _column(held[name], dtype, (count, *more)) for name, (dtype, more) in _COLUMNS.items()}
         for one in texts:
             _require_texts(one, count)
+        if not all(isinstance(kind, str) for kind in kinds):
+            raise ValueError("kinds that are no text")
         coarse, rest = (
             _column(held[name], "<i8", (count, size // 64)).view(np.uint8)
             for name, size in (("coarse", COARSE), ("rest", FINE - COARSE))

@@ -56,7 +56,7 @@ class SketchPart:
     def to_bytes(self) -> bytes:
         """The safetensors file."""
         tensors: dict[str, Array] = {
-            "bits": np.ascontiguousarray(self.bits).reshape(len(self), -1).view(np.int64),
+            "bits": np.ascontiguousarray(self.bits).view(np.int64),
             "changes": self.changes.astype(np.float64),
             "digests": self.digests,
             "norms": self.norms.astype(np.float64),

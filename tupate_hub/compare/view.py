@@ -80,6 +80,10 @@ class Compared:
         """What each block adds to each score, of shape (blocks, tasks)."""
         return divided(self.cross, self._norms())
 
+    def by_block(self) -> dict[str, Float64Array]:
+        """What each block adds to each score, by the block's name."""
+        return dict(zip(self.blocks, self.contributions(), strict=True))
+
     def by_layer(self) -> Float64Array:
         """Cosines within each layer, of shape (layers, tasks), for fusion."""
         layers = list(dict.fromkeys(map(layer_of, self.blocks)))

@@ -196,7 +196,10 @@ def _introduction(registry: Registry, indexes: Indexes, about: About, totals: Ma
         text += f"\n[Search it, and drop an adapter on it]({Location(SPACE, about.explorer).page}).\n\n"
     if any(entry.repeats for entry in registry.entries):
         text += "Files in `repeats/` are other runs of the same tasks, to be measured and not to be ranked.\n"
-    space = registry.default_space if registry.default_space in indexes else next(iter(indexes), "")
+    if registry.entries and not any(each[SHOWN].tasks for each in indexes.values()):
+        return f"{text}\nNo weights are kept here: `tupate-hub list{_where(about)}` shows what is known.\n"
+    shown = [space for space, each in indexes.items() if each[SHOWN].tasks]
+    space = registry.default_space if registry.default_space in shown else next(iter(shown), "")
     if not space:
         return f"{text}\nThe registry is empty: `tupate-hub add PATH --registry DIR` adds an adapter.\n"
     task = _example(indexes[space][SHOWN])
@@ -277,7 +280,8 @@ def _rows(registry: Registry, space: str, index: PairIndex) -> Iterator[dict[str
         row = place.get(entry.task)
         near = [] if row is None else nearest(scores, row, index.tasks, 1)
         cells = _cells(registry, entry, f"`{index.tasks[near[0]]}` {scores[row, near[0]]:.2f}" if near else "")
-        yield {**cells, "note": "does not compare"} if row is None else cells
+        without = "does not compare" if entry.has_file else f"{entry.kept} alone"
+        yield {**cells, "note": without} if row is None else cells
 
 
 def _described(registry: Registry) -> set[str]:

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tupate_hub.compare.bits import cosines
+from tupate_hub.arrays import IndexArray
+from tupate_hub.compare.bits import Bits, cosines
+from tupate_hub.compare.nearest import Nearest
 from tupate_hub.compare.pair_index import PairIndex
 from tupate_hub.compare.similarity import DEFAULT
+from tupate_hub.errors import FormatError
 from tupate_hub.publish.browse import number
 from tupate_hub.publish.frontmatter import hub_licence
 from tupate_hub.publish.total import Total
@@ -46,7 +49,26 @@ class Sample:
         """How what is shown of a space compares: of a large one as sketches estimate it. Errors as `Zoo.pair_index`."""
         if space not in self.totals:
             return self.zoo.pair_index(space, similarity)
-        return sketched_index(self.whole, space, [entry.task for entry in self.registry.in_space(space)])
+        return sketched_index(self.whole, space, self._shown(space))
+
+    def bits(self, space: str) -> Bits | None:
+        """The sketches of what is shown of a large space, in the order of its index; None of a small one."""
+        return _sketched(self.whole, space, self._shown(space))[2] if space in self.totals else None
+
+    def left_out(self, index: PairIndex) -> dict[str, str]:
+        """What a small space has beside an index, for it does not compare, each with the reason."""
+        return {} if index.space in self.totals else self.zoo.left_out(index.space, index)
+
+    def spaces(self) -> list[str]:
+        """The spaces of which there is something to show: more than facts."""
+        return [name for name in self.registry.spaces if name in self.totals or self.zoo.kept(name)]
+
+    def total(self, space: str) -> int:
+        """How many embeddings a space has."""
+        return self.totals[space].embeddings if space in self.totals else len(self.registry.in_space(space))
+
+    def _shown(self, space: str) -> list[str]:
+        return [entry.task for entry in self.registry.in_space(space)]
 
 
 def sample_of(zoo: Zoo) -> Sample:
@@ -95,16 +117,20 @@ def sketched_index(zoo: Zoo, space: str, tasks: Sequence[str]) -> PairIndex:
     FormatError, NotAvailableOffline
         When a file of the space is damaged, or cannot be had.
     """
-    entry = zoo.registry.space(space)
-    nearest = open_nearest(zoo, entry, DEFAULT)
-    found = {task: None if nearest is None else nearest.tasks.find(task) for task in tasks}
-    rows = np.array([row for row in found.values() if row is not None], dtype=np.intp)
-    known = tuple(task for task, row in found.items() if row is not None)
-    if nearest is None or not known:
-        return PairIndex(space, DEFAULT, (), (), np.zeros(0), np.zeros(0, dtype=np.float32))
-    bits = whole_bits(open_parts(zoo, entry, DEFAULT), nearest.places_of(rows))
+    held, rows, bits = _sketched(zoo, space, tasks)
     pairs = [cosines(bits[at], bits[at + 1 :]) for at in range(len(bits) - 1)]
-    digests = tuple(nearest.row(int(row)).sha256 for row in rows)
-    norms = nearest.norms[rows].astype(np.float64)
     scores = np.concatenate(pairs).astype(np.float32) if pairs else np.zeros(0, dtype=np.float32)
-    return PairIndex(space, DEFAULT, known, digests, norms, scores)
+    known = tuple(held.tasks[int(row)] for row in rows)
+    digests = tuple(held.row(int(row)).sha256 for row in rows)
+    return PairIndex(space, DEFAULT, known, digests, held.norms[rows].astype(np.float64), scores)
+
+
+def _sketched(zoo: Zoo, space: str, tasks: Sequence[str]) -> tuple[Nearest, IndexArray, Bits]:
+    """The nearest embeddings of a large space, the rows of some tasks there, and the bits of their sketches."""
+    entry = zoo.registry.space(space)
+    held = open_nearest(zoo, entry, DEFAULT)
+    if held is None:
+        raise FormatError(f"Space {space!r} lists no nearest embeddings.", hint="tupate-hub verify")
+    found = [row for task in tasks if (row := held.tasks.find(task)) is not None]
+    rows = np.array(found, dtype=np.intp)
+    return held, rows, whole_bits(open_parts(zoo, entry, DEFAULT), held.places_of(rows))

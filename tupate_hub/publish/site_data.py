@@ -14,6 +14,7 @@ from tupate_hub.evaluation.forecast import Forecast
 from tupate_hub.export import export
 from tupate_hub.publish.browse import number
 from tupate_hub.publish.frontmatter import About
+from tupate_hub.publish.sample import sample_of
 from tupate_hub.publish.site_factors import factor_scripts, shipped_spaces
 from tupate_hub.publish.site_reading import judging_tables, reading_tables
 from tupate_hub.publish.site_sketches import sketch_scripts
@@ -46,15 +47,16 @@ def site_data(zoo: Zoo, about: About, *, hub: bool) -> dict[str, bytes]:
     FormatError
         When a file of the zoo is damaged.
     """
-    registry = zoo.registry
-    shipped = shipped_spaces(registry)
+    sample = sample_of(zoo)
+    registry = sample.registry
+    shipped = shipped_spaces(registry) - sample.totals.keys()
     used = {entry.task for entry in registry.entries}
     files: dict[str, bytes] = {}
     spaces = []
-    for at, name in enumerate(name for name in registry.spaces if registry.in_space(name)):
+    for at, name in enumerate(sample.spaces()):
         entry = registry.spaces[name]
-        space = shown_space(zoo, entry, name in shipped)
-        scripts, listed = factor_scripts(space, at) if space.embeddings else sketch_scripts(zoo, space, at)
+        space = shown_space(sample, entry, name in shipped)
+        scripts, listed = factor_scripts(space, at) if space.embeddings else sketch_scripts(sample, space, at)
         files |= scripts
         spaces.append(
             {
@@ -62,13 +64,14 @@ def site_data(zoo: Zoo, about: About, *, hub: bool) -> dict[str, bytes]:
                 "base": entry.base,
                 "method": entry.method,
                 "settings": _plain(entry.settings),
+                "total": sample.total(name),
                 "entries": [_entry(one) for one in registry.in_space(name)],
-                "forms": _forms(zoo, registry.in_space(name)[0]),
+                "forms": _forms(zoo, next((one for one in registry.in_space(name) if one.has_file), None)),
                 "gain": _gain(entry.gain),
-                "trust": measured_trust(zoo, space),
+                "trust": measured_trust(sample.zoo, space),
                 "factors": listed,
                 "sketched": not space.embeddings,
-                **comparisons(zoo, space),
+                **comparisons(sample, space),
             }
         )
     document = {
@@ -88,8 +91,10 @@ def site_data(zoo: Zoo, about: About, *, hub: bool) -> dict[str, bytes]:
     return {DATA: f'"use strict";\nconst TUPATE_HUB_DATA = {text};\n'.encode(), **files}
 
 
-def _forms(zoo: Zoo, entry: Entry) -> list[str]:
-    """The libraries for which `pull --as` writes an embedding of the space, as its first one tells."""
+def _forms(zoo: Zoo, entry: Entry | None) -> list[str]:
+    """The libraries for which `pull --as` writes an embedding of a space, as its first one tells; without any, none."""
+    if entry is None:
+        return []
     embedding, forms = zoo.load(entry), []
     for form in ("peft", "adapters"):
         with contextlib.suppress(FormatError):

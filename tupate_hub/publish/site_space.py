@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -15,11 +15,9 @@ from tupate_hub.compare.pair_index import PairIndex
 from tupate_hub.compare.ranking import ROUNDING, percentiles
 from tupate_hub.embedding import TaskEmbedding
 from tupate_hub.publish.layout import seriate
+from tupate_hub.publish.sample import Sample
 from tupate_hub.publish.site_map import places
 from tupate_hub.registry import SpaceEntry
-
-if TYPE_CHECKING:
-    from tupate_hub.zoo import Zoo
 
 #: The similarity that the page shows, and by which it ranks what is dropped on it.
 SHOWN = "update"
@@ -43,16 +41,16 @@ class ShownSpace:
     embeddings: tuple[TaskEmbedding, ...]
 
 
-def shown_space(zoo: Zoo, entry: SpaceEntry, shipped: bool) -> ShownSpace:
+def shown_space(sample: Sample, entry: SpaceEntry, shipped: bool) -> ShownSpace:
     """Read what the page needs of a space; its embeddings only where they are `shipped`. Errors as `Zoo.pair_index`."""
-    index = zoo.pair_index(entry.name, SHOWN)
+    index = sample.index(entry.name, SHOWN)
     if not shipped:
         return ShownSpace(entry, index, ())
-    held = {one.task: one for one in zoo.load_space(entry.name)}
+    held = {one.task: one for one in sample.zoo.load_space(entry.name)}
     return ShownSpace(entry, index, tuple(held[task] for task in index.tasks))
 
 
-def comparisons(zoo: Zoo, space: ShownSpace) -> dict[str, Any]:
+def comparisons(sample: Sample, space: ShownSpace) -> dict[str, Any]:
     """All that the page says of a space's pairs, as JSON values; numbers in base64, little-endian.
 
     `compared` are the tasks in the order of all the numbers. `pairs` are the cosines above the diagonal, row by row, as
@@ -63,11 +61,11 @@ def comparisons(zoo: Zoo, space: ShownSpace) -> dict[str, Any]:
     """
     index = space.index
     count = len(index.tasks)
-    kinds = [zoo.registry.tasks[task].kind for task in index.tasks]
+    kinds = [sample.registry.tasks[task].kind for task in index.tasks]
     noise = noise_level(index.pairs, kinds) if count > 1 else None
     document: dict[str, Any] = {
         "compared": list(index.tasks),
-        "leftOut": zoo.left_out(space.entry.name, index),
+        "leftOut": sample.left_out(index),
         "noise": None if noise is None else {"median": noise.median, "upper": noise.upper, "pairs": noise.pairs},
         "pairs": None,
         "near": None,

@@ -6,8 +6,9 @@ the weights of the best few, where they are kept on this disk, how near they are
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -64,6 +65,30 @@ class _Exact:
     coverage: tuple[Float64Array, Float64Array] | None = None
     compared: Compared | None = None
     left_out: dict[str, str] = field(default_factory=dict)
+
+    def shared(self, row: int) -> tuple[float, float] | None:
+        """The shares of the query's and of a row's squared norm in blocks that both have; None where not compared."""
+        if row not in self.rows or self.coverage is None:
+            return None
+        of_query, of_task = (float(side[self.rows.index(row)]) for side in self.coverage)
+        return of_query, of_task
+
+    def explained(self, row: int) -> dict[str, Any]:
+        """A row's `interval` and `contributions`, nothing where it was not compared."""
+        if row not in self.rows or self.compared is None:
+            return {}
+        at = self.rows.index(row)
+        low, high = self._intervals[:, at]
+        parts = {name: float(part[at]) for name, part in self._parts.items()}
+        return {"interval": (float(low), float(high)), "contributions": parts}
+
+    @cached_property
+    def _parts(self) -> dict[str, Float64Array]:
+        return {} if self.compared is None else self.compared.by_block()
+
+    @cached_property
+    def _intervals(self) -> Float64Array:
+        return np.zeros((2, 0)) if self.compared is None else self.compared.intervals()
 
 
 def approximate(zoo: Zoo, query: Query, view: View, k: int | None, *, explain: bool = False) -> Ranking | None:
@@ -156,51 +181,37 @@ def _embedding(search: _Search, row: int) -> TaskEmbedding:
 def _neighbors(
     search: _Search, rows: IndexArray, estimates: Float64Array, exact: _Exact, k: int, explain: bool
 ) -> tuple[Neighbor, ...]:
-    from tupate_hub.search.similar import explained
-
-    held, noise = search.held, search.held.spread.noise if search.held.spread is not None else None
-    column = {row: at for at, row in enumerate(exact.rows)}
+    held = search.held
     found = {int(row): float(score) for row, score in zip(rows, estimates, strict=True)}
     found |= dict(zip(exact.rows, map(float, exact.scores), strict=True))
     best = sorted(found, key=lambda row: (-found[row], row))  # rows are in order of their names
     best = [row for row in best[: k + len(exact.left_out)] if held.tasks[row] not in exact.left_out][:k]
-    scores = np.array([found[row] for row in best])
-    shares = None if held.spread is None else percentiles(scores, held.spread.quantiles, ROUNDING)
-    parts, intervals = explained(exact.compared) if explain else ({}, None)
-    origins = _origins(search)
+    scores = [found[row] for row in best]
     neighbors = []
-    for rank, (number, tie) in enumerate(zip(best, tied(list(scores)), strict=True), 1):
-        row, at = held.row(number), column.get(number)
-        shared = None
-        if at is not None and exact.coverage is not None:
-            shared = float(exact.coverage[0][at]), float(exact.coverage[1][at])
-        notes = told(
-            found[number],
-            search.similarity,
-            noise,
-            same_data=any(one and one == other for one, other in zip(origins, row.origins, strict=True)),
-            diverged=bool(held.marks[number] & DIVERGES),
-            weak=row.weak,
-            shared=shared,
-            tie=tie,
-        )
-        neighbors.append(
-            Neighbor(
-                rank=rank,
-                task=row.task,
-                score=found[number],
-                percentile=None if shares is None else float(shares[rank - 1]),
-                kind=row.kind,
-                train_size=row.train_size,
-                notes=notes,
-                shared=shared,
-                interval=None
-                if intervals is None or at is None
-                else (float(intervals[0, at]), float(intervals[1, at])),
-                contributions={} if at is None else {name: float(part[at]) for name, part in parts.items()},
-            )
-        )
+    for rank, (row, tie) in enumerate(zip(best, tied(scores), strict=True), 1):
+        known, shared = held.row(row), exact.shared(row)
+        neighbor = Neighbor(rank, known.task, found[row], None, known.kind, known.train_size, shared=shared)
+        neighbors.append(replace(neighbor, notes=_notes(search, row, neighbor, tie)))
+    if held.spread is not None:
+        shares = percentiles(np.array(scores), held.spread.quantiles, ROUNDING)
+        neighbors = [replace(one, percentile=float(share)) for one, share in zip(neighbors, shares, strict=True)]
+    if explain and exact.compared is not None:
+        neighbors = [replace(one, **exact.explained(row)) for one, row in zip(neighbors, best, strict=True)]
     return tuple(neighbors)
+
+
+def _notes(search: _Search, row: int, neighbor: Neighbor, tie: bool) -> tuple[str, ...]:
+    held, known = search.held, search.held.row(row)
+    return told(
+        neighbor.score,
+        search.similarity,
+        None if held.spread is None else held.spread.noise,
+        same_data=any(one and one == other for one, other in zip(_origins(search), known.origins, strict=True)),
+        diverged=bool(held.marks[row] & DIVERGES),
+        weak=known.weak,
+        shared=neighbor.shared,
+        tie=tie,
+    )
 
 
 def _origins(search: _Search) -> tuple[int, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -139,7 +139,7 @@ def _neighbors(
     shares = None
     if comparison.pairs is not None and len(comparison.pairs) > 1:
         shares = percentiles(scores, comparison.pairs, ROUNDING)
-    contributions, intervals = explained(comparison.compared) if explain else ({}, None)
+    contributions, intervals = _explained(comparison.compared) if explain else ({}, None)
     ties = tied([float(scores[row]) for row in rows])
     neighbors = []
     for rank, (row, tie) in enumerate(zip(rows, ties, strict=True), 1):
@@ -175,9 +175,8 @@ def _noise(zoo: Zoo, query: Query, comparison: Comparison) -> NoiseLevel | None:
     return noise_level(comparison.pairs, [zoo.registry.tasks[task].kind for task in comparison.paired])
 
 
-def explained(compared: Compared | None) -> tuple[Mapping[str, Sequence[float]], Float64Array | None]:
+def _explained(compared: Compared | None) -> tuple[Mapping[str, Float64Array], Float64Array | None]:
     """What each block contributes to each task's score, and the scores' intervals; nothing without blocks."""
     if compared is None:
         return {}, None
-    parts = compared.contributions()
-    return dict(zip(compared.blocks, parts, strict=True)), compared.intervals()
+    return compared.by_block(), compared.intervals()

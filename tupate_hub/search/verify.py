@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 from tupate_hub.compare.pair_index import PairIndex
 from tupate_hub.compare.similarity import DEFAULT
+from tupate_hub.errors import RegistryError
 from tupate_hub.hub.outages import Outages
 from tupate_hub.registry import Entry, SpaceEntry
+from tupate_hub.search.verify_nearest import PassingSketches, nearest_problems
 
 if TYPE_CHECKING:
     from tupate_hub.zoo import Zoo
@@ -18,15 +20,25 @@ def verify(zoo: Zoo, each: Callable[[Iterator[Entry]], Iterator[Entry]]) -> list
     """A sentence for each that is wrong, and errors, as `Zoo.verify`."""
     problems: list[str] = []
     outages = Outages()
+    sketches = PassingSketches(zoo)
     for entry in each(iter(zoo.registry.entries)):
-        for run in entry.runs():
+        with outages.beside(problems):
+            _require_task(zoo, entry)
+        for at, run in enumerate(entry.runs()):
             with outages.beside(problems):
-                zoo.load(run)
+                embedding = zoo.load(run)
+                if not at:
+                    sketches.note(entry, embedding)
+    with outages.beside(problems):
+        problems += sketches.finish()
     outages.require_none(problems)
     whole = not problems
     for space in zoo.registry.spaces.values():
         computed: dict[str, PairIndex] = {}
-        if whole and zoo.registry.in_space(space.name):
+        for similarity in space.nearest:
+            with outages.beside(problems):
+                problems += nearest_problems(zoo, space, similarity)
+        if whole and not space.nearest and zoo.kept(space.name):
             with outages.beside(problems):
                 computed[DEFAULT] = zoo.computed_index(space.name, DEFAULT)
                 problems += _without_company(zoo, space, computed[DEFAULT])
@@ -40,6 +52,14 @@ def verify(zoo: Zoo, each: Callable[[Iterator[Entry]], Iterator[Entry]]) -> list
             zoo.input_covariance(space.name)
     outages.require_none(problems)
     return problems
+
+
+def _require_task(zoo: Zoo, entry: Entry) -> None:
+    """Look an entry's task up, by its name and by each alias, which another task could have."""
+    task = zoo.registry.tasks[entry.task]
+    for name in (task.name, *task.aliases):
+        if zoo.registry.called(name) != task.name:
+            raise RegistryError(f"{name!r} is a name of task {task.name!r} and means {zoo.registry.called(name)!r}.")
 
 
 def _without_company(zoo: Zoo, space: SpaceEntry, index: PairIndex) -> list[str]:

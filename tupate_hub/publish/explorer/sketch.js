@@ -3,8 +3,11 @@
 
 /** @import { Factors } from "./blocks.js" */
 
-const SIDE = 256;
-const ENTRIES = (SIDE * SIDE) / 4;
+const PICTURES = 16;
+const SIDE = 32;
+const ROWS = PICTURES * SIDE;
+const ENTRIES = PICTURES * SIDE * SIDE;
+const STARTS = 1024;
 const ONES = Uint8Array.from({ length: 256 }, (_, byte) => [...byte.toString(2)].filter((bit) => bit === "1").length);
 
 /** A permutation of 32-bit words after which each bit depends on all. @param {number} word */
@@ -29,22 +32,27 @@ function wordAt(key, number) {
 }
 
 /**
- * The signs of a name times the transpose of some rows, of shape (SIDE, rank).
- * @param {string} text
+ * One side of a block through its signs, of shape (ROWS, rank).
+ * @param {string} block
+ * @param {string} side
  * @param {Float32Array} rows Of shape (rank, width).
  * @param {number} rank
  * @param {number} width
  */
-function throughSigns(text, rows, rank, width) {
-  const key = keyOf(text);
-  const found = new Float64Array(SIDE * rank);
-  for (let column = 0; column < width; column += 1) {
-    for (let part = 0; part < SIDE / 32; part += 1) {
-      const word = wordAt(key, (SIDE / 32) * column + part);
+function throughSigns(block, side, rows, rank, width) {
+  const [own, shared] = [keyOf(`${block}\0${side}`), keyOf(`\0${side}`)];
+  const found = new Float64Array(ROWS * rank);
+  const signed = new Float64Array(rank);
+  for (let at = 0; at < width; at += 1) {
+    const turn = wordAt(own, at) & 1 ? 1 : -1;
+    for (let unit = 0; unit < rank; unit += 1) signed[unit] = turn * rows[unit * width + at];
+    const column = (own % STARTS) + at;
+    for (let part = 0; part < ROWS / 32; part += 1) {
+      const word = wordAt(shared, (ROWS / 32) * column + part);
       for (let bit = 0; bit < 32; bit += 1) {
-        const at = (32 * part + bit) * rank;
-        if ((word >>> bit) & 1) for (let unit = 0; unit < rank; unit += 1) found[at + unit] += rows[unit * width + column];
-        else for (let unit = 0; unit < rank; unit += 1) found[at + unit] -= rows[unit * width + column];
+        const start = (32 * part + bit) * rank;
+        if ((word >>> bit) & 1) for (let unit = 0; unit < rank; unit += 1) found[start + unit] += signed[unit];
+        else for (let unit = 0; unit < rank; unit += 1) found[start + unit] -= signed[unit];
       }
     }
   }
@@ -68,33 +76,32 @@ export function hadamard(values) {
 
 /** @param {Map<string, Factors>} blocks @returns {Uint8Array} */
 export function sketchOf(blocks) {
-  const total = new Float64Array(ENTRIES);
-  const scattered = new Float64Array(ENTRIES);
+  const entries = new Float64Array(ENTRIES);
   for (const [name, block] of blocks) {
     if (block.rank === 1 && block.outputs === 1) {
       const [key, factor] = [keyOf(`${name}\0vector`), block.scale * block.bt[0]];
       for (let at = 0; at < block.inputs; at += 1) {
         const word = wordAt(key, at);
-        scattered[(word >>> 1) % ENTRIES] += (word & 1 ? 1 : -1) * factor * block.a[at];
+        entries[(word >>> 1) % ENTRIES] += (word & 1 ? 1 : -1) * factor * block.a[at];
       }
       continue;
     }
-    const left = throughSigns(`${name}\0outputs`, block.bt, block.rank, block.outputs);
-    const right = throughSigns(`${name}\0inputs`, block.a, block.rank, block.inputs);
+    const left = throughSigns(name, "outputs", block.bt, block.rank, block.outputs);
+    const right = throughSigns(name, "inputs", block.a, block.rank, block.inputs);
     for (let at = 0; at < ENTRIES; at += 1) {
-      const entry = 4 * at + (mixed(at) & 3);
-      const [row, column] = [Math.floor(entry / SIDE) * block.rank, (entry % SIDE) * block.rank];
+      const row = (at >> 5) * block.rank;
+      const column = (SIDE * (at >> 10) + (at & 31)) * block.rank;
       let sum = 0;
       for (let unit = 0; unit < block.rank; unit += 1) sum += left[row + unit] * right[column + unit];
-      total[at] += (block.scale * sum) / SIDE;
+      entries[at] += (block.scale * sum) / Math.sqrt(ENTRIES);
     }
   }
-  hadamard(scattered);
+  hadamard(entries);
   const flips = keyOf("\0flips");
-  for (let at = 0; at < ENTRIES; at += 1) if (!(wordAt(flips, at) & 1)) scattered[at] = -scattered[at];
-  hadamard(scattered);
+  for (let at = 0; at < ENTRIES; at += 1) if (!(wordAt(flips, at) & 1)) entries[at] = -entries[at];
+  hadamard(entries);
   const bits = new Uint8Array(ENTRIES / 8);
-  for (let at = 0; at < ENTRIES; at += 1) if (total[at] + scattered[at] / 2 > 0) bits[at >> 3] |= 128 >> (at & 7);
+  for (let at = 0; at < ENTRIES; at += 1) if (entries[at] > 0) bits[at >> 3] |= 128 >> (at & 7);
   return bits;
 }
 

@@ -62,5 +62,5 @@ function figures(zoo, space) {
 function spacesTable(zoo) {
   const ordered = [...zoo.spaces].sort((one, other) => Number(other.name === zoo.defaultSpace) - Number(one.name === zoo.defaultSpace) || other.entries.length - one.entries.length);
   return h("section", {}, h("h2", {}, "Spaces"), h("p", { class: "quiet" }, "A space is a base model and a method. Embeddings of one space compare; those of two do not."),
-    h("ul", { class: "spacecards" }, ordered.map((space) => h("li", {}, h("a", { href: address("map", [], { space: space.name }) }, h("strong", {}, space.method), h("span", { class: "quiet" }, ` on ${space.base}`)), h("span", {}, space.entries.length === 1 ? "1 task" : `${grouped(space.entries.length)} tasks`, space.name === zoo.defaultSpace ? ", the default" : "")))));
+    h("ul", { class: "spacecards" }, ordered.map((space) => h("li", {}, h("a", { href: address("map", [], { space: space.name }) }, h("strong", {}, space.method), h("span", { class: "quiet" }, ` on ${space.base}`)), h("span", {}, space.entries.length === 1 ? "1 task" : `${grouped(space.entries.length)}${space.total > space.entries.length ? ` of ${grouped(space.total)}` : ""} tasks`, space.name === zoo.defaultSpace ? ", the default" : "")))));
 }

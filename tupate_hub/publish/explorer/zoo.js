@@ -31,6 +31,7 @@ export class ShownSpace {
     /** @type {string} */ this.method = raw.method;
     /** @type {Record<string, any>} */ this.settings = raw.settings;
     /** @type {Entry[]} */ this.entries = raw.entries;
+    /** @type {number} How many embeddings it has; of a large space the page shows fewer. */ this.total = raw.total;
     /** @type {string[]} */ this.compared = raw.compared;
     /** @type {Record<string, string>} */ this.leftOut = raw.leftOut;
     /** @type {Noise | null} */ this.noise = raw.noise;
