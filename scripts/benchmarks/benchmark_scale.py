@@ -26,6 +26,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from benchmark_hub import first_question
 from generated import FAMILY, SPACE, Generated
 
 from tupate_hub import Zoo
@@ -223,6 +224,20 @@ def files(made: Made) -> list[Row]:
     return rows
 
 
+def hub(made: Made) -> list[Row]:
+    """A question by name to a registry on the loopback Hub, with nothing cached, and the same again."""
+    rows = []
+    for count in made.sizes:
+        fetched = first_question(made.registry(count), made.whole[0][made.asked[0]].task)
+        limits = (8, 40) if count == 100_000 else (None, None)
+        rows += [
+            Row("first `similar NAME` on the Hub: requests", count, fetched.requests, "", limits[0]),
+            Row("first `similar NAME` on the Hub: bytes", count, fetched.bytes / 1e6, "MB", limits[1]),
+            Row("second `similar NAME` on the Hub: requests", count, fetched.again, "", 0),
+        ]
+    return rows
+
+
 def add_all(made: Made) -> list[Row]:
     """`add --all` of folders as PEFT leaves them."""
     rows = []
@@ -231,8 +246,7 @@ def add_all(made: Made) -> list[Row]:
             continue
         folder, root = made.scratch / f"adapters-{count}", made.scratch / f"added-{count}"
         for embedding in made.generated.first(count):
-            for name, data in export(embedding, "peft", bare=True).items():
-                write_bytes(folder / embedding.task / name, data, durable=False)
+            write_peft(folder / embedding.task, embedding)
         ran = run(command("add", "--all", str(folder), "--registry", str(root)))
         limit = 60 if count == 10_000 else None
         rows += [
@@ -241,6 +255,27 @@ def add_all(made: Made) -> list[Row]:
             Row("`add --all`, memory", count, ran.memory / 1e6, "MB"),
         ]
     return rows
+
+
+def add_one(made: Made) -> list[Row]:
+    """One more adapter into a registry that is there; what is measured after this finds one more."""
+    rows = []
+    folder = made.scratch / "one-more"
+    write_peft(folder, made.generated.family(max(made.sizes) // FAMILY + 1)[0])
+    for count in made.sizes:
+        ran = run(command("add", str(folder), "--registry", str(made.registry(count))))
+        rows += [
+            Row("`add` of one more", count, ran.seconds, "s"),
+            Row("`add` of one more, processor", count, ran.processor, "s"),
+            Row("`add` of one more, memory", count, ran.memory / 1e6, "MB"),
+        ]
+    return rows
+
+
+def write_peft(folder: Path, embedding: TaskEmbedding) -> None:
+    """An adapter as PEFT leaves it."""
+    for name, data in export(embedding, "peft", bare=True).items():
+        write_bytes(folder / name, data, durable=False)
 
 
 def million(made: Made) -> list[Row]:
@@ -352,9 +387,11 @@ WORKS: Mapping[str, Callable[[Made], list[Row]]] = {
     "cold": cold,
     "warm": warm,
     "files": files,
+    "hub": hub,
     "directions": directions,
     "million": million,
     "add": add_all,
+    "one": add_one,
 }
 
 

@@ -142,6 +142,7 @@ def test_a_sketch_alone_is_kept(tmp_path: Path) -> None:
     zoo = Zoo.open(root)
     found = zoo.similar("t01", k=5)
     assert len(found) == 3
+    assert [one.task for one in zoo.similar("t01")] == [one.task for one in found]
     assert found.approximation is not None and found.approximation.compared == 0
     assert zoo.similar(lora("x", 3), k=1).neighbors[0].task == "t03"
     held = open_nearest(zoo, zoo.registry.spaces[LORA.name], "update")

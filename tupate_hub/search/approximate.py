@@ -101,11 +101,14 @@ def approximate(zoo: Zoo, query: Query, view: View, k: int | None, *, explain: b
     NotAvailableOffline
         When it is on the Hub, not in the cache, and there is no network.
     """
-    if k is None or k > MOST_ASKED or not view.plain or view.centre:
+    if not view.plain or view.centre:
         return None
     held = open_nearest(zoo, query.space, view.similarity)
     own = held.tasks.find(query.name) if held is not None and query.held else None
     if held is None or (query.held and own is None):
+        return None
+    k = len(held) if k is None else k
+    if k > MOST_ASKED:
         return None
     search = _Search(zoo, query, view.similarity, held, own, own if query.held else _itself(zoo, query, held))
     rows, estimates = _likely(search)
