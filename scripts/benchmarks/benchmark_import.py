@@ -2,6 +2,7 @@
 
     python scripts/benchmarks/benchmark_import.py             eight at once against one, every answer taking 50 ms
     python scripts/benchmarks/benchmark_import.py --download  with --keep sketch against downloading alone
+    python scripts/benchmarks/benchmark_import.py --cluster   over two workers of a Ray cluster, --keep sketch
 
 The Hub runs in a process of its own, the command in another with an empty cache, as a user types it. The second figure
 is of adapters of 5 MB (LoRA of rank 34 on queries and values of twelve layers of width 768, random factors): what
@@ -110,7 +111,12 @@ def download_seconds(endpoint: str, count: int, jobs: int) -> float:
 def timed(command: list[str], endpoint: str, scratch: str) -> tuple[float, str]:
     """Seconds that a command of Python takes, which talks to a Hub with its caches in a folder, and what it prints."""
     here = {"HF_ENDPOINT": endpoint, "HF_HUB_OFFLINE": "0", "HF_HOME": scratch, "TUPATE_HUB_CACHE": f"{scratch}/c"}
-    here |= {"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+    here |= {
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
     began = time.perf_counter()
     run = [sys.executable, *command]
     done = subprocess.run(run, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT, env={**os.environ, **here})
@@ -139,6 +145,13 @@ def import_against_download(count: int = 1000, jobs: int = 8, rounds: int = 1) -
         return statistics.median(one for one, _ in taken), statistics.median(two for _, two in taken)
 
 
+def import_over_cluster(count: int = 1000, workers: int = 2) -> tuple[float, float]:
+    """Seconds for importing so many small adapters with `--keep sketch` over a local Ray cluster, and without one."""
+    with running_hub(count, 0.0) as endpoint:
+        over = import_seconds(endpoint, count, workers, "--keep", "sketch", "--ray", "local")
+        return over, import_seconds(endpoint, count, workers, "--keep", "sketch")
+
+
 def import_speedup(count: int = 200, seconds: float = 0.05, jobs: int = 8) -> tuple[float, float]:
     """Seconds for importing so many adapters one after the other, and with so many at once: the median of three.
 
@@ -152,16 +165,17 @@ def import_speedup(count: int = 200, seconds: float = 0.05, jobs: int = 8) -> tu
 def main() -> None:
     """Print both times and their ratio."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--count", type=int, help="adapters [default: 200; with --download 1000]")
+    parser.add_argument("--count", type=int, help="adapters [default: 200; with --download or --cluster 1000]")
     parser.add_argument("--seconds", type=float, default=0.05)
     parser.add_argument("--jobs", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=1, help="of --download")
     parser.add_argument("--download", action="store_true", help="--keep sketch against downloading")
+    parser.add_argument("--cluster", action="store_true", help="over a local Ray cluster of two workers")
     parser.add_argument("--serve", action="store_true", help="be the Hub; for the script itself")
     parser.add_argument("--large", action="store_true", help="with adapters of 5 MB; for the script itself")
     parser.add_argument("--download-now", action="store_true", help="download; for the script itself")
     asked = parser.parse_args()
-    count = asked.count or (1000 if asked.download else 200)
+    count = asked.count or (1000 if asked.download or asked.cluster else 200)
     if asked.serve:
         serve(count, asked.seconds, asked.large)
     elif asked.download_now:
@@ -169,6 +183,9 @@ def main() -> None:
     elif asked.download:
         imported, downloaded = import_against_download(count, asked.jobs, asked.rounds)
         print(f"imported in {imported:.1f} s, downloaded in {downloaded:.1f} s: {imported / downloaded:.2f} x")
+    elif asked.cluster:
+        over, here = import_over_cluster(count)
+        print(f"{count} adapters over two workers {over:.1f} s, the cluster's start included; without one {here:.1f} s")
     else:
         alone, together = import_speedup(count, asked.seconds, asked.jobs)
         print(f"one after the other {alone:.1f} s, {asked.jobs} at once {together:.1f} s: {alone / together:.1f} x")

@@ -82,6 +82,7 @@ def import_command(
       tupate-hub import --library peft --base roberta-base --limit 50 --registry ./my-zoo
       tupate-hub import --library peft --base google/gemma-2-9b --keep sketch --blocks v_proj/4 --registry ./my-zoo
     """
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy is there: the threads here are enough
     from tupate_hub.collect.add import open_or_start
     from tupate_hub.collect.fetching import Budget
     from tupate_hub.collect.import_hub import import_adapters

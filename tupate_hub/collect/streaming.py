@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -27,6 +29,9 @@ from tupate_hub.space import Space
 
 #: Bytes of weights that are in memory at once, in all threads; a larger file is alone.
 _ROOM = Allowance(256_000_000)
+#: Threads that compute at once: one alone where the linear algebra has threads of its own, which spin for each other.
+_ALONE = "1" in (os.environ.get("OPENBLAS_NUM_THREADS"), os.environ.get("OMP_NUM_THREADS"))
+_COMPUTING = threading.Semaphore((os.cpu_count() or 1) if _ALONE else 1)
 
 
 @dataclass(frozen=True)
@@ -137,9 +142,10 @@ def _gist(read: InMemory, adapter: StreamedAdapter, fetched: int, said: Mapping[
         raise SpaceMismatch(f"It is an adapter of {embedding.space.base}, not of {wish.base}.")
     shapes = {one.name: {part: array.shape for part, array in one.parts.items()} for one in embedding.blocks}
     scales = {one.name: one.scale for one in embedding.blocks}
-    sketch = _sketcher().sketch(embedding) if wish.keep == "sketch" else None
-    if sketch is None or not 0 < sketch.norm < np.inf:  # a sketch of what has a direction tells that it has one
-        require_direction(embedding)
+    with _COMPUTING:
+        sketch = _sketcher().sketch(embedding) if wish.keep == "sketch" else None
+        if sketch is None or not 0 < sketch.norm < np.inf:  # a sketch of what has a direction tells that it has one
+            require_direction(embedding)
     data = embedding.to_bytes(STORED) if wish.keep == KEPT[0] else None
     fetched += adapter.config_size
     return Gist(embedding.task, embedding.space, embedding.facts, shapes, scales, sketch, fetched, data)

@@ -20,8 +20,8 @@ from tupate_hub.hub.digest import has_digest
 from tupate_hub.hub.location import Location
 from tupate_hub.storage.safetensors import header_length, read_header, tensor_of, tensor_spans
 
-#: What is asked for first: of a whole file, which most often is more, and of one that is fetched in part.
-_START, _START_OF_PART = 512_000, 64_000
+#: What is asked for first: of a file that is wanted whole, most often all of it, and of one of which a part is.
+_START, _START_OF_PART = 8_000_000, 64_000
 #: Ranges with less between them are fetched as one: a request costs as much.
 _GAP = 64_000
 
