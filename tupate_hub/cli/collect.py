@@ -96,6 +96,7 @@ def _described(adapter: Adapter, size: Magnitude) -> dict[str, Any]:
 @click.option("--minus", type=_PATH, metavar="PATH", help="PATH is a whole model: add its change from this base model.")
 @click.option("--rank", type=click.IntRange(1), help="With --minus: the rank of the update. [default: 16]")
 @click.option("--all", "everything", is_flag=True, help="Add every adapter below PATH.")
+@click.option("--head", is_flag=True, help="Keep the task's head too, which the adapter has beside it or in it.")
 @click.option("--force", is_flag=True, help="Replace a task that the registry has already.")
 @output.own_registry_option
 @output.json_option
@@ -107,6 +108,7 @@ def add_command(
     minus: Path | None,
     rank: int | None,
     everything: bool,
+    head: bool,
     force: bool,
     registry: str | None,
     as_json: bool,
@@ -134,6 +136,8 @@ def add_command(
     if everything and (task is not None or minus is not None):
         other = "--task names one adapter" if task is not None else "--minus reads one model"
         raise TupateHubError(f"{other}, --all takes many.", hint="leave one of them out")
+    if head and (everything or minus is not None):
+        raise TupateHubError("--head is that of one adapter.", hint="leave it out, or add adapters one by one")
     if rank is not None and minus is None:
         raise TupateHubError("--rank is that of a whole model's change.", hint="name its base model: --minus PATH")
     zoo = open_or_start(place)
@@ -144,7 +148,7 @@ def add_command(
     if minus is not None:
         zoo, embedding = _add_finetuned(zoo, Path(path), minus, base, task, rank, force)
     else:
-        zoo, embedding = add(zoo, path, base=base, task=task, base_weights=base_weights, force=force)
+        zoo, embedding = add(zoo, path, base=base, task=task, base_weights=base_weights, force=force, head=head)
     space = next(entry.name for entry in zoo.registry.spaces.values() if entry.space == embedding.space)
     if as_json:
         kept = {"kept": embedding.facts["settings"]["kept"]} if minus is not None else {}
