@@ -68,6 +68,7 @@ def test_each_embedding_is_a_row():
             "classification",
             "accuracy",
             "0.500",
+            "",
             "0.500",
             "always 1",
             "90",
@@ -83,6 +84,7 @@ def test_each_embedding_is_a_row():
             "classification",
             "accuracy",
             "0.877",
+            "",
             "0.500",
             "always 0",
             "90",
@@ -98,7 +100,7 @@ def test_each_embedding_is_a_row():
 
 def test_the_columns_are_named():
     heading = next(line for line in zoo_page(registry(entry("sst2")), {}).splitlines() if line.startswith("| task"))
-    columns = ["task", "kind", "metric", "score", "baseline", "baseline rule", "examples"]
+    columns = ["task", "kind", "metric", "score", "with head", "baseline", "baseline rule", "examples"]
     columns += ["steps", "batch", "tokens", "rate", "seconds", "note"]
     assert [cell.strip() for cell in heading.strip("|").split("|")] == columns
 
@@ -169,3 +171,23 @@ def test_the_page_says_how_it_is_made():
 def test_the_same_registry_gives_the_same_page():
     pair = entry("sst2"), entry("rte")
     assert zoo_page(registry(*pair), {}) == zoo_page(registry(*pair[::-1]), {})
+
+
+def headed(name, primary, fitted=True):
+    head = {
+        "file": f"zoo/toy/lora/heads/{name}.safetensors",
+        "bytes": 1,
+        "sha256": "0" * 64,
+        "scores": {"primary": primary},
+    }
+    return replace(entry(name), head={**head, **({"fitted": True} if fitted else {})})
+
+
+def test_heads_that_were_fitted_again_are_compared_with_their_runs():
+    page = zoo_page(registry(headed("a", 0.87), headed("b", 0.80), headed("c", 0.5, fitted=False), entry("d")), {})
+    assert "Of 2 heads, the score differs from the run's by -0.042 on average" in page
+    assert "by -0.077 at worst (b)" in page
+    short = [line for line in page.splitlines() if line.startswith("| b | toy/lora |")]
+    assert short == ["| b | toy/lora | 0.877 | 0.800 | -0.077 | -4.7 |"]
+    assert not any(line.startswith("| a | toy/lora |") for line in page.splitlines())
+    assert "## Heads" not in zoo_page(registry(headed("c", 0.5, fitted=False), entry("d")), {})

@@ -225,9 +225,10 @@ def test_one_task_leaves_its_embedding_head_and_early_checkpoints(here, script, 
     assert re.fullmatch(rf"{scores['primary']:.4f} \(baseline {scores['baseline']:.4f}\), [\d.]+ s", made.line)
     kept = {path.name: path for path in run.scratch(tmp_path).iterdir()}
     shares = {f"early-{share}.safetensors" for share in ("0.05", "0.1", "0.25", "0.5")}
-    assert set(kept) == {"head.safetensors", *shares}
-    head = read_tensorfile(kept["head.safetensors"]).tensors
-    assert all(name.startswith("heads.") and array.dtype == np.float16 for name, array in head.items())
+    assert set(kept) == set(shares)
+    head = read_tensorfile(run.head(tmp_path)).tensors
+    assert set(head) == {"0.weight", "0.bias"}
+    assert all(array.dtype == np.float16 for array in head.values())
     for name in shares:
         early = parse_embedding(kept[name].read_bytes(), name)
         assert (early.task, early.space, early.parameters) == (embedding.task, embedding.space, embedding.parameters)
@@ -258,8 +259,9 @@ def test_one_task_that_fails_does_not_stop_the_others(project, script, materials
     assert "lora no_such_task: " in done.stderr and "has no task 'no_such_task'" in done.stderr
     assert re.search(r"\[[12]/2\] lora toy_classes: 0\.\d{4}|\[[12]/2\] lora toy_classes: 1\.0000", done.stderr)
     assert "Traceback" not in done.stderr
-    made = [path.name for path in (project / "zoo" / "all-MiniLM-L6-v2" / "lora").iterdir()]
-    assert made == ["toy_classes.safetensors"]
+    made = [path.relative_to(project / "zoo") for path in (project / "zoo").rglob("*.safetensors")]
+    lora = Path("all-MiniLM-L6-v2", "lora")
+    assert sorted(made) == [lora / "heads" / "toy_classes.safetensors", lora / "toy_classes.safetensors"]
     again = start(project, "--data", str(data), "--tasks", "toy_classes", path=[packages])
     assert (again.returncode, again.stderr) == (0, "nothing to do\n")
 

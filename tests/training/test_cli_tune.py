@@ -83,8 +83,11 @@ def test_the_commands_that_it_names_work(train: Any, invoke: Any, reviews: Path)
     lines = train().err.splitlines()
     assert train("--task", "others").code == 0
     commands = [shlex.split(line) for line in lines if line.startswith("  tupate-hub ")]
-    assert [command[1] for command in commands] == ["similar", "similar", "push"]
-    result = invoke(*commands[0][1:], "--json")
+    assert [command[1] for command in commands] == ["predict", "similar", "similar", "push"]
+    answered = invoke(*commands[0][1:], "--json")
+    assert answered.code == 0, answered.err
+    assert answered.json()["predictions"][0]["answer"] in ("bad", "good")
+    result = invoke(*commands[1][1:], "--json")
     assert [one["task"] for one in result.json()["neighbors"]] == ["others"]
 
 

@@ -97,6 +97,7 @@ def _described(adapter: Adapter, size: Magnitude) -> dict[str, Any]:
 @click.option("--rank", type=click.IntRange(1), help="With --minus: the rank of the update. [default: 16]")
 @click.option("--all", "everything", is_flag=True, help="Add every adapter below PATH.")
 @click.option("--ray", metavar="ADDRESS", help="With --all: read on the workers of a Ray cluster; local: of one here.")
+@click.option("--head", is_flag=True, help="Keep the task's head too, which the adapter has beside it or in it.")
 @click.option("--force", is_flag=True, help="Replace a task that the registry has already.")
 @output.own_registry_option
 @output.json_option
@@ -109,6 +110,7 @@ def add_command(
     rank: int | None,
     everything: bool,
     ray: str | None,
+    head: bool,
     force: bool,
     registry: str | None,
     as_json: bool,
@@ -136,6 +138,8 @@ def add_command(
     if everything and (task is not None or minus is not None):
         other = "--task names one adapter" if task is not None else "--minus reads one model"
         raise TupateHubError(f"{other}, --all takes many.", hint="leave one of them out")
+    if head and (everything or minus is not None):
+        raise TupateHubError("--head is that of one adapter.", hint="leave it out, or add adapters one by one")
     if rank is not None and minus is None:
         raise TupateHubError("--rank is that of a whole model's change.", hint="name its base model: --minus PATH")
     if ray is not None and not everything:
@@ -148,7 +152,7 @@ def add_command(
     if minus is not None:
         zoo, embedding = _add_finetuned(zoo, Path(path), minus, base, task, rank, force)
     else:
-        zoo, embedding = add(zoo, path, base=base, task=task, base_weights=base_weights, force=force)
+        zoo, embedding = add(zoo, path, base=base, task=task, base_weights=base_weights, force=force, head=head)
     space = next(entry.name for entry in zoo.registry.spaces.values() if entry.space == embedding.space)
     if as_json:
         kept = {"kept": embedding.facts["settings"]["kept"]} if minus is not None else {}

@@ -107,7 +107,7 @@ def train_command(data: str, to: str, registry: str | None, as_json: bool, **opt
         output.note(about_source(options["start_from"], plan.source))
     meter = output.Meter(name_in(target, loaded.data.name), as_json)
     delivery = train(plan, loaded.data, target, progress=meter.over, report=meter.say, pulse=meter.pulse)
-    _print_run(delivery, loaded, zoo, as_json)
+    _print_run(delivery, loaded, zoo, options["base"], as_json)
 
 
 # --- what is asked ---------------------------------------------------------------------------------------------
@@ -193,11 +193,12 @@ def _setting(name: str, value: str) -> Any:
 # --- what is answered ------------------------------------------------------------------------------------------
 
 
-def _print_run(delivery: Delivery, loaded: Loaded, zoo: Zoo, as_json: bool) -> None:
+def _print_run(delivery: Delivery, loaded: Loaded, zoo: Zoo, base: str | None, as_json: bool) -> None:
     embedding, record = delivery.embedding, delivery.record
     known = any(space.space == embedding.space for space in zoo.registry.spaces.values())
     asked = (delivery.file,) if known else (embedding.task, "--registry", delivery.zoo.root)
-    answers = [output.command("predict", delivery.adapter, "A text.")] if delivery.head else []
+    named = ("--base", base) if base else ()
+    answers = [output.command("predict", delivery.adapter, "A text.", *named)] if delivery.head else []
     following = [
         *answers,
         output.command("similar", *asked),

@@ -13,7 +13,8 @@ import numpy as np
 
 from tupate_hub.collect.content import STORED, content_digest
 from tupate_hub.collect.nearest import KnownSketches, with_nearest
-from tupate_hub.collect.read_adapter import plain_name, read_from
+from tupate_hub.collect.read_adapter import find_adapter, legacy_reader, plain_name, read_from
+from tupate_hub.collect.read_head import find_head
 from tupate_hub.collect.reading import read_all
 from tupate_hub.collect.shelf import Shelf
 from tupate_hub.collect.sizes import Sizes
@@ -176,10 +177,12 @@ def add(
     task: str | None = None,
     base_weights: Path | None = None,
     force: bool = False,
+    head: bool = False,
 ) -> tuple[Zoo, TaskEmbedding]:
     """Read one adapter, on disk or on the Hub, into a zoo; its task is then called as the registry calls it.
 
-    Where the zoo has the very file already, it stays as it is.
+    Where the zoo has the very file already, it stays as it is. With `head` the task's head, which the adapter must have
+    beside it or in it, is kept too.
 
     Raises
     ------
@@ -188,10 +191,30 @@ def add(
     FormatError
         As `read_from`, and when it is of another base model than the space that it would be in.
     """
+    kept = _head_of(path) if head else None
     embedding = read_from(path, base=base, task=task, base_weights=base_weights)
     zoo, became = add_embeddings(zoo, [(Path(path), embedding)], force=force)
     became.require_all()
-    return zoo, replace(embedding, task=zoo.registry.task(embedding.task).name)
+    embedding = replace(embedding, task=zoo.registry.task(embedding.task).name)
+    if kept is not None:
+        space = next(entry.name for entry in zoo.registry.spaces.values() if entry.space == embedding.space)
+        zoo = keep_head(zoo, space, replace(kept, task=embedding.task))
+    return zoo, embedding
+
+
+def _head_of(path: str | Path) -> Head:
+    """The head of an adapter on disk or on the Hub.
+
+    Raises
+    ------
+    FormatError
+        When it has none that can be told.
+    """
+    found = find_adapter(path)
+    head = find_head(found if isinstance(found, Path) else found.folder, legacy=legacy_reader())
+    if head is None:
+        raise FormatError(f"{path} holds no head of a known form.", hint="leave out `head=True`")
+    return head
 
 
 def add_all(

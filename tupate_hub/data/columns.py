@@ -119,8 +119,8 @@ def guess_inputs(table: Table, kind: str, named: Mapping[str, str] | None = None
     _require_known(table, kind, named)
     needed, optional = ROLES[kind]
     asked = [role for role in (*needed, *optional) if role not in ANSWERS]
-    if len(table.columns) == 1 and "text" in needed:
-        named.setdefault("text", table.columns[0])
+    if len(table.columns) == 1 and needed[0] in ("text", "tokens"):
+        named.setdefault(needed[0], table.columns[0])
     absent = dict.fromkeys(ANSWERS & {*needed, *optional}, "")
     roles = _fill(table, table.rows[:_SAMPLE], kind, {**absent, **named})
     for role in needed:
