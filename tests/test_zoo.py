@@ -14,7 +14,7 @@ from builders import BASE, LORA, PROMPT, TASKS, dense, lora, place, prompt
 from damage import change, put
 
 from tupate_hub import Zoo
-from tupate_hub.collect.add import keep_pair_index
+from tupate_hub.collect.keep import keep_pair_index
 from tupate_hub.compare.pair_index import PairIndex, build_pair_index, parse_pair_index
 from tupate_hub.compare.view import View
 from tupate_hub.embedding import TaskEmbedding, read_embedding

@@ -14,7 +14,7 @@ from loopback import LoopbackHub
 from orchards import peft_files, plant, written
 
 from tupate_hub import Zoo
-from tupate_hub.collect.add import keep_pair_index
+from tupate_hub.collect.keep import keep_pair_index
 
 pytestmark = [
     pytest.mark.skipif(not can_fork, reason="needs fork"),

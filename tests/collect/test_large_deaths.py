@@ -14,7 +14,7 @@ from large import grown, loras
 from orchards import written
 
 from tupate_hub import Zoo
-from tupate_hub.collect.add import keep_pair_index
+from tupate_hub.collect.keep import keep_pair_index
 
 pytestmark = [
     pytest.mark.skipif(not can_fork, reason="needs fork"),

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tupate_hub import Zoo
-from tupate_hub.collect.add import keep_input_covariance, keep_pair_index
+from tupate_hub.collect.keep import keep_input_covariance, keep_pair_index
 from tupate_hub.compare.magnitude import DIVERGED
 from tupate_hub.compare.ranking import reciprocal_rank_fusion
 from tupate_hub.compare.view import View

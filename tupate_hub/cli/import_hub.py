@@ -147,8 +147,8 @@ def _command(context: click.Context) -> str:
 
 
 def _pack(zoo: Zoo, base: str) -> None:
-    from tupate_hub.collect.add import keep_pair_index
     from tupate_hub.collect.import_hub import unpacked
+    from tupate_hub.collect.keep import keep_pair_index
 
     for space in unpacked(zoo, base):
         output.note(f"packing the index of {space}")

@@ -37,7 +37,7 @@ def stats_command(base: Path, space: str | None, text: Path | None, registry: st
     \b
       tupate-hub stats ./all-MiniLM-L6-v2 --registry ./my-zoo
     """
-    from tupate_hub.collect.add import keep_input_covariance
+    from tupate_hub.collect.keep import keep_input_covariance
 
     if not (registry or os.environ.get(ENVIRONMENT)):
         again = output.command("stats", base, "--registry", "DIR")

@@ -54,7 +54,8 @@ def fit_command(
       tupate-hub subspace fit --space prompt --dim 5 --data ./data
       tupate-hub subspace fit --space lora --dim 10 --loss reconstruction
     """
-    from tupate_hub.collect.add import keep_subspace, open_or_start
+    from tupate_hub.collect.add import open_or_start
+    from tupate_hub.collect.keep import keep_subspace
     from tupate_hub.subspace.split import read_split
     from tupate_hub.subspace.subspace import principal
 

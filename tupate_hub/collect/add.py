@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 
 from tupate_hub.collect.content import STORED, content_digest
+from tupate_hub.collect.keep import held, keep_head, space_entry
+from tupate_hub.collect.listed import described, entry_of, is_from_there, is_of_its_file, task_of
 from tupate_hub.collect.nearest import KnownSketches, with_nearest
 from tupate_hub.collect.read_adapter import find_adapter, legacy_reader, plain_name, read_from
 from tupate_hub.collect.read_head import find_head
 from tupate_hub.collect.reading import read_all
 from tupate_hub.collect.shelf import Shelf
 from tupate_hub.collect.sizes import Sizes
-from tupate_hub.compare.input_covariance import InputCovariance
-from tupate_hub.compare.similarity import DEFAULT, get_similarity
 from tupate_hub.compare.sketch import Sketch
 from tupate_hub.embedding import TaskEmbedding
 from tupate_hub.entry import KEPT, Entry
@@ -27,14 +25,8 @@ from tupate_hub.errors import FormatError, TargetExists, TupateHubError
 from tupate_hub.head import Head
 from tupate_hub.registry import FILENAME, Registry, SpaceEntry
 from tupate_hub.space import Space
-from tupate_hub.storage.atomic import alone
-from tupate_hub.subspace.subspace import Subspace
 from tupate_hub.task import Task, fold, spellings
-from tupate_hub.tasknames import aliases, single
 from tupate_hub.zoo import Zoo
-
-#: What PEFT's word for a model's head says of the kind of task.
-_KINDS = {"SEQ_CLS": "classification", "QUESTION_ANS": "extractive_qa", "TOKEN_CLS": "token_classification"}
 
 
 @dataclass(frozen=True)
@@ -100,7 +92,7 @@ def add_embeddings(
     The new zoo, and what became of each embedding: refused are those whose task is in the space already (without
     `force`), unless it is the very file, and those whose sizes are of another base model.
     """
-    with _held(zoo) as zoo:
+    with held(zoo) as zoo:
         return _add(zoo, embeddings, force, keep, sketches)
 
 
@@ -115,11 +107,11 @@ def _add(
     try:
         for path, embedding in embeddings:
             task = known.task_of(embedding)
-            space = _described(_space(spaces, embedding.space), embedding)
+            space = described(_space(spaces, embedding.space), embedding)
             spaces[space.name] = space
             key = (task.name, space.name)
             old = registry.get(*key)
-            if old is not None and keep == KEPT[0] and not old.has_file and _is_from_there(embedding, old):
+            if old is not None and keep == KEPT[0] and not old.has_file and is_from_there(embedding, old):
                 old = None  # its weights come after all
             if old is not None and not force and key not in new and _is_the_same(embedding, old, zoo):
                 kept.append((path, *key))
@@ -163,7 +155,7 @@ class _KnownTasks:
         called = self._registry.called(spelled)
         if called is not None:
             return self._registry.tasks[called]
-        task = _task(embedding, self)
+        task = task_of(embedding, self)
         for name in spellings([task]):
             self._new.setdefault(name, task)
         return task
@@ -259,126 +251,14 @@ def add_all(
     return zoo, replace(became, rejected=tuple(everything))
 
 
-def keep_input_covariance(zoo: Zoo, space: str, covariance: InputCovariance) -> Zoo:
-    """Keep a base model's statistics with a space of a zoo; indexes made with other ones are no longer listed."""
-    with _held(zoo) as zoo:
-        entry, shelf = zoo.registry.space(space), Shelf(zoo.folder, zoo.registry)
-        place = shelf.put(f"zoo/{entry.name}/moments.safetensors", covariance.to_bytes())
-        index = {name: at for name, at in entry.index.items() if not get_similarity(name).needs_input_covariance}
-        return _with_space(zoo, replace(entry, index=index, moments=place), shelf)
-
-
-def keep_pair_index(zoo: Zoo, space: str, similarity: str = DEFAULT) -> Zoo:
-    """Keep the kernel of a space of a zoo, so that a question about its tasks needs no embeddings."""
-    with _held(zoo) as zoo:
-        entry, shelf = zoo.registry.space(space), Shelf(zoo.folder, zoo.registry)
-        data = zoo.pair_index(space, similarity).to_bytes()
-        place = shelf.put(f"zoo/{entry.name}/index-{similarity}.safetensors", data)
-        return _with_space(zoo, replace(entry, index={**entry.index, similarity: place}), shelf)
-
-
-def keep_head(zoo: Zoo, space: str, head: Head) -> Zoo:
-    """Keep the head of a task's embedding in a space of a zoo; it takes the place of another."""
-    with _held(zoo) as zoo:
-        entry, shelf = zoo.registry.entry(head.task, space), Shelf(zoo.folder, zoo.registry)
-        place = shelf.put(f"zoo/{space}/heads/{head.task}.safetensors", head.to_bytes())
-        kept = replace(entry, head={**place, "scores": head.facts.get("scores", {})})
-        entries = tuple(kept if one is entry else one for one in zoo.registry.entries)
-        zoo = replace(zoo, registry=replace(zoo.registry, entries=entries))
-        shelf.write_registry(zoo.registry)
-        return zoo
-
-
-def keep_subspace(zoo: Zoo, subspace: Subspace, *, force: bool = False) -> tuple[Zoo, str]:
-    """Keep an intrinsic subspace with its space in a zoo, which gets the space where it lacks it; its file comes too.
-
-    Raises
-    ------
-    TargetExists
-        When the space has a subspace of that name, without `force`.
-    """
-    with _held(zoo) as zoo:
-        entry = _space_entry(zoo.registry.spaces, subspace.space)
-        if subspace.name in entry.subspaces and not force:
-            raise TargetExists(
-                f"{entry.name!r} has a subspace {subspace.name!r} already.", hint="replace it with `force=True`"
-            )
-        shelf = Shelf(zoo.folder, zoo.registry)
-        place = shelf.put(f"zoo/{entry.name}/{subspace.name}.safetensors", subspace.to_bytes())
-        place |= {"dim": subspace.dim, "tasks": len(subspace.tasks)}
-        registry = zoo.registry if zoo.registry.spaces else replace(zoo.registry, default_space=entry.name)
-        entry = replace(entry, subspaces={**entry.subspaces, subspace.name: place})
-        return _with_space(replace(zoo, registry=registry), entry, shelf), place["file"]
-
-
-@contextmanager
-def _held(zoo: Zoo) -> Iterator[Zoo]:
-    """The zoo as it is in its folder by now, which no other process adds to meanwhile."""
-    with alone(zoo.folder):
-        written = (zoo.folder / FILENAME).exists()
-        yield replace(zoo, registry=Zoo.open(zoo.folder).registry) if written else zoo
-
-
-def _with_space(zoo: Zoo, entry: SpaceEntry, shelf: Shelf) -> Zoo:
-    """The zoo with a space's new entry, written to its folder."""
-    spaces = {**zoo.registry.spaces, entry.name: entry}
-    return replace(zoo, registry=shelf.write_registry(replace(zoo.registry, spaces=spaces)))
-
-
 def _space(spaces: Mapping[str, SpaceEntry], space: Space) -> SpaceEntry:
     """The space's entry without its indexes, which are of other embeddings from now on."""
-    return replace(_space_entry(spaces, space), index={}, nearest={})
-
-
-def _space_entry(spaces: Mapping[str, SpaceEntry], space: Space) -> SpaceEntry:
-    """The space's entry; two bases whose last names agree get spaces of different names."""
-    for entry in spaces.values():
-        if entry.space == space:
-            return entry
-    name, base = space.name, space.base.replace("/", "--")
-    while name in spaces:
-        name, base = f"{base}/{space.method}", f"{base}-"
-    return SpaceEntry(name, space.base, space.method)
-
-
-def _described(space: SpaceEntry, embedding: TaskEmbedding) -> SpaceEntry:
-    """The space with the base model's digest and the method's settings, as its first run of this project has them."""
-    if space.base_sha256 or not _is_run(embedding):
-        return space
-    return replace(space, base_sha256=_text(embedding.facts, "base_sha256"), settings=_group(embedding, "settings"))
-
-
-def _task(embedding: TaskEmbedding, known: Container[str]) -> Task:
-    """What an embedding says of its task: a run of this project a lot, a stranger's a little, a file nothing.
-
-    Of the aliases of a task that everybody tunes on those are left out that are `known` as something else.
-    """
-    source = _group(embedding, "source")
-    kind = _KINDS.get(_text(_group(embedding, "settings"), "task_type"), "")
-    if source.get("kind") == "hub":
-        names = tuple(name for name in aliases(embedding.task) if fold(name) not in known)
-        title = f"{source['task']} by {_text(source, 'repo')}" if "task" in source else embedding.task
-        dataset, licence = single(source.get("dataset", "")), source.get("licence", "")
-        return Task(embedding.task, title=title, aliases=names, kind=kind, dataset=dataset, licence=licence)
-    if not _is_run(embedding):
-        return Task(embedding.task, title=embedding.task, kind=kind, dataset=single(_text(source, "dataset")))
-    data, scores = _group(embedding, "data"), _group(embedding, "scores")
-    size = data.get("original_train_size")
-    return Task(
-        embedding.task,
-        title=embedding.task,
-        kind=_text(embedding.facts, "task_kind"),
-        task_class=_text(data, "class"),
-        train_size=size if type(size) is int else None,
-        metric=_text(scores, "metric"),
-        licence=_text(data, "licence"),
-    )
+    return replace(space_entry(spaces, space), index={}, nearest={})
 
 
 def _is_the_same(embedding: TaskEmbedding, entry: Entry, zoo: Zoo) -> bool:
     """Whether an entry was made of the very file that an embedding was, and read in the same way."""
-    digest = _group(embedding, "source").get("sha256")
-    if digest is None or digest != entry.source.get("sha256"):
+    if not is_of_its_file(embedding, entry):
         return False
     if not entry.has_file:
         return True
@@ -387,36 +267,9 @@ def _is_the_same(embedding: TaskEmbedding, entry: Entry, zoo: Zoo) -> bool:
     return scales[0] == scales[1] and np.array_equal(embedding.vector(), held.vector())
 
 
-def _is_from_there(embedding: TaskEmbedding, entry: Entry) -> bool:
-    """Whether an embedding was read where an entry was: from the same file, or the same commit of the Hub."""
-    said = _group(embedding, "source")
-    digest, place = said.get("sha256"), (said.get("repo"), said.get("revision"))
-    known = (entry.source.get("repo"), entry.source.get("revision"))
-    return (digest is not None and digest == entry.source.get("sha256")) or (None not in place and place == known)
-
-
-def _is_run(embedding: TaskEmbedding) -> bool:
-    return bool(_group(embedding, "source").get("kind") == "trained")
-
-
-def _group(embedding: TaskEmbedding, name: str) -> Mapping[str, Any]:
-    """A group of an embedding's facts, {} where there is none: runs before their end have no scores, say."""
-    group = embedding.facts.get(name)
-    return group if isinstance(group, Mapping) else {}
-
-
-def _text(facts: Mapping[str, Any], name: str) -> str:
-    """What facts say under a name, "" where it is no text."""
-    value = facts.get(name)
-    return value if isinstance(value, str) else ""
-
-
 def _put(shelf: Shelf, embedding: TaskEmbedding, space: SpaceEntry, keep: str) -> Entry:
     if keep == KEPT[0]:
         place = shelf.put(f"zoo/{space.name}/{embedding.task}.safetensors", embedding.to_bytes(STORED))
     else:
         place = {"file": "", "bytes": 0, "sha256": content_digest(embedding) if keep == "sketch" else ""}
-    source = {name: value for name, value in _group(embedding, "source").items() if name != "notes"}
-    figures = _group(embedding, "scores") if _is_run(embedding) else {}
-    scores = {name: round(value, 4) if isinstance(value, float) else value for name, value in figures.items()}
-    return Entry(embedding.task, space.name, **place, source=source, scores=scores, kept=keep)
+    return entry_of(embedding, space, place, keep)

@@ -15,7 +15,8 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
-from tupate_hub.collect.add import add_embeddings, keep_head, open_or_start
+from tupate_hub.collect.add import add_embeddings, open_or_start
+from tupate_hub.collect.keep import keep_head
 from tupate_hub.collect.read_adapter import plain_name
 from tupate_hub.embedding import TaskEmbedding, natural_key
 from tupate_hub.entry import Entry
