@@ -16,7 +16,7 @@ PACKAGE = Path(tupate_hub.__file__).parent
 
 #: Low to high. A room (a package, or a module that stands by itself) imports from lower floors and from its own.
 FLOORS = (
-    {"errors", "arrays", "extras", "knownbases", "notebook", "tasknames"},
+    {"errors", "arrays", "extras", "architectures", "knownbases", "notebook", "tasknames"},
     {"space", "embedding", "runrecord", "registry", "storage"},
     {"compare", "readers", "export", "subspace"},
     {"hub"},

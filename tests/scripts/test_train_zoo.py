@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from tupate_hub.embedding import parse_embedding
+from tupate_hub.extras import install_command
 from tupate_hub.storage.safetensors import read_tensorfile
 
 CHECKOUT = Path(__file__).parents[2]
@@ -162,7 +163,7 @@ def test_without_ray_the_package_is_named(script, monkeypatch, capsys):
     with pytest.raises(SystemExit) as left:
         script.main()
     assert left.value.code == 2
-    assert "pip install 'tupate-hub[cluster]'" in capsys.readouterr().err
+    assert install_command("cluster") in capsys.readouterr().err
 
 
 # ---- toy runs --------------------------------------------------------------------------------------------------------

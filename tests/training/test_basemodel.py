@@ -11,6 +11,7 @@ from tiny_models import tiny
 from toys import LAYERS, WIDTH
 
 from tupate_hub.errors import FormatError, NotAvailableOffline
+from tupate_hub.extras import Carrier
 from tupate_hub.registry import SpaceEntry
 from tupate_hub.storage.safetensors import TensorFile, read_tensorfile
 from tupate_hub.training import basemodel
@@ -32,7 +33,7 @@ def package(base, tmp_path, monkeypatch):
     (tmp_path / "packages").mkdir()
     (tmp_path / "packages" / f"{name}.py").write_text(f"def get_model_path():\n    return {str(base)!r}\n")
     monkeypatch.syspath_prepend(str(tmp_path / "packages"))
-    monkeypatch.setattr(basemodel, "_PACKAGES", {DEFAULT: name})
+    monkeypatch.setattr(basemodel, "BASE_MODELS", {DEFAULT: Carrier("package-of-a-base-model", name)})
     yield base
     sys.modules.pop(name, None)
 
@@ -76,7 +77,7 @@ def test_the_default_comes_from_its_package(package, name):
 
 
 def test_an_id_that_is_nowhere_is_not_available_offline(isolated):
-    with pytest.raises(NotAvailableOffline, match="acme/nothing is not on this disk") as caught:
+    with pytest.raises(NotAvailableOffline, match="acme/nothing is not on this computer") as caught:
         find_base("acme/nothing")
     assert caught.value.exit_code == 3
     assert "`base=" in caught.value.hint
@@ -128,4 +129,5 @@ def test_sizes_have_one_name_whatever_the_model_calls_them(kind: str, tmp_path: 
     found = BaseModel("acme/tiny", tmp_path).architecture()
     assert (found["hidden_size"], found["num_hidden_layers"]) == (config.hidden_size, config.num_hidden_layers)
     assert found["num_attention_heads"] == config.num_attention_heads
-    assert count("lora", {"r": 2, "targets": ["query"]}, found) == 4 * config.hidden_size * config.num_hidden_layers
+    attentions = config.num_hidden_layers * (3 if kind == "t5" else 1)  # a decoder's layer has two
+    assert count("lora", {"r": 2, "targets": ["query"]}, found) == 4 * config.hidden_size * attentions

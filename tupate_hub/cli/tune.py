@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from logging import ERROR, getLogger
 from typing import TYPE_CHECKING, Any, TypeVar
+from warnings import filterwarnings
 
 import click
 
@@ -98,7 +99,7 @@ def train_command(data: str, to: str, registry: str | None, as_json: bool, **opt
 
     asked = data_asked(options)
     zoo = output.opened(registry)
-    plan = plan_training(zoo, _train_options(options))
+    plan = plan_training(zoo, _train_options(options), asked.kind)
     if plan.budget is not None:
         output.note(str(plan.budget))
     target = open_or_start(to)
@@ -117,6 +118,7 @@ def require_training() -> None:
     """Refuse in one sentence where the extra is not installed, and keep its libraries quiet where it is."""
     require_extra("train")
     import_module("tupate_hub.training.model")  # loads transformers, which sets its logger up
+    filterwarnings("ignore", category=FutureWarning, module=r"torch\.nn\.modules")  # of transformers, about adapters
     for name in ("transformers", "adapters"):
         getLogger(name).setLevel(ERROR)
 

