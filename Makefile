@@ -43,10 +43,14 @@ lint: $(VENV)/.test
 	$(BIN)/python scripts/evaluation/measure_sketch.py --check
 
 # Tunes what is missing from the zoo (DATA: a folder as in docs/data.md), then rebuilds the registry.
+# make zoo BASE=MODEL DATA=FOLDER OUT=FOLDER makes one of your own on another base model: docs/own-zoo.md.
 DATA ?= ../shared/data
+OUT ?= own-zoo
+DEVICE ?= cpu
+OWN := $(if $(BASE),--base '$(BASE)' --out '$(OUT)' --device $(DEVICE) $(OPTIONS))
 zoo: $(VENV)/.test
-	$(BIN)/python scripts/zoo/train_zoo.py --data $(DATA)
-	$(BIN)/python scripts/zoo/build_zoo.py
+	$(BIN)/python scripts/zoo/train_zoo.py --data '$(DATA)' $(OWN)
+	$(if $(findstring --dry-run,$(OPTIONS)),,$(BIN)/python scripts/zoo/build_zoo.py $(if $(BASE),--root '$(OUT)'))
 
 # How far apart two runs of a task lie, and how early a ranking is right: tables of docs/evaluation.md.
 runs: $(VENV)/.core
@@ -69,7 +73,6 @@ subspace: $(VENV)/.core
 	$(BIN)/python scripts/evaluation/subspace_page.py
 
 # Makes the trials whose rows are missing; DEVICE=cuda where there is one.
-DEVICE ?= cpu
 measure-subspace: $(VENV)/.test
 	$(BIN)/python scripts/evaluation/measure_subspace.py --data $(DATA) --device $(DEVICE)
 

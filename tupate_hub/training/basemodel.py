@@ -84,20 +84,29 @@ def find_base(
     TupateHubError
         When the Hub refuses or fails.
     """
+    require_tunable(find_config(written), method, kind)
     name = written or DEFAULT
     folder = Path(name).expanduser()
     if folder.is_dir():
-        require_tunable(_config(folder), method, kind)
         return BaseModel(_id_of(folder, spaces), folder)
+    model_id = str(normalise_base(name))
+    return BaseModel(model_id, installed(model_id) or _cached(name) or _fetch(name, model_id))
+
+
+def find_config(written: str | None) -> dict[str, Any]:
+    """The `config.json` of a base model that a user names as in `find_base`, without anything else of it.
+
+    Errors as `find_base`.
+    """
+    name = written or DEFAULT
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return _config(folder)
     model_id = normalise_base(name)
     if model_id is None:
         raise FormatError(f"There is no folder {name}.", hint="give its folder or its id on the Hub: `base=MODEL`")
     found = installed(model_id) or _cached(name)
-    if found is not None:
-        require_tunable(_config(found), method, kind)
-        return BaseModel(model_id, found)
-    require_tunable(_remote_config(name, model_id), method, kind)
-    return BaseModel(model_id, _fetch(name, model_id))
+    return _remote_config(name, model_id) if found is None else _config(found)
 
 
 def installed(model_id: str) -> Path | None:

@@ -78,7 +78,7 @@ def build_model(base: Path, data: TaskData, method: Method, init_seed: int) -> A
     FormatError
         When the `adapters` library does not know the model's type, or has no such method or head for it.
     """
-    model = _load_base(base, method.name, data.kind)
+    model = load_base(base, method.name, data.kind)
     torch.manual_seed(init_seed)
     method.put(model, method.settings)
     torch.manual_seed(init_seed)
@@ -96,8 +96,16 @@ def build_model(base: Path, data: TaskData, method: Method, init_seed: int) -> A
     return model
 
 
-def _load_base(base: Path, method: str, kind: str) -> Any:
-    """The base model without dropout, whatever its type calls its several kinds of it."""
+def load_base(base: Path, method: str | None = None, kind: str | None = None) -> Any:
+    """The base model without dropout, whatever its type calls its several kinds of it.
+
+    For the `method` that will be put into it: beside some the library's fused attention would see padding.
+
+    Raises
+    ------
+    FormatError
+        When it cannot be loaded, or not be tuned so.
+    """
     from adapters import AutoAdapterModel
     from transformers import AutoConfig
 
