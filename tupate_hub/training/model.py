@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from tupate_hub.architectures import ARCHITECTURES, DECODER, ENCODER_DECODER, fo
 from tupate_hub.data.dataset import Example, TaskData
 from tupate_hub.errors import FormatError
 from tupate_hub.storage.safetensors import read_file_header
+from tupate_hub.training.basemodel import base_sha256 as base_sha256
 from tupate_hub.training.features import Batch, Feature, collate, predict_spans, predict_tags
 from tupate_hub.training.methods import NAME, Method
 
@@ -21,24 +21,6 @@ _ARCHITECTURE = ("model_type", "hidden_size", "num_hidden_layers", "num_attentio
 #: What it has to know of those that are no encoders: at which token a head looks, and how long the second half is.
 _BEYOND_ENCODERS = {DECODER: ("pad_token_id",), ENCODER_DECODER: ("num_decoder_layers", "decoder_layers")}
 _INPUTS = ("input_ids", "token_type_ids", "attention_mask")
-
-
-def base_sha256(base: Path) -> str:
-    """sha256 of the base model's `model.safetensors`, as hexadecimal digits.
-
-    Raises
-    ------
-    FormatError
-        When the folder has no such file.
-    """
-    digest = hashlib.sha256()
-    try:
-        with (base / "model.safetensors").open("rb") as stream:
-            while chunk := stream.read(1 << 20):
-                digest.update(chunk)
-    except OSError as error:
-        raise FormatError(f"{base} has no model.safetensors.", hint="give the folder of a base model") from error
-    return digest.hexdigest()
 
 
 def load_tokenizer(base: Path) -> Any:
