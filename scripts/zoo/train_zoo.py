@@ -341,7 +341,7 @@ def estimate_runs(runs: Sequence[Run], options: argparse.Namespace, threads: int
 
     from tupate_hub.data.dataset import load_task
     from tupate_hub.training.basemodel import find_base
-    from tupate_hub.training.estimate import estimate
+    from tupate_hub.training.cost import cost_of
     from tupate_hub.training.methods import get_method
     from tupate_hub.training.regime import Setup
 
@@ -353,7 +353,7 @@ def estimate_runs(runs: Sequence[Run], options: argparse.Namespace, threads: int
     for run in tqdm(runs, "measured", leave=False, disable=None):
         task = load_task(options.data, run.task)
         regime = regime_of(run, task.kind, options.steps)
-        found = estimate(base, task, get_method(run.method), regime, setup=Setup(options.device))
+        found = cost_of(base, task, get_method(run.method), regime, setup=Setup(options.device))
         seconds, size = seconds + found.seconds, size + found.bytes
         row: list[Any] = [run.method, run.name, task.kind, found.steps, f"{found.step_seconds:.3f}"]
         print(*row, f"{found.seconds / 60:.1f}", found.parameters, f"{found.bytes / 1e3:.0f}", sep="\t", flush=True)

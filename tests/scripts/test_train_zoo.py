@@ -373,14 +373,14 @@ def test_a_dry_run_measures_and_leaves_nothing(own, tmp_path):
 
 def test_an_estimate_is_of_the_run_that_is_made(own, toys, tmp_path, script):
     from tupate_hub.data.dataset import load_task
-    from tupate_hub.training.estimate import estimate
+    from tupate_hub.training.cost import cost_of
     from tupate_hub.training.methods import get_method
 
     own("--steps", 4, "--tasks", "toy_spans", "--methods", "mam")
     run = script.Run("mam", "toy_spans", base="tiny-gpt2")
     made = parse_embedding(run.place(tmp_path / "own").read_bytes(), "made")
     task = load_task(tmp_path / "data", "toy_spans")
-    found = estimate(tmp_path / "tiny-gpt2", task, get_method("mam"), script.regime_of(run, task.kind, 4))
+    found = cost_of(tmp_path / "tiny-gpt2", task, get_method("mam"), script.regime_of(run, task.kind, 4))
     assert found.steps == made.facts["training"]["steps"] == 4
     assert found.parameters == made.parameters
     assert abs(found.bytes - run.place(tmp_path / "own").stat().st_size) < 6000

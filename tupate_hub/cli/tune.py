@@ -92,6 +92,8 @@ def train_command(data: str, to: str, registry: str | None, as_json: bool, **opt
       tupate-hub train reviews.csv --column text=review --column label=stars --start-from sst2
       tupate-hub train ./data --task sst2 --method prefix --budget 0.5%
     """
+    if options["start_from"] is None:
+        require_base(options["base"])
     require_training()
     from tupate_hub.collect.add import open_or_start
     from tupate_hub.training.delivery import name_in
@@ -112,6 +114,15 @@ def train_command(data: str, to: str, registry: str | None, as_json: bool, **opt
 
 
 # --- what is asked ---------------------------------------------------------------------------------------------
+
+
+def require_base(written: str | None) -> None:
+    """Refuse in one sentence a base model that is nowhere or cannot be tuned, before torch is loaded."""
+    require_extra("train")
+    from tupate_hub.architectures import require_tunable
+    from tupate_hub.training.basemodel import find_config
+
+    require_tunable(find_config(written))
 
 
 def require_training() -> None:

@@ -130,6 +130,11 @@ def _locate(written: str | None) -> tuple[str, str | None, Path | None]:
     return name, model_id, installed(model_id) or _cached(name)
 
 
+def locate(written: str | None) -> Path | None:
+    """Where the base model that is named as in `find_base` is on this computer, None where it would be fetched."""
+    return _locate(written)[2]
+
+
 def installed(model_id: str) -> Path | None:
     """The folder of the package that brings a base model, None where it is not installed."""
     brings = BASE_MODELS.get(model_id)

@@ -1,4 +1,4 @@
-"""Estimate: how long a run will take on this machine and how much it leaves, from a few of its steps."""
+"""Cost: how long a run will take on this machine and how much it leaves, from a few of its steps."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _WARMING, _TIMED = 1, 3
 
 
 @dataclass(frozen=True)
-class Estimate:
+class Cost:
     """What a run would take: `steps` of `step_seconds` each, `seconds` with the scoring between and after them.
 
     `parameters` are the method's own, without the head's; `bytes` what their embedding has on disk, in float16.
@@ -35,7 +35,7 @@ class Estimate:
     bytes: int
 
 
-def estimate(base: Path, data: TaskData, method: Method, regime: Regime, *, setup: Setup | None = None) -> Estimate:
+def cost_of(base: Path, data: TaskData, method: Method, regime: Regime, *, setup: Setup | None = None) -> Cost:
     """Measure a run by its first steps and a few of the examples that it will score; nothing is kept.
 
     Errors as `tuner.tune`.
@@ -57,7 +57,7 @@ def estimate(base: Path, data: TaskData, method: Method, regime: Regime, *, setu
     scored = regime.evaluations * len(data.held_out) + len(data.validation)
     tuned = {name: value.numel() for name, value in run.model.named_parameters() if value.requires_grad}
     parameters = sum(size for name, size in tuned.items() if not is_head(name))
-    return Estimate(steps, step, steps * step + scored * scoring, parameters, 2 * parameters + _HEADER)
+    return Cost(steps, step, steps * step + scored * scoring, parameters, 2 * parameters + _HEADER)
 
 
 #: About what an embedding's header has: its facts, and the names of its blocks.
