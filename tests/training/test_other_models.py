@@ -332,3 +332,67 @@ def test_what_cannot_be_tuned_is_refused_by_the_configuration_alone(
     assert said in result.err
     assert re.search(r"--(base|method)", result.err)
     assert not (here / "tupate-zoo").exists()
+
+
+def test_names_of_classes_are_scored_by_encoders_alone(
+    base_of: Any, data_folder: Path, here: Path, invoke: Any
+) -> None:
+    result = invoke("train", data_folder, "--task", "toy_classes", "--base", base_of("gpt2"), "--head", "labels")
+    assert result.code == 2 and "it is no encoder" in result.err and "leave out --head labels" in result.err
+
+
+def test_recommend_ranks_a_zoo_of_gpt2(base_of: Any, data_folder: Path, here: Path, invoke: Any) -> None:
+    usual = ("--base", base_of("gpt2"), "--steps", 2, "--batch-size", 8, "--limit", 40, "--to", "mine", "--json")
+    for task in ("toy_numbers", "toy_tags"):
+        assert invoke("train", data_folder, "--task", task, *usual).code == 0
+    found = invoke(
+        "recommend", data_folder, "--task", "toy_classes", "--registry", "mine", "--base", base_of("gpt2"),
+        "--limit", 40, "--json",
+    )  # fmt: skip
+    assert found.code == 0, found.err
+    assert {one["task"] for one in found.json()["neighbors"]} <= {"toy_numbers", "toy_tags"}
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda folder: (folder / "tokenizer.json").write_text("{"), "has no tokenizer that can be loaded"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"\x10" * 40), "model.safetensors"),
+        (
+            lambda folder: (folder / "model.safetensors").write_bytes(
+                (folder / "model.safetensors").read_bytes()[:-900]
+            ),
+            "cannot be loaded to be tuned|model.safetensors",
+        ),
+    ],
+    ids=["tokenizer", "no weights", "cut weights"],
+)
+def test_a_damaged_base_model_is_told(
+    damage: Callable[[Path], Any], said: str, base_of: Any, data_folder: Path, here: Path, invoke: Any
+) -> None:
+    import shutil
+
+    folder = Path(shutil.copytree(base_of("gpt2"), here / "damaged"))
+    damage(folder)
+    result = invoke("train", data_folder, "--task", "toy_classes", "--base", folder)
+    assert result.code == 2 and re.search(said, result.err), result.err
+    assert "Traceback" not in result.err
+
+
+def test_grouped_attention_is_tuned_and_pulled(base_of: Any, load: Any, tmp_path: Path) -> None:
+    """Llama's keys and values are narrower than its queries where heads share them."""
+    import shutil
+
+    from transformers import LlamaConfig, LlamaModel
+
+    folder = Path(shutil.copytree(base_of("llama"), tmp_path / "grouped"))
+    LlamaModel(LlamaConfig.from_pretrained(str(folder), num_key_value_heads=1)).save_pretrained(str(folder))
+    data, method = load("toy_classes"), get_method("lora", **EVERYWHERE)
+    result = tune(folder, data, method, REGIME)
+    embedding = parse_embedding(to_embedding(result, BASE_ID).to_bytes("float32"), "it")
+    model = build_model(folder, data, method, 0).eval()
+    model.load_state_dict({key: torch.tensor(value) for key, value in result.tensors.items()}, strict=False)
+    batch = inputs(folder, data)
+    expected = states(model, model.base_model, batch)
+    loaded = run_readme(write(tmp_path / "peft", export(embedding, "peft")), folder, BASE_ID)
+    torch.testing.assert_close(states(loaded, loaded.base_model.model.model, batch), expected, atol=2e-5, rtol=0)

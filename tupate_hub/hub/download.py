@@ -99,13 +99,13 @@ def _fetch_both(at: Location, base: str | None) -> Path:
     facts = _facts(at)
     files = facts["files"]
     if _CONFIG in files:
-        config = _fetch(at, _CONFIG, files, _MOST_CONFIG)
+        config = fetch_file(at, _CONFIG, files, _MOST_CONFIG)
         names = [_CONFIG, _weights_of(at, config, files, facts.get("base"), base)]
     else:
         names = [_container_in(at, files)]
         if base is not None:
             _require_of(at, base, facts.get("base"))
-    held = _fetch(at, names[-1], files, MOST_FILE).parent
+    held = fetch_file(at, names[-1], files, MOST_FILE).parent
     _keep_facts(at, {**facts, "folder": str(held), "held": names})
     return held
 
@@ -212,8 +212,16 @@ def _weights_of(at: Location, config: Path, files: Files, tagged: str | None, ba
     return weights
 
 
-def _fetch(at: Location, name: str, files: Files, most: int) -> Path:
-    """A file of a commit in the Hub's cache, of the announced size and content; what was there and is not goes."""
+def fetch_file(at: Location, name: str, files: Files, most: int) -> Path:
+    """A file of a revision in the Hub's cache, of the announced size and content; what was there and is not goes.
+
+    Raises
+    ------
+    FormatError
+        When it has more than `most` bytes, or does not arrive as announced.
+    TupateHubError
+        As `hub_api`.
+    """
     from huggingface_hub import hf_hub_url, try_to_load_from_cache
 
     size, digest = files[name]

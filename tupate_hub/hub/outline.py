@@ -77,14 +77,6 @@ def fetch_outline(location: Location) -> Outline:
     return outline
 
 
-def cached_file(model_id: str, file: str) -> Path | None:
-    """A model's file in the Hub's own cache, as it was on its main branch when it was last asked for; None without."""
-    from huggingface_hub import try_to_load_from_cache
-
-    held = try_to_load_from_cache(model_id, file)
-    return Path(held) if isinstance(held, str) else None
-
-
 def cached_model(location: Location) -> Path | None:
     """The folder of the Hub's own cache that has the model, None where there is none."""
     from huggingface_hub import try_to_load_from_cache

@@ -1,7 +1,4 @@
-"""Base model: the folder of the model that is tuned, and the id by which spaces know it.
-
-Torch-free up to where a model has to be fetched.
-"""
+"""Base model: the folder of the model that is tuned, and the id by which spaces know it. Torch-free."""
 
 from __future__ import annotations
 
@@ -12,12 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
-from logging import ERROR, getLogger
 from pathlib import Path
 from typing import Any
 
 from tupate_hub.architectures import require_tunable
-from tupate_hub.errors import FormatError, NotAvailableOffline, WorkFailed
+from tupate_hub.errors import FormatError, NotAvailableOffline
 from tupate_hub.extras import BASE_MODELS, install_base_model
 from tupate_hub.readers.names import is_head
 from tupate_hub.registry import SpaceEntry
@@ -169,10 +165,9 @@ def _config(folder: Path) -> dict[str, Any]:
 
 def _cached(name: str) -> Path | None:
     """The folder of the Hub's own cache that has the whole model; nothing is asked for."""
-    from tupate_hub.hub.outline import cached_file
+    from tupate_hub.hub.fetch_model import cached_folder
 
-    found = [cached_file(name, file) for file in (_CONFIG, *_FILES)]
-    return None if None in found else Path(str(found[0])).parent
+    return cached_folder(name, (_CONFIG, *_FILES))
 
 
 def _remote_config(name: str) -> dict[str, Any]:
@@ -180,43 +175,34 @@ def _remote_config(name: str) -> dict[str, Any]:
     from tupate_hub.hub import client
     from tupate_hub.hub.location import MODEL, Location
 
-    try:
+    with _said_of_a_base_model(name):
         answer = client.get_whole(Location(MODEL, name), _CONFIG, _MOST_CONFIG)
+    try:
         return dict(json.loads(answer.data))
-    except (NotAvailableOffline, WorkFailed) as error:
+    except (ValueError, TypeError, RecursionError) as error:
+        raise FormatError(f"{name} has no readable {_CONFIG}.", hint="give another base model: `base=MODEL`") from error
+
+
+def _fetch(name: str) -> Path:
+    """The folder in the Hub's own cache, filled from the Hub."""
+    from tupate_hub.hub.fetch_model import fetch_model
+    from tupate_hub.hub.location import MODEL, Location
+
+    with _said_of_a_base_model(name):
+        return fetch_model(Location(MODEL, name), (_CONFIG, *_FILES), _PERHAPS)
+
+
+@contextmanager
+def _said_of_a_base_model(name: str) -> Iterator[None]:
+    """What the Hub said, with what to do where it was a base model that was wanted."""
+    try:
+        yield
+    except NotAvailableOffline as error:
         raise _not_here(name) from error
     except FormatError as error:
         raise FormatError(
             f"{name} is not a base model on the Hub: {error.message}", hint="give a folder or another id: `base=MODEL`"
         ) from error
-    except (ValueError, TypeError, RecursionError) as error:
-        raise FormatError(
-            f"{name} has no readable {_CONFIG}.", hint="give a folder or another id: `base=MODEL`"
-        ) from error
-
-
-def _fetch(name: str) -> Path:
-    """The folder in transformers' cache, filled from the Hub."""
-    from transformers.utils import cached_file
-
-    try:
-        with _without_retries_told():
-            paths = [cached_file(name, file) for file in (_CONFIG, *_FILES)]
-            for file in _PERHAPS:
-                cached_file(
-                    name,
-                    file,
-                    _raise_exceptions_for_missing_entries=False,
-                    _raise_exceptions_for_connection_errors=False,
-                )
-    except (OSError, ValueError) as error:
-        if "does not appear to have a file named" in str(error):
-            raise FormatError(
-                f"{name} is not a base model on the Hub with a tokenizer and a model.safetensors.",
-                hint="give a folder or another id: `base=MODEL`",
-            ) from error
-        raise _not_here(name) from error
-    return Path(str(paths[0])).parent
 
 
 def _not_here(name: str) -> NotAvailableOffline:
@@ -226,15 +212,3 @@ def _not_here(name: str) -> NotAvailableOffline:
         f"The base model {name} is not on this computer, and the Hub cannot be reached.",
         hint=package or "`base=FOLDER`, or go online once",
     )
-
-
-@contextmanager
-def _without_retries_told() -> Iterator[None]:
-    """The Hub's client says each of its retries on a line of its own; the error at the end says what came of them."""
-    logger = getLogger("huggingface_hub")
-    level = logger.level
-    logger.setLevel(ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

@@ -12,7 +12,7 @@ import torch
 from tupate_hub.architectures import ARCHITECTURES, DECODER, ENCODER_DECODER, form_of, require_tunable
 from tupate_hub.data.dataset import Example, TaskData
 from tupate_hub.errors import FormatError
-from tupate_hub.storage.safetensors import read_file_header
+from tupate_hub.storage.safetensors import require_whole
 from tupate_hub.training.basemodel import base_sha256 as base_sha256
 from tupate_hub.training.features import Batch, Feature, collate, predict_spans, predict_tags
 from tupate_hub.training.methods import NAME, Method
@@ -91,7 +91,7 @@ def load_base(base: Path, method: str | None = None, kind: str | None = None) ->
     from adapters import AutoAdapterModel
     from transformers import AutoConfig
 
-    read_file_header(base / "model.safetensors")  # which is told in a sentence where it is cut off
+    require_whole(base / "model.safetensors")  # the library raises an error of its own
     try:
         config = AutoConfig.from_pretrained(str(base), local_files_only=True)
         require_tunable(config.to_dict(), method, kind)
