@@ -46,10 +46,14 @@ lint: $(VENV)/.test
 	$(BIN)/python scripts/benchmarks/scale_page.py --check
 
 # Tunes what is missing from the zoo (DATA: a folder as in docs/data.md), then rebuilds the registry.
+# make zoo BASE=MODEL DATA=FOLDER OUT=FOLDER makes one of your own on another base model: docs/own-zoo.md.
 DATA ?= ../shared/data
+OUT ?= own-zoo
+DEVICE ?= cpu
+OWN := $(if $(BASE),--base '$(BASE)' --out '$(OUT)' --device $(DEVICE) $(OPTIONS))
 zoo: $(VENV)/.test
-	$(BIN)/python scripts/zoo/train_zoo.py --data $(DATA)
-	$(BIN)/python scripts/zoo/build_zoo.py
+	$(BIN)/python scripts/zoo/train_zoo.py --data '$(DATA)' $(OWN)
+	$(if $(findstring --dry-run,$(OPTIONS)),,$(BIN)/python scripts/zoo/build_zoo.py $(if $(BASE),--root '$(OUT)'))
 
 # Heads that are missing, fitted to the stored parameters; then the registry. An hour on a core, and goes on where it was.
 heads: $(VENV)/.test
@@ -81,7 +85,6 @@ subspace: $(VENV)/.core
 	$(BIN)/python scripts/evaluation/subspace_page.py
 
 # Makes the trials whose rows are missing; DEVICE=cuda where there is one.
-DEVICE ?= cpu
 measure-subspace: $(VENV)/.test
 	$(BIN)/python scripts/evaluation/measure_subspace.py --data $(DATA) --device $(DEVICE)
 

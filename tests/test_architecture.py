@@ -16,14 +16,14 @@ PACKAGE = Path(tupate_hub.__file__).parent
 
 #: Low to high. A room (a package, or a module that stands by itself) imports from lower floors and from its own.
 FLOORS = (
-    {"errors", "arrays", "extras", "fan_out", "knownbases", "notebook", "tasknames"},
+    {"errors", "arrays", "extras", "architectures", "fan_out", "knownbases", "notebook", "tasknames"},
     {"space", "embedding", "head", "runrecord", "entry", "task", "registry", "storage"},
     {"compare", "readers", "export", "subspace"},
     {"hub"},
     {"zoo"},
     {"check", "collect", "data", "search", "evaluation"},
     {"training"},
-    {"publish"},
+    {"publish", "diagnosis"},
     {"cli", "__main__"},
 )
 #: What climbs all the same, each inside a function: a convenience of the API, the door to files that only torch reads,

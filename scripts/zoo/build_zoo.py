@@ -24,6 +24,7 @@ from tupate_hub.errors import FormatError, TupateHubError
 from tupate_hub.evaluation.metrics import standard_errors_above
 from tupate_hub.head import parse_head
 from tupate_hub.publish.card import BUNDLED, card_files, smallest_subspaces
+from tupate_hub.publish.frontmatter import About
 from tupate_hub.publish.table import zoo_page
 from tupate_hub.registry import FILENAME, Entry, Registry, Repeat, SpaceEntry, Task, placed
 from tupate_hub.runrecord import RunRecord
@@ -222,17 +223,21 @@ def stored_or_new(path: Path, computed: PairIndex) -> bytes:
     return computed.to_bytes()
 
 
-def build(root: Path) -> dict[str, bytes]:
-    """Every generated file, by its path relative to the root."""
+def build(root: Path, *, bundled: bool = True) -> dict[str, bytes]:
+    """Every generated file, by its path relative to the root; another zoo than the bundled one has no page in docs/."""
+    spaces = read_zoo(root)
     names, reasons = (
         json.loads((SCRIPTS / file).read_text(encoding="utf-8")) for file in ("task_names.json", "weak_runs.json")
     )
+    if not bundled:
+        tasks = {one.record.task for held in spaces.values() for one in held}
+        names = {task: {"title": task, "aliases": [], "dataset": ""} for task in tasks}
     gains = root / GAINS
     known: Mapping[str, Any] = json.loads(gains.read_text(encoding="utf-8")) if gains.exists() else {}
     registry = Registry()
     files: dict[str, bytes] = {}
     indexes: dict[str, dict[str, PairIndex]] = {}
-    for space, held in read_zoo(root).items():
+    for space, held in spaces.items():
         statistics = root / "zoo" / space / MOMENTS
         moments = statistics.read_bytes() if statistics.exists() else None
         made = index_files(root, space, held, parse_input_covariance(moments, str(statistics)) if moments else None)
@@ -246,8 +251,13 @@ def build(root: Path) -> dict[str, bytes]:
             registry = registry.with_entry(entry, task_of(one.record, names), row)
     registry = replace(registry, default_space=default_space(registry))
     files[FILENAME] = registry.to_json().encode()
-    files["docs/zoo.md"] = zoo_page(registry, reasons).encode()
-    files.update(card_files(registry, indexes, BUNDLED, subspaces=smallest_subspaces(Zoo(root, registry))))
+    if bundled:
+        files["docs/zoo.md"] = zoo_page(registry, reasons).encode()
+    files.update(
+        card_files(
+            registry, indexes, BUNDLED if bundled else About(), subspaces=smallest_subspaces(Zoo(root, registry))
+        )
+    )
     return files
 
 
@@ -266,21 +276,30 @@ def vanished(root: Path, files: Mapping[str, bytes]) -> list[str]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where something would change")
-    check = parser.parse_args().check
+    parser.add_argument(
+        "--root", type=Path, help="a folder with a zoo/ of your own (docs/own-zoo.md) [default: this checkout]"
+    )
+    options = parser.parse_args()
+    check, bundled, root = options.check, options.root is None, options.root or ROOT
+    if not (root / "zoo").is_dir():
+        print(
+            f"{root} has no folder zoo/.\n  python scripts/zoo/train_zoo.py --base MODEL --out {root}", file=sys.stderr
+        )
+        return 2
     try:
-        files = build(ROOT)
+        files = build(root, bundled=bundled)
     except TupateHubError as error:
         print(f"{error.message}\n{error.hint}", file=sys.stderr)
         return error.exit_code
-    gone = vanished(ROOT, files)
-    stale = [name for name, data in files.items() if not (ROOT / name).exists() or (ROOT / name).read_bytes() != data]
+    gone = vanished(root, files)
+    stale = [name for name, data in files.items() if not (root / name).exists() or (root / name).read_bytes() != data]
     if not check:
         for name in gone:
-            (ROOT / name).unlink()
+            (root / name).unlink()
         for name in stale:
-            write_bytes(ROOT / name, files[name])
+            write_bytes(root / name, files[name])
     print("\n".join([*stale, *gone]) or "nothing to do", file=sys.stderr)
-    size = sum(path.stat().st_size for path in (ROOT / "zoo").rglob("*") if path.is_file())
+    size = sum(path.stat().st_size for path in (root / "zoo").rglob("*") if path.is_file()) if bundled else 0
     if size > MOST_BYTES:
         print(f"zoo/ has {size / 1e6:.1f} MB, more than {MOST_BYTES / 1e6:.0f}", file=sys.stderr)
     return 1 if size > MOST_BYTES or (check and (stale or gone)) else 0

@@ -5,6 +5,9 @@ a repeat and goes to repeats/<task>-s<seed>-i<initial seed>.safetensors beside i
 heads/<task>.safetensors. Early checkpoints and the heads of repeats stay in .runs/<base>/<method>/, where a killed run
 goes on from its last checkpoint (with --ray it starts again).
 Afterwards: python scripts/zoo/build_zoo.py
+
+With --base MODEL a zoo of one's own is made on another base model, of all tasks of a data folder (docs/own-zoo.md), and
+--dry-run says what would be tuned, how long that takes here and how large it becomes.
 """
 
 from __future__ import annotations
@@ -15,9 +18,14 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from logging import ERROR, getLogger
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from warnings import filterwarnings
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
+if TYPE_CHECKING:
+    from tupate_hub.runrecord import Regime
+
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
@@ -63,12 +71,16 @@ METHODS = list(dict.fromkeys(method for methods, _, _ in PLAN for method in meth
 
 @dataclass(frozen=True)
 class Run:
-    """A task tuned by a method: `seed` orders the examples, `init_seed` draws the first parameters."""
+    """A task tuned by a method: `seed` orders the examples, `init_seed` draws the first parameters.
+
+    `base` is the base model's id, of which the last part names folders.
+    """
 
     method: str
     task: str
     seed: int = 0
     init_seed: int = 0
+    base: str = BASE
 
     @property
     def name(self) -> str:
@@ -77,7 +89,7 @@ class Run:
 
     def place(self, out: Path) -> Path:
         """Where the embedding goes."""
-        folder = out / "zoo" / BASE.rpartition("/")[2] / self.method
+        folder = out / "zoo" / self.base.rpartition("/")[2] / self.method
         return folder / ("" if self.name == self.task else "repeats") / f"{self.name}.safetensors"
 
     def head(self, out: Path) -> Path:
@@ -87,7 +99,9 @@ class Run:
     def scratch(self, out: Path) -> Path:
         """Where the head and checkpoints are kept; runs of earlier versions have them in .runs/<method>/."""
         earlier = out / ".runs" / self.method / self.name
-        return earlier if earlier.is_dir() else out / ".runs" / BASE.rpartition("/")[2] / self.method / self.name
+        if self.base == BASE and earlier.is_dir():
+            return earlier
+        return out / ".runs" / self.base.rpartition("/")[2] / self.method / self.name
 
 
 @dataclass(frozen=True)
@@ -110,33 +124,39 @@ def planned() -> list[Run]:
     ]
 
 
-def tune_run(run: Run, data: Path, checkpoint: Path, *, threads: int, device: str, show: bool) -> Made:
-    """Tune one task by one method; `data` is a folder as in docs/data.md."""
+def tune_run(
+    run: Run,
+    data: Path,
+    checkpoint: Path,
+    *,
+    threads: int,
+    device: str,
+    show: bool,
+    base: str | None = None,
+    steps: int | None = None,
+) -> Made:
+    """Tune one task by one method; `data` is a folder as in docs/data.md, `base` another base model, as it is named."""
     import torch
     from tqdm import tqdm
-    from transformers.utils import logging
 
     from tupate_hub.data.dataset import load_task
     from tupate_hub.training.basemodel import find_base
     from tupate_hub.training.delivery import head_of
     from tupate_hub.training.methods import get_method
     from tupate_hub.training.record import to_embedding
-    from tupate_hub.training.regime import Setup, regime_for
+    from tupate_hub.training.regime import Setup
     from tupate_hub.training.tuner import tune
 
-    logging.set_verbosity_error()
+    stay_offline(base)
+    quieten()
     torch.set_num_threads(threads)
     task, method = load_task(data, run.task), get_method(run.method)
-    changes = {
-        "seed": run.seed,
-        "init_seed": run.init_seed,
-        **REGIME_CHANGES.get((run.method, run.task), {}),
-    }
+    found = find_base(base or BASE, method=run.method, kind=task.kind)
     result = tune(
-        find_base(BASE).folder,
+        found.folder,
         task,
         method,
-        regime_for(task.kind, method, **changes),
+        regime_of(run, task.kind, steps),
         setup=Setup(device=device),
         checkpoint=checkpoint,
         progress=lambda steps, total: tqdm(
@@ -146,7 +166,7 @@ def tune_run(run: Run, data: Path, checkpoint: Path, *, threads: int, device: st
     )
     record = result.record
     result = replace(result, record=replace(record, device=None, head=None, zero_shot=None))  # alike in all of the zoo
-    embed = partial(to_embedding, result, BASE, {"by": "scripts/zoo/train_zoo.py"}, licence=LICENCE)
+    embed = partial(to_embedding, result, found.id, {"by": "scripts/zoo/train_zoo.py"}, licence=LICENCE)
     head = head_of(result, run.task)
     kept = {"head.safetensors": head.to_bytes()} if head else {}
     for share in result.early:
@@ -154,6 +174,34 @@ def tune_run(run: Run, data: Path, checkpoint: Path, *, threads: int, device: st
         kept[f"early-{share}.safetensors"] = replace(early, facts={**early.facts, "share": float(share)}).to_bytes()
     line = f"{record.scores['primary']:.4f} (baseline {record.baseline:.4f}), {record.seconds} s"
     return Made(embed().to_bytes(), kept, line)
+
+
+def regime_of(run: Run, kind: str, steps: int | None) -> Regime:
+    """A run's regime: the zoo's, but for what a task of the bundled one needs, and the steps where they are given."""
+    from tupate_hub.training.methods import get_method
+    from tupate_hub.training.regime import regime_for
+
+    changes: dict[str, int] = {"seed": run.seed, "init_seed": run.init_seed}
+    if run.base == BASE:
+        changes |= REGIME_CHANGES.get((run.method, run.task), {})
+    if steps is not None:
+        changes |= {"steps": steps}
+    return regime_for(kind, get_method(run.method), **changes)
+
+
+def stay_offline(base: str | None) -> None:
+    """The bundled zoo's base model is installed: nothing is asked of the Hub. Another may have to be fetched."""
+    if base is None:
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+def quieten() -> None:
+    """The libraries say things of every model that are no news here."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    getLogger("adapters").setLevel(ERROR)
+    filterwarnings("ignore", category=FutureWarning, module=r"torch\.nn\.modules")
 
 
 def keep(run: Run, made: Made, out: Path) -> None:
@@ -191,12 +239,26 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--data", type=Path, default=Path("../shared/data"), help="folder with tasks.json and tasks/ (docs/data.md)"
     )
-    parser.add_argument("--tasks", nargs="+", help="these tasks [default: those of the plan]")
+    parser.add_argument(
+        "--base", metavar="MODEL", help="a base model's folder or its id on the Hub, for a zoo of your own"
+    )
+    parser.add_argument(
+        "--tasks", nargs="+", help="these tasks [default: those of the plan; with --base all of the data]"
+    )
     parser.add_argument(
         "--method",
-        action="append",
+        "--methods",
+        action="extend",
+        nargs="+",
         choices=["all", *METHODS],
-        help="may be repeated [default: lora; without --tasks all]",
+        metavar="METHOD",
+        help=f"some of all, {', '.join(METHODS)} [default: lora; without --tasks and --base all]",
+    )
+    parser.add_argument("--steps", type=int, help="of each run [default: the zoo's, by method]")
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="tune nothing: measure a step of each run here, and say how long all take and how large they become",
     )
     parser.add_argument(
         "--seeds",
@@ -206,7 +268,7 @@ def parse() -> argparse.Namespace:
         help="order of the examples, and of the first parameters [default: 0:0, the zoo's own run]",
     )
     parser.add_argument(
-        "--out", type=Path, default=ROOT, help="folder that holds zoo/ and .runs/ [default: this checkout]"
+        "--out", type=Path, help="folder that holds zoo/ and .runs/ [default: this checkout; with --base own-zoo]"
     )
     parser.add_argument("--jobs", type=int, default=2, help="runs side by side, on a GPU or on the cores [default: 2]")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda", "mps"])
@@ -214,6 +276,9 @@ def parse() -> argparse.Namespace:
         "--ray", metavar="ADDRESS", help="a Ray cluster's address, or local: one of --jobs workers here"
     )
     options = parser.parse_args()
+    options.out = options.out or (ROOT if options.base is None else Path("own-zoo"))
+    if options.steps is not None and options.steps < 1:
+        parser.error("--steps must be at least 1")
     if options.ray:
         from tupate_hub.extras import install_command, is_installed
 
@@ -243,19 +308,106 @@ def wanted(
     ]
 
 
+def wanted_on(options: argparse.Namespace) -> list[Run]:
+    """The runs on another base model: all tasks of the data, or those named, by the methods that can be put into it.
+
+    What cannot be tuned is said, by the model's configuration and the tasks' kinds alone.
+    """
+    from tupate_hub.architectures import require_tunable
+    from tupate_hub.data.dataset import task_facts
+    from tupate_hub.errors import FormatError
+    from tupate_hub.training.basemodel import find_base, find_config
+
+    facts = task_facts(options.data)
+    methods = list(METHODS) if options.method and "all" in options.method else options.method or ["lora"]
+    unknown = [name for name in options.tasks or () if name not in facts]
+    if unknown:
+        raise FormatError(f"{options.data} has no task {unknown[0]!r}.", hint=f"it has: {', '.join(facts)}")
+    config = find_config(options.base)
+    require_tunable(config, methods[0] if len(methods) == 1 else None)
+    runs = []
+    for method in methods:
+        for task in options.tasks or facts:
+            try:
+                require_tunable(config, method, facts[task]["kind"])
+            except FormatError as error:
+                print(f"left out: {method} {task}: {error.message}", file=sys.stderr)
+                continue
+            runs += [Run(method, task, *pair) for pair in options.seeds or [MAIN]]
+    if not runs:
+        raise FormatError("None of this can be tuned.", hint="docs/own-zoo.md says which base models take what")
+    base = find_base(options.base).id
+    return [replace(run, base=base) for run in runs]
+
+
+def estimate_runs(runs: Sequence[Run], options: argparse.Namespace, threads: int) -> None:
+    """Print what each run would take and leave, measured here by a few of its steps, and the sum of all."""
+    import torch
+    from tqdm import tqdm
+
+    from tupate_hub.data.dataset import load_task
+    from tupate_hub.training.basemodel import find_base
+    from tupate_hub.training.cost import cost_of
+    from tupate_hub.training.methods import get_method
+    from tupate_hub.training.regime import Setup
+
+    quieten()
+    torch.set_num_threads(threads)
+    base = find_base(options.base or BASE).folder
+    print("method\ttask\tkind\tsteps\tseconds a step\tminutes\tparameters\tkB")
+    seconds = size = 0.0
+    for run in tqdm(runs, "measured", leave=False, disable=None):
+        task = load_task(options.data, run.task)
+        regime = regime_of(run, task.kind, options.steps)
+        found = cost_of(base, task, get_method(run.method), regime, setup=Setup(options.device))
+        seconds, size = seconds + found.seconds, size + found.bytes
+        row: list[Any] = [run.method, run.name, task.kind, found.steps, f"{found.step_seconds:.3f}"]
+        print(*row, f"{found.seconds / 60:.1f}", found.parameters, f"{found.bytes / 1e3:.0f}", sep="\t", flush=True)
+    print(
+        f"{len(runs)} runs: {lasting(seconds)} one after the other on {options.device} with {threads} threads, as "
+        f"measured just now, and {size / 1e6:.2f} MB of embeddings. Machines like this one in a cluster (--ray) divide "
+        "the time; runs side by side on one (--jobs) share its cores.",
+        file=sys.stderr,
+    )
+
+
+def lasting(seconds: float) -> str:
+    """A time as people say it."""
+    for unit, length in (("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.0f} s"
+
+
 def main() -> int:
     options = parse()
-    missing = [
-        run for run in wanted(options.tasks, options.method, options.seeds) if not run.place(options.out).exists()
-    ]
+    stay_offline(options.base)
+    if options.base is None:
+        runs = wanted(options.tasks, options.method, options.seeds)
+        return tune_missing(runs, options)
+    from tupate_hub.errors import TupateHubError
+
+    try:
+        return tune_missing(wanted_on(options), options)
+    except TupateHubError as error:
+        print("\n".join(filter(None, [f"Error: {error.message}", error.hint and f"  {error.hint}"])), file=sys.stderr)
+        return error.exit_code
+
+
+def tune_missing(runs: Sequence[Run], options: argparse.Namespace) -> int:
+    """Tune those of the runs that have left nothing yet, here or on a cluster."""
+    missing = [run for run in runs if not run.place(options.out).exists()]
     if not missing:
         print("nothing to do", file=sys.stderr)
         return 0
+    threads = int(os.environ.get("OMP_NUM_THREADS") or max(1, (os.cpu_count() or 1) // options.jobs))
+    if options.dry_run:
+        estimate_runs(missing, options, threads)
+        return 0
     from tupate_hub.fan_out import over_processes, over_ray
 
-    threads = int(os.environ.get("OMP_NUM_THREADS") or max(1, (os.cpu_count() or 1) // options.jobs))
     show = options.jobs == 1 and not options.ray  # several bars would write over each other
-    how = partial(tune_run, threads=threads, device=options.device, show=show)
+    how = partial(tune_run, threads=threads, device=options.device, show=show, base=options.base, steps=options.steps)
     finished: Iterable[tuple[Run, Made | BaseException]]
     if options.ray:
         finished = over_ray(

@@ -21,6 +21,7 @@ from tupate_hub.embedding import TaskEmbedding
 from tupate_hub.errors import UnknownName
 from tupate_hub.evaluation.baselines import judge
 from tupate_hub.evaluation.truth import align, read_truth
+from tupate_hub.extras import install_command
 from tupate_hub.search.similar import pair_scores
 
 DOCS = Path(__file__).parents[2] / "docs" / "cli.md"
@@ -130,7 +131,7 @@ def test_stats_without_the_extra_says_what_to_install(
     monkeypatch.setitem(sys.modules, "torch", None)
     result = invoke("stats", base_model, "--registry", registry)
     assert result.code == 2
-    assert "pip install 'tupate-hub[train]'" in result.err
+    assert install_command("train") in result.err
 
 
 @pytest.mark.parametrize(

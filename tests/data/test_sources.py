@@ -7,6 +7,7 @@ import pytest
 from tupate_hub.data import sources
 from tupate_hub.data.sources import read_source, split_of
 from tupate_hub.errors import FormatError, NotAvailableOffline
+from tupate_hub.extras import install_command
 
 ROWS = "text,label\na,1\nb,0\n"
 
@@ -98,7 +99,7 @@ def test_a_dataset_of_the_hub_needs_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(FormatError, match="hf://datasets/acme/reviews@main is a dataset of the Hub") as caught:
         read_source("acme/reviews@main")
-    assert caught.value.hint == "pip install 'tupate-hub[data]'"
+    assert caught.value.hint == install_command("data")
 
 
 # ---- first lines that are rows ---------------------------------------------------------------------------------------

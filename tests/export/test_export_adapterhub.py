@@ -285,8 +285,32 @@ def test_a_head_that_was_left_out_does_not_matter(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("case", ["lora", "ia3"])
 def test_a_place_that_the_library_has_not_is_refused(case: str, tmp_path: Path) -> None:
-    model = tuned("gpt2", CASES[case][0])
-    refused(read(model, tmp_path / "saved"), "'h.0.attn.c_attn'", "`form='peft'`")
+    embedding = made(case, tmp_path / "saved")
+    elsewhere = broken(embedding, lambda block: replace(block, name=block.name.replace("attention.self", "mixer")))
+    refused(
+        elsewhere, "'encoder.layer.0.mixer.key'" if case == "ia3" else "'encoder.layer.0.mixer.query'", "`form='peft'`"
+    )
+
+
+@pytest.mark.parametrize("case", ["lora", "ia3"])
+def test_the_fused_weight_of_gpt2_comes_apart_again(case: str, tmp_path: Path) -> None:
+    embedding = read(tuned("gpt2", CASES[case][0]), tmp_path / "saved")
+    again = read_for_registry(write(tmp_path / "out", export(embedding, "adapters")))
+    assert [block.name for block in again.blocks] == [block.name for block in embedding.blocks]
+    for block in again.blocks:
+        same = embedding.by_name[block.name]
+        assert block.scale == same.scale and block.parts.keys() == same.parts.keys()
+        assert all((part == same.parts[name]).all() for name, part in block.parts.items())
+
+
+def test_a_sum_of_updates_of_a_fused_weight_does_not_come_apart(tmp_path: Path) -> None:
+    embedding = read(tuned("gpt2", CASES["lora"][0]), tmp_path / "saved")
+
+    def mixed(block: Any) -> Any:
+        turn = np.linalg.qr(np.random.default_rng(0).normal(size=(len(block.parts["A"]),) * 2))[0].astype(np.float32)
+        return make_block(block.name, {"A": turn.T @ block.parts["A"], "B": block.parts["B"] @ turn}, block.scale)
+
+    refused(broken(embedding, mixed), "does not part", "`form='peft'`")
 
 
 def broken(embedding: TaskEmbedding, change: Any) -> TaskEmbedding:
@@ -322,7 +346,9 @@ def test_halves_of_a_prefix_are_refused(tmp_path: Path) -> None:
     )
     refused(short, "not of one shape")
     cross = broken(embedding, lambda block: replace(block, name=f"cross.{block.name}"))
-    refused(cross, "no place for the prefix 'cross.layer.0.keys'")
+    refused(cross, "a layer of the encoder or the decoder has no prefix")
+    odd = broken(embedding, lambda block: replace(block, name=f"beside.{block.name}"))
+    refused(odd, "no place for the prefix 'beside.layer.0.keys'")
 
 
 @pytest.mark.parametrize("name", ["encoder.output", "encoder.layer.5000.output", "encoder.layer.²3.output", "9" * 400])

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from tupate_hub.embedding import read_embedding
+from tupate_hub.extras import install_command
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def test_without_torch_a_sentence_says_so(
     said = invoke("inspect", prompt[0], "--base", "roberta-base")
     assert said.code == 2
     assert "torch" in said.err
-    assert "tupate-hub[train]" in said.err
+    assert install_command("train") in said.err
 
 
 def test_a_hostile_legacy_file_is_refused(tmp_path: Path, invoke: Any) -> None:

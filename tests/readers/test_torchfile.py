@@ -22,6 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tupate_hub.errors import FormatError
+from tupate_hub.extras import install_command
 from tupate_hub.readers.formats.torchfile import parse_torch_file
 from tupate_hub.training.legacy import load_legacy
 
@@ -194,7 +195,7 @@ def test_legacy_files_ask_for_torch_and_are_read_with_it(tmp_path: Path) -> None
     path.write_bytes(saved(state, _use_new_zipfile_serialization=False))
     with pytest.raises(FormatError, match="before torch 1") as error:
         read_torch_file(path)
-    assert error.value.hint == "pip install 'tupate-hub[train]'"
+    assert error.value.hint == install_command("train")
     read = read_torch_file(path, legacy=load_legacy)
     assert list(read) == ["a", "b"]
     check_equal(read["a"], state["a"])

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tupate_hub.evaluation.transfer_rows import TransferRow, append_rows, read_rows
+from tupate_hub.extras import install_command
 
 ROOT = Path(__file__).parents[2]
 
@@ -97,7 +98,7 @@ def test_without_ray_the_package_is_named(
     monkeypatch.setattr(script, "is_installed", lambda name: False)
     with pytest.raises(SystemExit):
         asked(script, monkeypatch, "--ray", "local")
-    assert "tupate-hub[cluster]" in capsys.readouterr().err
+    assert install_command("cluster") in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("sources", [["sst2"], ["-", "sst2", "mnli"]], ids=["alone", "together"])

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 from tupate_hub.embedding import parse_embedding
+from tupate_hub.extras import install_command
 from tupate_hub.storage.safetensors import read_tensorfile
+from tupate_hub.zoo import Zoo
 
 CHECKOUT = Path(__file__).parents[2]
 SCRIPTS = CHECKOUT / "scripts" / "zoo"
@@ -144,7 +146,7 @@ def test_what_is_wanted(script):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--method", "qlora"], "argument --method: invalid choice: 'qlora'"),
+        (["--method", "qlora"], "argument --method/--methods: invalid choice: 'qlora'"),
         (["--seeds", "x"], "argument --seeds: invalid"),
         (["--device", "tpu"], "argument --device: invalid choice: 'tpu'"),
     ],
@@ -162,7 +164,7 @@ def test_without_ray_the_package_is_named(script, monkeypatch, capsys):
     with pytest.raises(SystemExit) as left:
         script.main()
     assert left.value.code == 2
-    assert "pip install 'tupate-hub[cluster]'" in capsys.readouterr().err
+    assert install_command("cluster") in capsys.readouterr().err
 
 
 # ---- toy runs --------------------------------------------------------------------------------------------------------
@@ -307,3 +309,98 @@ def test_a_worker_of_a_cluster_that_is_killed_loses_only_its_own_run(project, sc
         assert parse_embedding(place.read_bytes(), name).facts["training"]["seed"] == 1
     again = start(project, *arguments[:-1], path=[folder])
     assert (again.returncode, again.stderr) == (0, "nothing to do\n")
+
+
+# ---- a zoo of one's own ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def own(script, toys, tmp_path, monkeypatch, capsys, load_script):
+    """`own("--steps", 2)` makes a zoo on a tiny GPT-2 from the toy tasks, in this process; what it said."""
+    import torch
+    from tiny_bases import make_tiny_base
+    from transformers.utils import logging
+
+    from tupate_hub.training import fan_out
+
+    base = make_tiny_base(tmp_path / "tiny-gpt2", "gpt2")
+    toys.make_data(tmp_path / "data", train=40, validation=16)
+    monkeypatch.setattr(fan_out, "over_processes", lambda work, runs, jobs: ((run, work(run)) for run in runs))
+    verbosity, threads = logging.get_verbosity(), torch.get_num_threads()
+
+    def run(*arguments, base=base):
+        usual = ["--base", base, "--data", tmp_path / "data", "--out", tmp_path / "own", "--jobs", 1]
+        monkeypatch.setattr(sys, "argv", [str(one) for one in ("train_zoo.py", *usual, *arguments)])
+        code = script.main()
+        return code, capsys.readouterr()
+
+    yield run
+    logging.set_verbosity(verbosity)
+    torch.set_num_threads(threads)
+
+
+def test_a_zoo_of_one_s_own_base_model_answers(own, tmp_path, invoke, load_script, monkeypatch):
+    code, said = own("--steps", 2, "--tasks", "toy_classes", "toy_numbers", "--methods", "lora", "ia3")
+    assert code == 0 and "[4/4]" in said.err
+    assert not (tmp_path / "own" / ".runs" / "tiny-gpt2" / "lora" / "toy_classes" / "checkpoint.pt").exists()
+    assert own("--steps", 2, "--tasks", "toy_classes")[1].err == "nothing to do\n"
+    build = load_script("build_zoo")
+    monkeypatch.setattr(sys, "argv", ["build_zoo.py", "--root", str(tmp_path / "own")])
+    assert build.main() == 0
+    registry = ("--registry", tmp_path / "own")
+    assert invoke("verify", *registry).code == 0
+    found = invoke("similar", "toy_classes", *registry, "--json").json()
+    assert (found["space"], [one["task"] for one in found["neighbors"]]) == ("tiny-gpt2/lora", ["toy_numbers"])
+    assert Zoo.open(tmp_path / "own").registry.task("toy_numbers").kind == "regression"
+    card = invoke("card", *registry, "--location", "me/zoo")
+    assert (
+        card.code == 0
+        and "tupate-hub similar toy_classes --registry me/zoo" in (tmp_path / "own/zoo/README.md").read_text()
+    )
+    assert invoke("pull", "toy_classes", "--as", "peft", *registry, "--to", tmp_path / "pulled").code == 0
+    assert not (tmp_path / "own" / "docs").exists()
+
+
+def test_a_dry_run_measures_and_leaves_nothing(own, tmp_path):
+    code, said = own("--dry-run")
+    header, *rows = [line.split("\t") for line in said.out.splitlines()]
+    assert code == 0
+    assert header == ["method", "task", "kind", "steps", "seconds a step", "minutes", "parameters", "kB"]
+    assert [row[1] for row in rows] == ["toy_classes", "toy_numbers", "toy_spans", "toy_spans_v2", "toy_tags"]
+    assert "left out: lora toy_choices: A gpt2 model cannot be tuned for multiple_choice" in said.err
+    assert re.search(r"5 runs: [\d.]+ (s|min) one after the other on cpu", said.err)
+    assert {row[3] for row in rows if row[2] == "classification"} == {"20"}  # 10 passes of 40 examples, 32 a step
+    assert not (tmp_path / "own").exists()
+
+
+def test_an_estimate_is_of_the_run_that_is_made(own, toys, tmp_path, script):
+    from tupate_hub.data.dataset import load_task
+    from tupate_hub.training.cost import cost_of
+    from tupate_hub.training.methods import get_method
+
+    own("--steps", 4, "--tasks", "toy_spans", "--methods", "mam")
+    run = script.Run("mam", "toy_spans", base="tiny-gpt2")
+    made = parse_embedding(run.place(tmp_path / "own").read_bytes(), "made")
+    task = load_task(tmp_path / "data", "toy_spans")
+    found = cost_of(tmp_path / "tiny-gpt2", task, get_method("mam"), script.regime_of(run, task.kind, 4))
+    assert found.steps == made.facts["training"]["steps"] == 4
+    assert found.parameters == made.parameters
+    assert abs(found.bytes - run.place(tmp_path / "own").stat().st_size) < 6000
+    assert 0 < found.step_seconds * found.steps < found.seconds
+
+
+@pytest.mark.parametrize(
+    ("arguments", "config", "said"),
+    [
+        ([], {"model_type": "mpnet"}, "A base model of type 'mpnet' cannot be tuned"),
+        (["--methods", "prompt"], {"model_type": "gpt2"}, "prompt cannot be put into a gpt2 model"),
+        (["--tasks", "toy_choices"], {"model_type": "t5"}, "None of this can be tuned."),
+        (["--tasks", "nothing"], {"model_type": "t5"}, "has no task 'nothing'"),
+    ],
+)
+def test_what_cannot_be_tuned_is_refused_before_anything_is_read(own, tmp_path, arguments, config, said):
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "bare" / "config.json").write_text(json.dumps(config))
+    code, told = own(*arguments, base=tmp_path / "bare")
+    assert (code, told.out) == (2, "")
+    assert said in told.err

@@ -21,6 +21,7 @@ from toys import BAD, GOOD, filler
 
 from tupate_hub import Zoo
 from tupate_hub.embedding import read_embedding
+from tupate_hub.extras import install_command
 from tupate_hub.storage.atomic import alone
 from tupate_hub.training.model import base_sha256
 
@@ -311,7 +312,7 @@ def test_without_torch_it_says_what_to_install(
     assert (result.code, result.out) == (2, "")
     assert result.err.splitlines() == [
         "Error: This needs torch, which is not installed.",
-        "  pip install 'tupate-hub[train]'",
+        f"  {install_command('train')}",
     ]
 
 

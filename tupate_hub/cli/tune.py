@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from logging import ERROR, getLogger
 from typing import TYPE_CHECKING, Any, TypeVar
+from warnings import filterwarnings
 
 import click
 
@@ -91,6 +92,8 @@ def train_command(data: str, to: str, registry: str | None, as_json: bool, **opt
       tupate-hub train reviews.csv --column text=review --column label=stars --start-from sst2
       tupate-hub train ./data --task sst2 --method prefix --budget 0.5%
     """
+    if options["start_from"] is None:
+        require_base(options["base"])
     require_training()
     from tupate_hub.collect.add import open_or_start
     from tupate_hub.training.delivery import name_in
@@ -98,7 +101,7 @@ def train_command(data: str, to: str, registry: str | None, as_json: bool, **opt
 
     asked = data_asked(options)
     zoo = output.opened(registry)
-    plan = plan_training(zoo, _train_options(options))
+    plan = plan_training(zoo, _train_options(options), asked.kind)
     if plan.budget is not None:
         output.note(str(plan.budget))
     target = open_or_start(to)
@@ -113,10 +116,20 @@ def train_command(data: str, to: str, registry: str | None, as_json: bool, **opt
 # --- what is asked ---------------------------------------------------------------------------------------------
 
 
+def require_base(written: str | None) -> None:
+    """Refuse in one sentence a base model that is nowhere or cannot be tuned, before torch is loaded."""
+    require_extra("train")
+    from tupate_hub.architectures import require_tunable
+    from tupate_hub.training.basemodel import find_config
+
+    require_tunable(find_config(written))
+
+
 def require_training() -> None:
     """Refuse in one sentence where the extra is not installed, and keep its libraries quiet where it is."""
     require_extra("train")
     import_module("tupate_hub.training.model")  # loads transformers, which sets its logger up
+    filterwarnings("ignore", category=FutureWarning, module=r"torch\.nn\.modules")  # of transformers, about adapters
     for name in ("transformers", "adapters"):
         getLogger(name).setLevel(ERROR)
 

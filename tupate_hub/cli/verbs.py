@@ -36,6 +36,7 @@ VERBS = {
     "list": ("browse", "List the tasks that a registry holds."),
     "show": ("browse", "Show everything that is known of one embedding."),
     "spaces": ("browse", "List the spaces: base model and method."),
+    "doctor": ("doctor", "Say what this installation has, and what is missing for which command."),
 }
 
 

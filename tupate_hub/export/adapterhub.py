@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 
 from tupate_hub.arrays import Float32Array
-from tupate_hub.embedding import Block, TaskEmbedding
+from tupate_hub.embedding import Block, TaskEmbedding, kind_of
 from tupate_hub.export.heads import as_flexible_head
 from tupate_hub.export.origin import (
     BACKBONES,
+    counts_positions,
+    decoder_depth,
     depth,
     fact,
     is_trained,
@@ -29,7 +31,9 @@ from tupate_hub.export.places import (
     ATTENTION,
     BESIDE,
     FEED_FORWARD,
-    gather_prefix,
+    FUSED,
+    fused_parts,
+    gather_prefixes,
     layer_number,
     located,
     sort_blocks,
@@ -110,27 +114,61 @@ def _write_lora(embedding: TaskEmbedding, blocks: Sequence[Block], name: str) ->
 
     A place without a block is left to the library's start, B = 0: it changes nothing.
     """
-    rank = max(len(block.parts["A"]) for block in blocks)
+    fused, factors = _fused_lora(embedding, blocks)
+    rank = max(b.shape[1] for _, b in factors.values())
     scale = max((block.scale for block in blocks), key=abs)
     tensors = {}
     for block in blocks:
-        missing = rank - len(block.parts["A"])
-        b = block.parts["B"] if block.scale == scale else block.parts["B"] * np.float32(block.scale / scale)
-        tensors[f"{block.name}.loras.{name}.lora_A"] = np.pad(block.parts["A"], ((0, missing), (0, 0)))
+        a, b = factors[block.name]
+        missing = rank - b.shape[1]
+        if missing and kind_of(block.name) == FUSED:
+            raise refusal(embedding, _FORM, "a fused weight and others have different ranks", _PEFT)
+        b = b if block.scale == scale else b * np.float32(block.scale / scale)
+        tensors[f"{block.name}.loras.{name}.lora_A"] = np.pad(a, ((0, missing), (0, 0)))
         tensors[f"{block.name}.loras.{name}.lora_B"] = np.pad(b, ((0, 0), (0, missing)))
     config = {"alpha": whole(scale * rank), "r": rank, "composition_mode": "add", "init_weights": "lora"}
-    return _Part({**_linear_config(embedding, blocks), **config}, tensors)
+    return _Part({**_linear_config(embedding, blocks, fused), **config}, tensors)
+
+
+def _fused_lora(
+    embedding: TaskEmbedding, blocks: Sequence[Block]
+) -> tuple[str, dict[str, tuple[Float32Array, Float32Array]]]:
+    """The parts of a fused weight that are adapted, "" where there is none, and each block's A and B by its name."""
+    factors, adapted = {}, set()
+    for block in blocks:
+        factors[block.name] = block.parts["A"], block.parts["B"]
+        if kind_of(block.name) == FUSED:
+            parts = fused_parts(block)
+            if parts is None:
+                raise refusal(embedding, _FORM, "its update of GPT-2's queries, keys and values does not part", _PEFT)
+            adapted.add(parts[0])
+            factors[block.name] = parts[1:]
+    if len(adapted) > 1:
+        raise refusal(embedding, _FORM, "layers of GPT-2 are adapted in different parts", _PEFT)
+    return "".join(adapted), factors
 
 
 def _write_ia3(embedding: TaskEmbedding, blocks: Sequence[Block], name: str) -> _Part:
-    """IA3: factors of outputs, (out, 1). A place without a block is left to the library's start, ones."""
-    tensors = {f"{block.name}.loras.{name}.lora_B": block.parts["scaling"][:, None] for block in blocks}
+    """IA3: factors of outputs, (out, 1). A place without a block is left to the library's start, ones.
+
+    Of GPT-2's fused weight the library scales keys and values alone.
+    """
+    tensors, fused = {}, ""
+    for block in blocks:
+        scaling = block.parts["scaling"]
+        if kind_of(block.name) == FUSED:
+            fused, width = "kv", len(scaling) // 3
+            if len(scaling) % 3 or (scaling[:width] != 1).any():
+                raise refusal(embedding, _FORM, "it scales GPT-2's queries", _PEFT)
+            scaling = scaling[width:]
+        tensors[f"{block.name}.loras.{name}.lora_B"] = scaling[:, None]
     config = {"alpha": 1, "r": 1, "composition_mode": "scale", "init_weights": "ia3"}
-    return _Part({**_linear_config(embedding, blocks), **config}, tensors)
+    return _Part({**_linear_config(embedding, blocks, fused), **config}, tensors)
 
 
-def _linear_config(embedding: TaskEmbedding, blocks: Iterable[Block]) -> dict[str, Any]:
-    places = set(located(embedding, _FORM, blocks, {**ATTENTION, **FEED_FORWARD}, _PEFT).values())
+def _linear_config(embedding: TaskEmbedding, blocks: Iterable[Block], fused: str) -> dict[str, Any]:
+    apart = [block for block in blocks if kind_of(block.name) != FUSED]
+    places = {*located(embedding, _FORM, apart, {**ATTENTION, **FEED_FORWARD}, _PEFT).values(), *fused}
     return {
         "architecture": "lora",
         "attn_matrices": sorted(places & set("qkv")),
@@ -149,6 +187,9 @@ def _write_bias(embedding: TaskEmbedding, blocks: Sequence[Block], name: str) ->
 def _write_bottleneck(embedding: TaskEmbedding, blocks: Sequence[Block], name: str) -> _Part:
     """Bottleneck adapters, one factor of size a layer; scales that differ are written as learned ones."""
     places = located(embedding, _FORM, blocks, BESIDE, "`form='embedding'`")
+    beside = [name for name in places if name.startswith("decoder.block.") and kind_of(name) == "layer.1"]
+    if beside:
+        raise refusal(embedding, _FORM, f"{beside[0][:80]!r} stands beside a decoder's look at the encoder")
     sizes: dict[int, dict[str, int]] = {}
     for block in blocks:
         layer = sizes.setdefault(layer_number(embedding, _FORM, block), {})
@@ -219,25 +260,41 @@ def _left_out_layers(embedding: TaskEmbedding, layers: Iterable[int]) -> list[in
     written = fact(embedding, "settings", "leave_out")
     if not depth(embedding) and not isinstance(written, list):
         raise refusal(embedding, _FORM, "neither 'num_hidden_layers' nor the layers that it leaves out are known")
-    absent = set(range(depth(embedding) or max(present)))
+    absent = set(range(depth(embedding) + decoder_depth(embedding) or max(present)))
     absent |= {layer for layer in written if type(layer) is int} if isinstance(written, list) else set()
     return sorted(absent - present)
 
 
+#: What the library calls the places of a prefix.
+_PREFIXES: Mapping[str, str] = {
+    "": "self_prefix",
+    "self.": "self",
+    "encoder.": "encoder_prefix",
+    "cross.": "cross_prefix",
+}
+
+
 def _write_prefix(embedding: TaskEmbedding, blocks: Sequence[Block], name: str) -> _Part:
-    """A flat prefix in the pool that all layers share (Li and Liang 2021)."""
+    """Flat prefixes in the pool that all layers share (Li and Liang 2021)."""
     _require_library(embedding, "prefix")
-    prefix = gather_prefix(embedding, _FORM, blocks)
-    place = "self" if prefix.place else "self_prefix"
+    prefixes = gather_prefixes(embedding, _FORM, blocks)
+    if len(prefixes) > 1 or prefixes[0].place in ("encoder.", "cross."):
+        whole_halves = {place: decoder_depth(embedding) for place in ("", "cross.")} | {"encoder.": depth(embedding)}
+        if {prefix.place: len(prefix.layers) for prefix in prefixes} != whole_halves:
+            raise refusal(embedding, _FORM, "a layer of the encoder or the decoder has no prefix")
+        absent = []
+    else:
+        absent = _left_out_layers(embedding, prefixes[0].layers)
     config = {
         "architecture": "prefix_tuning",
         "flat": True,
-        "prefix_length": len(prefix.rows),
-        "leave_out": _left_out_layers(embedding, prefix.layers),
+        "prefix_length": len(prefixes[0].rows),
+        "leave_out": absent,
         "dropout": 0.0,
         "use_gating": False,
     }
-    return _Part(config, {f"prefix_tuning.prefix_tunings.{name}.{place}.control_trans": prefix.rows.reshape(-1)})
+    pool = f"prefix_tuning.prefix_tunings.{name}"
+    return _Part(config, {f"{pool}.{_PREFIXES[one.place]}.control_trans": one.rows.reshape(-1) for one in prefixes})
 
 
 def _write_prompt(embedding: TaskEmbedding, blocks: Sequence[Block], name: str) -> _Part:
@@ -268,7 +325,7 @@ def _require_library(embedding: TaskEmbedding, kind: str) -> None:
     if tuned_in == "peft" and kind == "prompt":
         why = "PEFT puts a prompt before the embedding layer's positions and norm, the adapters library after them"
         raise refusal(embedding, _FORM, why, _PEFT)
-    if tuned_in == "peft" and model_type(embedding) in ("", "distilbert"):
+    if tuned_in == "peft" and (not counts_positions(embedding) or model_type(embedding) == "distilbert"):
         why = "PEFT moves the text's positions behind the prefix, and how this model counts them is not known"
         raise refusal(embedding, _FORM, why, _PEFT)
 

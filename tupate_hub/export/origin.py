@@ -9,16 +9,16 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from tupate_hub.architectures import ARCHITECTURES, ENCODER_DECODER, form_of
 from tupate_hub.embedding import TaskEmbedding
 from tupate_hub.errors import FormatError
 
 #: Under which attribute the models with a task head keep their encoder, by model type.
-BACKBONES: Mapping[str, str] = {
-    "bert": "bert",
-    "roberta": "roberta",
-    "xlm-roberta": "roberta",
-    "distilbert": "distilbert",
-}
+BACKBONES: Mapping[str, str] = {name: known.backbone for name, known in ARCHITECTURES.items()}
+#: Of these it is known how they count a text's positions behind a prefix.
+_POSITIONS = frozenset({"bert", "roberta", "xlm-roberta", "distilbert"})
+#: Where the models that answer questions have it otherwise: T5's has its two halves at the top, under no attribute.
+_ANSWERING: Mapping[str, str] = {"llama": "transformer", "mt5": "", "t5": ""}
 _ATTRIBUTES = re.compile(r"[a-z_]{1,40}(?:\.[a-z_]{1,40}){0,3}")
 #: What a reader may leave out without a change of the outputs, the head's aside.
 _HARMLESS = frozenset(
@@ -76,11 +76,32 @@ def model_type(embedding: TaskEmbedding) -> str:
     return name if isinstance(name, str) and name in BACKBONES else ""
 
 
+def is_eager(embedding: TaskEmbedding) -> bool:
+    """Whether it was tuned here without the `adapters` library's fused attention, which computes something else."""
+    known = ARCHITECTURES.get(model_type(embedding))
+    return is_trained(embedding) and known is not None and not known.eager.isdisjoint(embedding.space.method.split("+"))
+
+
+def counts_positions(embedding: TaskEmbedding) -> bool:
+    """Whether it is known how the base model counts a text's positions behind a prefix."""
+    return model_type(embedding) in _POSITIONS
+
+
+def decoder_depth(embedding: TaskEmbedding) -> int:
+    """How many layers an encoder-decoder's second half has; 0 of another model."""
+    if form_of(model_type(embedding)) != ENCODER_DECODER:
+        return 0
+    layers = size(embedding, "num_decoder_layers") or size(embedding, "decoder_layers") or depth(embedding)
+    return layers if layers <= MOST_LAYERS else 0
+
+
 def encoder(embedding: TaskEmbedding) -> str:
     """The attribute under which the models with a task head keep their encoder, or nothing where it is not known."""
     attribute = fact(embedding, "architecture", "encoder")
     if isinstance(attribute, str) and _ATTRIBUTES.fullmatch(attribute):
         return attribute
+    if embedding.facts.get("task_kind") == "extractive_qa" and model_type(embedding) in _ANSWERING:
+        return _ANSWERING[model_type(embedding)]
     return BACKBONES.get(model_type(embedding), "")
 
 

@@ -14,7 +14,17 @@ from tupate_hub.arrays import Float32Array
 from tupate_hub.embedding import Block, TaskEmbedding, kind_of, layer_of
 from tupate_hub.errors import FormatError
 from tupate_hub.export.heads import as_saved_modules
-from tupate_hub.export.origin import depth, encoder, library, model_type, refusal, require_complete, saved_bare, size
+from tupate_hub.export.origin import (
+    counts_positions,
+    depth,
+    encoder,
+    library,
+    model_type,
+    refusal,
+    require_complete,
+    saved_bare,
+    size,
+)
 from tupate_hub.export.places import ATTENTION, gather_prefix, sort_blocks, whole
 from tupate_hub.export.readme import (
     as_json,
@@ -82,7 +92,7 @@ def _write_lora(embedding: TaskEmbedding, blocks: Blocks, bare: bool, head: Head
         "lora_dropout": 0.0,
         "lora_bias": "bias" in blocks,
         "bias": "none",
-        "fan_in_fan_out": False,
+        "fan_in_fan_out": model_type(embedding) == "gpt2",
         "inference_mode": True,
     }
     return _headed_folder(embedding, config, tensors, bare, head)
@@ -119,7 +129,7 @@ def _write_ia3(embedding: TaskEmbedding, blocks: Blocks, bare: bool, head: Head 
         "base_model_name_or_path": embedding.space.base,
         "target_modules": sorted(modules) if inputs else _target_modules(embedding, blocks["scaling"]),
         "feedforward_modules": sorted(inputs),
-        "fan_in_fan_out": False,
+        "fan_in_fan_out": model_type(embedding) == "gpt2",
         "init_ia3_weights": True,
         "inference_mode": True,
     }
@@ -156,7 +166,7 @@ def _require_same_outputs(embedding: TaskEmbedding, bare: bool) -> None:
     """
     if not library(embedding):
         raise refusal(embedding, _FORM, "nothing says which library's prefix it is, and they differ")
-    if not model_type(embedding):
+    if not counts_positions(embedding):
         why = "PEFT moves the text's positions behind the prefix, and how this model counts them is not known"
         raise refusal(embedding, _FORM, why, _ADAPTERS)
     if not bare and model_type(embedding) == "bert" and task_type(embedding) == "QUESTION_ANS":
@@ -259,12 +269,13 @@ def _keys(embedding: TaskEmbedding, names: Iterable[str], bare: bool) -> dict[st
     classes = ("SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS")
     if bare or (saved_bare(embedding) and task_type(embedding) not in classes):
         return {name: f"base_model.model.{name}" for name in names}
-    if not encoder(embedding):
+    if not encoder(embedding) and not model_type(embedding):
         raise FormatError(
             f"The model type of {embedding.space.base} is not known to the exporter.",
             hint=f"for a model without a head: {_BARE}",
         )
-    return {name: f"base_model.model.{'' if is_head(name) else encoder(embedding) + '.'}{name}" for name in names}
+    root = f"{encoder(embedding)}." if encoder(embedding) else ""
+    return {name: f"base_model.model.{'' if is_head(name) else root}{name}" for name in names}
 
 
 def _target_modules(embedding: TaskEmbedding, blocks: list[Block]) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tupate_hub.embedding import TaskEmbedding
-from tupate_hub.export.origin import fact, is_trained, library, saved_bare
+from tupate_hub.export.origin import fact, is_eager, is_trained, library, saved_bare
 from tupate_hub.head import Head
 
 #: A task's kind in PEFT's words; it has none for multiple choice.
@@ -63,6 +63,12 @@ def readme_of_adapters(embedding: TaskEmbedding, head: Head | None = None) -> by
     if is_trained(embedding) and "prompt" in embedding.by_name:
         how = ', attn_implementation="eager"'
         notes.append("The library's fused attention (1.3) would let the prompt see padding, as it never did in tuning.")
+    elif is_eager(embedding):
+        how = ', attn_implementation="eager"'
+        notes.append("The library's fused attention (1.3) would let texts see padding beside such a prefix.")
+    padding = _padding(embedding)
+    notes += padding.values()
+    how += "".join(padding)
     code = [
         "from adapters import AutoAdapterModel",
         "",
@@ -85,13 +91,15 @@ def readme_of_peft(embedding: TaskEmbedding, bare: bool, head: Head | None = Non
         return _page(embedding, [_INCLUDED], _headed_peft(embedding, head), head)
     bare = bare or (saved_bare(embedding) and not language_task(embedding))
     auto = "AutoModel" if bare else _auto_class(embedding)
+    padding = {} if bare else _padding(embedding)
     code = [
         "from peft import PeftModel",
         f"from transformers import {auto}",
         "",
-        f'model = PeftModel.from_pretrained({auto}.from_pretrained({_base(embedding)}), "PATH")',
+        f"model = {auto}.from_pretrained({_base(embedding)}{''.join(padding)})",
+        'model = PeftModel.from_pretrained(model, "PATH")',
     ]
-    return _page(embedding, [] if not bare and language_task(embedding) else [_HEAD], code)
+    return _page(embedding, [] if not bare and language_task(embedding) else [_HEAD, *padding.values()], code)
 
 
 def _headed_peft(embedding: TaskEmbedding, head: Head) -> list[str]:
@@ -231,6 +239,14 @@ def as_json(config: Mapping[str, Any]) -> bytes:
 def _base(embedding: TaskEmbedding) -> str:
     """The base model's name as a literal: it may be a stranger's text."""
     return json.dumps(embedding.space.base)
+
+
+def _padding(embedding: TaskEmbedding) -> dict[str, str]:
+    """What a decoder has to be told of its padding, as an argument, with the reason; nothing of other models."""
+    pad = fact(embedding, "architecture", "pad_token_id")
+    if type(pad) is not int:
+        return {}
+    return {f", pad_token_id={pad}": f"A head reads the last token before the padding, which is token {pad}."}
 
 
 def _shifted(count: int, assignment: str) -> list[str]:

@@ -94,11 +94,11 @@ def _fetch_both(at: Location, base: str | None) -> Path:
     facts = _facts(at)
     files = facts["files"]
     if CONFIG in files:
-        config = _fetch(at, CONFIG, files, MOST_CONFIG)
+        config = fetch_file(at, CONFIG, files, MOST_CONFIG)
         names = [CONFIG, weights_of(at, _read_config(at, config), files, facts.get("base"), base)]
     else:
         names = [container_in(at, files, facts.get("base"), base)]
-    held = _fetch(at, names[-1], files, MOST_FILE).parent
+    held = fetch_file(at, names[-1], files, MOST_FILE).parent
     _keep_facts(at, {**facts, "folder": str(held), "held": names})
     return held
 
@@ -172,8 +172,16 @@ def _read_config(at: Location, path: Path) -> Mapping[str, Any]:
         raise FormatError(f"{path} cannot be read: {error.strerror}.") from error
 
 
-def _fetch(at: Location, name: str, files: Files, most: int) -> Path:
-    """A file of a commit in the Hub's cache, of the announced size and content; what was there and is not goes."""
+def fetch_file(at: Location, name: str, files: Files, most: int) -> Path:
+    """A file of a revision in the Hub's cache, of the announced size and content; what was there and is not goes.
+
+    Raises
+    ------
+    FormatError
+        When it has more than `most` bytes, or does not arrive as announced.
+    TupateHubError
+        As `hub_api`.
+    """
     from huggingface_hub import hf_hub_url, try_to_load_from_cache
 
     size, digest = files[name]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from tupate_hub.errors import WorkFailed
 from tupate_hub.hub.location import COMMIT, SPACE, Location
@@ -72,3 +73,10 @@ def signed_in() -> bool:
     from huggingface_hub import get_token
 
     return get_token() is not None
+
+
+def hub_cache() -> Path:
+    """The folder in which the Hub's own library keeps what it has fetched."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE)

@@ -191,7 +191,8 @@ def _read_bottleneck(source: Source, config: Mapping[str, Any], keys: _Keys, fin
     if config.get("is_parallel"):
         return "parallel" if fixed == 1.0 and not isinstance(written, str) else "scaled-parallel"
     beside_attention = {"attention" in module.rpartition(".layer.")[2] for module in modules}
-    return "adapter-houlsby" if beside_attention == {True, False} else "adapter"
+    both = beside_attention == {True, False} or (config.get("mh_adapter") and config.get("output_adapter"))
+    return "adapter-houlsby" if both else "adapter"
 
 
 def _activation(source: Source, config: Mapping[str, Any]) -> str:

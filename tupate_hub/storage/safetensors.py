@@ -201,6 +201,15 @@ def read_file_header(path: Path) -> tuple[dict[str, Any], int]:
     return read_header(start, str(path), size)
 
 
+def require_whole(path: Path) -> None:
+    """Refuse a file on disk that its tensors do not fill, by its header alone; errors as in `read_tensorfile`."""
+    header, begin = read_file_header(path)
+    _metadata(header, str(path))
+    spans = tensor_spans(header, str(path), path.stat().st_size - begin)
+    if begin + max((stop for _, stop in spans.values()), default=0) != path.stat().st_size:
+        raise FormatError(f"{path} is truncated or malformed: its tensors do not fill it.")
+
+
 def read_tensors(path: Path, wanted: Callable[[str], bool]) -> dict[str, Array]:
     """Those tensors of a file on disk whose names are wanted; errors as in `parse_tensorfile`."""
     pieces = read_pieces(path, wanted)

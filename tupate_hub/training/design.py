@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tupate_hub.architectures import DECODER, ENCODER_DECODER, form_of
 from tupate_hub.errors import FormatError, UnknownName
 from tupate_hub.training.methods import METHODS, Method, get_method
 
@@ -127,12 +128,12 @@ def count(method: str, settings: Settings, architecture: Architecture) -> int:
         Those that are not the method's defaults.
     architecture : mapping
         `hidden_size`, `num_hidden_layers` and, where it is not four times the width, `intermediate_size`, as
-        a model's configuration has them.
+        a model's configuration has them (`BaseModel.architecture`).
 
     Raises
     ------
     FormatError
-        When the configuration has no such number.
+        When the configuration has no such number, or its attention has widths that the formulas do not know.
     TupateHubError
         As `rows_of`.
     """
@@ -141,12 +142,15 @@ def count(method: str, settings: Settings, architecture: Architecture) -> int:
 
 
 def _values(row: Row, settings: Settings, architecture: Architecture) -> dict[str, int]:
+    _require_known(row, architecture)
     width = _size(architecture, "hidden_size")
+    if row.method == "prompt":  # which lies among word embeddings, narrower than the model in ELECTRA and ALBERT
+        width = architecture.get("embedding_size") or width
     places = _FEED_FORWARD if row.part == "feed-forward" else _ATTENTION
     return {
         "d": width,
         "f": _size({"intermediate_size": 4 * width, **architecture}, "intermediate_size"),
-        "layers": _size(architecture, "num_hidden_layers"),
+        "layers": _layers(row, architecture),
         "l": settings.get("tokens", 0),
         "r": settings.get("r", 0),
         "t": len(places & set(settings.get("targets", ()))),
@@ -154,12 +158,55 @@ def _values(row: Row, settings: Settings, architecture: Architecture) -> dict[st
     }
 
 
+#: Rows that every attention has. A decoder that looks at an encoder has two in a layer.
+_ATTENDING = frozenset(
+    {
+        ("prefix", "flat"),
+        ("prefix", "reparametrised"),
+        ("lora", "attention"),
+        ("multihead-parallel", ""),
+        ("mam", "prefix"),
+    }
+)
+#: Model types with the biases that BERT has, and no others.
+_BIASES_OF_BERT = frozenset({"bert", "deberta", "distilbert", "roberta", "xlm-roberta"})
+
+
+def _layers(row: Row, architecture: Architecture) -> int:
+    """How often a model has what a row changes; ALBERT's layers share one."""
+    groups = architecture.get("num_hidden_groups")
+    layers = groups * architecture.get("inner_group_num", 1) if groups else _size(architecture, "num_hidden_layers")
+    attentions = 2 if (row.method, row.part) in _ATTENDING else 1
+    return int(layers + attentions * architecture.get("num_decoder_layers", 0))
+
+
+def _require_known(row: Row, architecture: Architecture) -> None:
+    """Refuse what the formulas, which are BERT's, would count wrong.
+
+    Raises
+    ------
+    FormatError
+        Saying so.
+    """
+    form, width = form_of(str(architecture.get("model_type"))), architecture.get("hidden_size")
+    heads = architecture.get("num_attention_heads", 1)
+    each = architecture.get("d_kv") or architecture.get("head_dim")
+    uneven = architecture.get("num_key_value_heads", heads) != heads or (each and each * heads != width)
+    odd = row.method == "bitfit" and architecture.get("model_type", "bert") not in _BIASES_OF_BERT
+    odd |= form in (DECODER, ENCODER_DECODER) and row.method == "ia3"
+    odd |= form == ENCODER_DECODER and row.part == "reparametrised"
+    if odd or (uneven and (row.method, row.part) in _ATTENDING):
+        raise FormatError(
+            f"The parameters of {row.method} cannot be counted in this {architecture.get('model_type')} model.",
+            hint="say the method's size instead of a budget: `settings={'r': 8}`",
+        )
+
+
 def _size(architecture: Architecture, name: str) -> int:
     value = architecture.get(name)
     if not isinstance(value, int) or value < 1:
         raise FormatError(
-            f"The base model's configuration has no {name}: its parameters cannot be counted.",
-            hint="say the method's size instead of a budget",
+            f"The base model's configuration has no {name}.", hint="take another base model: `base=MODEL`"
         )
     return value
 

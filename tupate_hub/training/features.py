@@ -70,13 +70,26 @@ def encode(tokenizer: Any, kind: str, examples: Sequence[Example], max_length: i
     if kind == "multiple_choice":
         return _encode_choices(tokenizer, examples, max_length)
     number = float if kind == "regression" else int
-    texts = [example["text_a"] for example in examples]
-    seconds = None if examples[0]["text_b"] is None else [example["text_b"] for example in examples]
+    texts = [_plain(tokenizer, example["text_a"]) for example in examples]
+    seconds = None if examples[0]["text_b"] is None else [_plain(tokenizer, example["text_b"]) for example in examples]
+    if _joins(tokenizer):
+        texts = [text + "\n" if seconds else text or "\n" for text in texts]
     encoded = tokenizer(texts, seconds, truncation=True, max_length=max_length)
     return [
         Feature((tuple(ids),), (_types(encoded, index),), {"labels": number(example["label"])}, index)
         for index, (ids, example) in enumerate(zip(encoded["input_ids"], examples, strict=True))
     ]
+
+
+def _plain(tokenizer: Any, text: str) -> str:
+    """The text without the mark of a text's end, by which the heads of decoders find the token that they read."""
+    end = tokenizer.eos_token
+    return text.replace(end, f"{end[0]} {end[1:]}") if end and end in text else text
+
+
+def _joins(tokenizer: Any) -> bool:
+    """Whether nothing stands between the two texts of a pair, as with GPT-2: a new line has to."""
+    return int(tokenizer.num_special_tokens_to_add(pair=True)) == int(tokenizer.num_special_tokens_to_add(pair=False))
 
 
 def _encode_choices(tokenizer: Any, examples: Sequence[Example], max_length: int) -> list[Feature]:
@@ -93,7 +106,7 @@ def _encode_choices(tokenizer: Any, examples: Sequence[Example], max_length: int
 
 
 def _encode_tags(tokenizer: Any, examples: Sequence[Example], max_length: int) -> list[Feature]:
-    encoded = tokenizer(
+    encoded = _of_words(tokenizer)(
         [list(example["tokens"]) for example in examples],
         is_split_into_words=True,
         truncation=True,
@@ -114,6 +127,15 @@ def _encode_tags(tokenizer: Any, examples: Sequence[Example], max_length: int) -
     return features
 
 
+def _of_words(tokenizer: Any) -> Any:
+    """The tokenizer as it reads separate words: byte-level ones have to put the blank before each that a text has."""
+    if getattr(tokenizer, "add_prefix_space", None) is not False:
+        return tokenizer
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(tokenizer.name_or_path, local_files_only=True, add_prefix_space=True)
+
+
 def _types(encoded: Any, row: int) -> tuple[int, ...]:
     """Token types of a row; all 0 for a tokenizer that knows none, such as RoBERTa's."""
     if "token_type_ids" in encoded:
@@ -123,9 +145,10 @@ def _types(encoded: Any, row: int) -> tuple[int, ...]:
 
 def _encode_spans(tokenizer: Any, examples: Sequence[Example], max_length: int) -> list[Feature]:
     stride = min(_CONTEXT_STRIDE, max_length // 3)
-    room = max_length - stride - 4  # [CLS], two [SEP], and a window that is longer than the stride
+    room = max_length - stride - 4  # [CLS], two [SEP] or a new line, and a window that is longer than the stride
+    join = "\n" if _joins(tokenizer) else ""
     encoded = tokenizer(
-        [_beginning(tokenizer, example["question"].strip(), room) for example in examples],
+        [_beginning(tokenizer, example["question"].strip(), room) + join for example in examples],
         [example["context"] for example in examples],
         truncation="only_second",
         max_length=max_length,

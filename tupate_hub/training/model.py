@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,46 +9,43 @@ from typing import Any
 import numpy as np
 import torch
 
+from tupate_hub.architectures import ARCHITECTURES, DECODER, ENCODER_DECODER, form_of, require_tunable
 from tupate_hub.data.dataset import Example, TaskData
 from tupate_hub.errors import FormatError
+from tupate_hub.storage.safetensors import require_whole
+from tupate_hub.training.basemodel import base_sha256 as base_sha256
 from tupate_hub.training.features import Batch, Feature, collate, predict_spans, predict_tags
 from tupate_hub.training.methods import NAME, Method
 
 _ARCHITECTURE = ("model_type", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+#: What it has to know of those that are no encoders: at which token a head looks, and how long the second half is.
+_BEYOND_ENCODERS = {DECODER: ("pad_token_id",), ENCODER_DECODER: ("num_decoder_layers", "decoder_layers")}
 _INPUTS = ("input_ids", "token_type_ids", "attention_mask")
 
 
-def base_sha256(base: Path) -> str:
-    """sha256 of the base model's `model.safetensors`, as hexadecimal digits.
-
-    Raises
-    ------
-    FormatError
-        When the folder has no such file.
-    """
-    digest = hashlib.sha256()
-    try:
-        with (base / "model.safetensors").open("rb") as stream:
-            while chunk := stream.read(1 << 20):
-                digest.update(chunk)
-    except OSError as error:
-        raise FormatError(f"{base} has no model.safetensors.", hint="give the folder of a base model") from error
-    return digest.hexdigest()
-
-
 def load_tokenizer(base: Path) -> Any:
-    """The base model's tokenizer.
+    """The base model's tokenizer, which pads behind the text.
+
+    A decoder's often has no token for padding: the one for a text's end takes its place.
 
     Raises
     ------
     FormatError
-        When it has no padding token: texts of several lengths could not go into one batch.
+        When there is none that can be loaded, or texts of several lengths could not go into one batch.
     """
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(str(base), local_files_only=True)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(base), local_files_only=True)
+    except Exception as error:  # the tokenizers library raises it bare
+        reason = " ".join(str(error).split())[:120]
+        hint = "pip install sentencepiece" if "sentencepiece" in reason else "give a base model with a tokenizer.json"
+        raise FormatError(f"{base} has no tokenizer that can be loaded: {reason}", hint=hint) from error
+    tokenizer.padding_side = "right"
     if tokenizer.pad_token_id is None:
-        raise FormatError(f"The tokenizer of {base} has no padding token.", hint="take an encoder, by another `base`")
+        if tokenizer.eos_token_id is None:
+            raise FormatError(f"The tokenizer of {base} has no padding token.", hint="take another `base`")
+        tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
 
@@ -64,7 +60,7 @@ def build_model(base: Path, data: TaskData, method: Method, init_seed: int) -> A
     FormatError
         When the `adapters` library does not know the model's type, or has no such method or head for it.
     """
-    model = load_base(base)
+    model = load_base(base, method.name, data.kind)
     torch.manual_seed(init_seed)
     method.put(model, method.settings)
     torch.manual_seed(init_seed)
@@ -82,24 +78,31 @@ def build_model(base: Path, data: TaskData, method: Method, init_seed: int) -> A
     return model
 
 
-def load_base(base: Path) -> Any:
+def load_base(base: Path, method: str | None = None, kind: str | None = None) -> Any:
     """The base model without dropout, whatever its type calls its several kinds of it.
+
+    For the `method` that will be put into it: beside some the library's fused attention would see padding.
 
     Raises
     ------
     FormatError
-        When the `adapters` library does not know the model's type.
+        When it cannot be loaded, or not be tuned so.
     """
     from adapters import AutoAdapterModel
     from transformers import AutoConfig
 
+    require_whole(base / "model.safetensors")  # the library raises an error of its own
     try:
         config = AutoConfig.from_pretrained(str(base), local_files_only=True)
+        require_tunable(config.to_dict(), method, kind)
         for name, value in list(vars(config).items()):
             if "drop" in name and isinstance(value, float):
                 setattr(config, name, 0.0)
-        return AutoAdapterModel.from_pretrained(str(base), config=config, local_files_only=True)
-    except (ValueError, KeyError, OSError) as error:
+        if form_of(config.model_type) == DECODER:  # whose head reads the last token before the padding
+            config.pad_token_id = load_tokenizer(base).pad_token_id
+        how = {"attn_implementation": "eager"} if method in ARCHITECTURES[config.model_type].eager else {}
+        return AutoAdapterModel.from_pretrained(str(base), config=config, local_files_only=True, **how)
+    except (ValueError, KeyError, OSError, RuntimeError) as error:
         reason = str(error).partition("\n")[0][:200]
         raise FormatError(f"{base} cannot be loaded to be tuned: {reason}", hint="take another `base`") from error
 
@@ -107,7 +110,8 @@ def load_base(base: Path) -> Any:
 def architecture(model: Any) -> dict[str, Any]:
     """What an exporter has to know of the base model: its type and sizes, as far as its configuration has them."""
     config = model.config
-    return {name: getattr(config, name) for name in _ARCHITECTURE if hasattr(config, name)}
+    names = (*_ARCHITECTURE, *_BEYOND_ENCODERS.get(form_of(config.model_type), ()))
+    return {name: getattr(config, name) for name in names if hasattr(config, name)}
 
 
 def head_config(model: Any, label_names: Sequence[str]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Any
 
+from tupate_hub.architectures import require_tunable
 from tupate_hub.data.dataset import TaskData
 from tupate_hub.embedding import TaskEmbedding
 from tupate_hub.errors import FormatError, UnknownName
@@ -121,28 +122,30 @@ class TrainPlan:
         return Space(self.base.id, self.method.name)
 
 
-def plan_training(zoo: Zoo, options: TrainOptions) -> TrainPlan:
+def plan_training(zoo: Zoo, options: TrainOptions, kind: str | None = None) -> TrainPlan:
     """Find the source in a zoo, the base model by the names of its spaces, and the method's sizes.
 
-    A source gives its own sizes, unless a method, settings or a budget are asked for.
+    A source gives its own sizes, unless a method, settings or a budget are asked for. Where the task's `kind` is known
+    already, a base model without such a head is refused before its weights are read or fetched.
 
     Raises
     ------
     UnknownName
         For an unknown task, space, method or setting.
     FormatError
-        When there is no such base model or adapter, or the sizes or the budget cannot be had.
+        When there is no such base model or adapter, it cannot be tuned so, or the sizes or the budget cannot be had.
     SpaceMismatch
         When the source was tuned on another base model.
     NotAvailableOffline
         When the base model or the source cannot be fetched.
     """
     if options.start_from is None:
-        base = find_base(options.base, zoo.registry.spaces.values())
-        method, budget = _method(options.method or DEFAULT_METHOD, base, options)
+        name = get_method(options.method or DEFAULT_METHOD).name
+        base = find_base(options.base, zoo.registry.spaces.values(), method=name, kind=kind)
+        method, budget = _method(name, base, options)
         return TrainPlan(options, base, method, None, budget)
     source, base = source_and_base(
-        zoo, options.start_from, method=options.method, space=options.space, base=options.base
+        zoo, options.start_from, method=options.method, space=options.space, base=options.base, kind=kind
     )
     if options.settings or options.budget is not None or options.method not in (None, source.space.method):
         method, budget = _method(options.method or source.space.method, base, options)
@@ -201,12 +204,14 @@ def train(
     TargetExists
         When the registry has the task in that space, without `force`.
     FormatError
-        When the source does not fit the run, or the task's name cannot be one.
+        When the source does not fit the run, the base model has no head for the data's kind, or the task's name cannot
+        be one.
     WorkFailed
         When another process tunes the same, the loss is not a finite number, or there is no step to make.
     """
     task = replace(data, name=name_in(target, data.name))
     options = plan.options
+    require_tunable(plan.base.architecture(), plan.method.name, task.kind, options.head)
     if not options.force:
         refuse_taken(target, plan.space, task.name)
     start = {} if plan.source is None else starting_tensors(plan.base.folder, task, plan.method, 0, plan.source)

@@ -37,7 +37,7 @@ def with_parameters(base: Path, embedding: TaskEmbedding) -> Any:
         When the parameters have no place in it, or are not of a method that is tuned here.
     """
     method = method_of(embedding)
-    model = load_base(base)
+    model = load_base(base, method.name)
     method.put(model, method.settings)
     if NAME in model.adapters_config:
         model.set_active_adapters(NAME)

@@ -19,7 +19,7 @@ from tupate_hub.compare.blend import blend
 from tupate_hub.data.dataset import TaskData
 from tupate_hub.embedding import Block, TaskEmbedding, kind_of
 from tupate_hub.errors import FormatError, SpaceMismatch, UnknownName
-from tupate_hub.export.places import whole
+from tupate_hub.export.places import ATTENTION, BESIDE, FEED_FORWARD, FUSED, fused_parts, whole
 from tupate_hub.search.resolve import read_query
 from tupate_hub.space import Space
 from tupate_hub.training.basemodel import BaseModel, find_base
@@ -29,13 +29,13 @@ from tupate_hub.training.record import read_tensors
 from tupate_hub.training.result import Layout
 from tupate_hub.zoo import Zoo
 
-_TARGETS: Mapping[str, str] = {
-    "attention.self.query": "query",
-    "attention.self.key": "key",
-    "attention.self.value": "value",
-    "intermediate.dense": "intermediate",
-    "output.dense": "output",
-}
+#: LoRA's targets by what the libraries call them, and the places of a layer where they are.
+_CALLED: Mapping[str, str] = {
+    "q": "query", "k": "key", "v": "value", "intermediate_lora": "intermediate", "output_lora": "output"
+}  # fmt: skip
+_TARGETS: Mapping[str, str] = {place: _CALLED[name] for place, name in {**ATTENTION, **FEED_FORWARD}.items()}
+#: What readers put into the places of a fused weight that the method does not tune: below every position.
+_FIRST_POSITION = 2
 
 
 def find_source(zoo: Zoo, written: str, *, method: str | None, space: str | None, base: str | None) -> TaskEmbedding:
@@ -93,7 +93,13 @@ def _find_one(
 
 
 def source_and_base(
-    zoo: Zoo, written: str, *, method: str | None = None, space: str | None = None, base: str | None = None
+    zoo: Zoo,
+    written: str,
+    *,
+    method: str | None = None,
+    space: str | None = None,
+    base: str | None = None,
+    kind: str | None = None,
 ) -> tuple[TaskEmbedding, BaseModel]:
     """What to start from, as `find_source`, and its base model: the one that is named, else the source's own.
 
@@ -105,9 +111,9 @@ def source_and_base(
         As `find_source` and `find_base`.
     """
     spaces = zoo.registry.spaces.values()
-    named = find_base(base, spaces) if base else None
+    named = find_base(base, spaces, method=method, kind=kind) if base else None
     source = find_source(zoo, written, method=method, space=space, base=named.id if named else None)
-    base_model = named or find_base(source.space.base, spaces)
+    base_model = named or find_base(source.space.base, spaces, method=source.space.method, kind=kind)
     if base_model.id != source.space.base:
         raise SpaceMismatch(
             f"{written} was tuned on {source.space.base}, not on {base_model.id}.",
@@ -201,11 +207,14 @@ class Places:
 
 
 def _numbered(tensors: Mapping[str, Float32Array]) -> dict[str, Float32Array]:
-    """The tensors with each number replaced by its position among all of them; float32 holds them up to 2^24."""
+    """The tensors with each number replaced by its position, from 2; float32 holds them up to 2^24.
+
+    Zeros and ones are left to what a reader fills up: the parts of a fused weight (GPT-2's) that are not tuned.
+    """
     total = sum(array.size for array in tensors.values())
-    if total >= 1 << 24:
+    if total + _FIRST_POSITION >= 1 << 24:
         raise FormatError(f"{total} tuned parameters are too many to start from others.")
-    numbers, at = {}, 0
+    numbers, at = {}, _FIRST_POSITION
     for name, array in tensors.items():
         numbers[name] = np.arange(at, at + array.size, dtype=np.float32).reshape(array.shape)
         at += array.size
@@ -237,15 +246,20 @@ def _fill(flat: Float32Array, block: Block, places: Block, own: Block, task: str
     learned = places.scale != own.scale
     ratio = 1.0 if learned else block.scale / own.scale
     if learned:
-        flat[round(places.scale)] = block.scale
+        flat[round(places.scale) - _FIRST_POSITION] = block.scale
     for name, part in block.parts.items():
         positions = places.parts[name]
-        index = positions.astype(np.int64)
-        if (index != positions).any() or not ((index >= 0) & (index < flat.size)).all():
+        index = positions.astype(np.int64) - _FIRST_POSITION
+        if (index + _FIRST_POSITION != positions).any() or not (
+            (index >= -_FIRST_POSITION) & (index < flat.size)
+        ).all():
             raise FormatError(
                 f"{task} cannot be put into a reparametrised {block.name!r}.", hint="leave out `reparametrise`"
             )
-        flat[index] = part * np.float32(ratio) if name in _SCALED else part
+        fixed = index < 0
+        if (part[fixed] != own.parts[name][fixed]).any():
+            raise FormatError(f"{task} changes a part of {block.name!r} where the run has no parameters.")
+        flat[index[~fixed]] = (part * np.float32(ratio) if name in _SCALED else part)[~fixed]
 
 
 #: The parts that a block's scale multiplies.
@@ -270,17 +284,31 @@ def _one(source: TaskEmbedding, what: str, values: Sequence[Any]) -> Any:
 
 def _lora_sizes(source: TaskEmbedding) -> dict[str, Any]:
     blocks = _forms(source, "lowrank")
-    rank = _one(source, "rank", [len(block.parts["A"]) for block in blocks])
+    of_each = {block.name: _targets_of(block) for block in blocks}
+    ranks = [len(block.parts["A"]) // (len(of_each[block.name]) if _is_fused(block) else 1) for block in blocks]
+    rank = _one(source, "rank", ranks)
     scale = _one(source, "scale", [block.scale for block in blocks])
-    targets = {_TARGETS.get(kind_of(block.name), "") for block in blocks}
+    targets = {target for each in of_each.values() for target in each}
     if "" in targets:
-        odd = next(block.name for block in blocks if kind_of(block.name) not in _TARGETS)
+        odd = next(name for name, each in of_each.items() if "" in each)
         raise FormatError(f"{source.task} adapts {odd!r}, where no run here can.", hint="tupate-hub recommend DATA")
     return {
         "r": rank,
         "alpha": whole(scale * rank),
-        "targets": [name for name in _TARGETS.values() if name in targets],
+        "targets": [name for name in _CALLED.values() if name in targets],
     }
+
+
+def _is_fused(block: Block) -> bool:
+    return kind_of(block.name) == FUSED
+
+
+def _targets_of(block: Block) -> tuple[str, ...]:
+    """LoRA's targets that a block is, several where the weight is fused; "" where no run here adapts it."""
+    if not _is_fused(block):
+        return (_TARGETS.get(kind_of(block.name), ""),)
+    parts = fused_parts(block)
+    return ("",) if parts is None else tuple(_CALLED[part] for part in parts[0])
 
 
 def _bottleneck_sizes(source: TaskEmbedding) -> dict[str, Any]:
@@ -288,7 +316,7 @@ def _bottleneck_sizes(source: TaskEmbedding) -> dict[str, Any]:
 
 
 def _parallel_sizes(source: TaskEmbedding) -> dict[str, Any]:
-    inside = ["attention" in kind_of(block.name) for block in source.blocks]
+    inside = [BESIDE.get(kind_of(block.name)) == "mh_adapter" for block in source.blocks]
     on = "attention" if _one(source, "place", inside) else "ffn"
     return {**_bottleneck_sizes(source), "on": on}
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from tupate_hub.architectures import ENCODER, ENCODER_DECODER, form_of
 from tupate_hub.arrays import Array, Float32Array
 from tupate_hub.data.dataset import Example, TaskData
 from tupate_hub.data.splits import limited
@@ -30,7 +31,10 @@ _BATCH = 32
 
 @dataclass(frozen=True)
 class States:
-    """A model's last layer on some sequences: the first token's state and the mean over tokens, (sequences, width)."""
+    """A model's last layer on some sequences, (sequences, width): the state that a head reads, and the tokens' mean.
+
+    A head reads an encoder's first token, and the last one of other models.
+    """
 
     cls: Float32Array
     mean: Float32Array
@@ -74,9 +78,13 @@ class Subject:
 
 def base_encoder(base: Path) -> Any:
     """The base model as it was before any tuning."""
-    from transformers import AutoModel
+    from adapters import AutoAdapterModel
+    from transformers import AutoConfig, AutoModel
 
-    return AutoModel.from_pretrained(str(base), local_files_only=True).eval()
+    config = AutoConfig.from_pretrained(str(base), local_files_only=True)
+    # T5 alone would ask for its decoder's input, which the class for heads takes from the text
+    auto = AutoAdapterModel if form_of(config.model_type) == ENCODER_DECODER else AutoModel
+    return auto.from_pretrained(str(base), config=config, local_files_only=True).eval()
 
 
 def tuned_model(base: Path, data: TaskData, source: TaskEmbedding) -> Any:
@@ -133,7 +141,7 @@ def states(model: Any, features: Sequence[Feature], pad_id: int) -> States:
     """
     rows = [Feature((ids,), (types,), {}, 0) for one in features for ids, types in zip(one.ids, one.types, strict=True)]
     order = sorted(range(len(rows)), key=lambda row: rows[row].length)
-    width = model.config.hidden_size
+    width, reads_first = model.config.hidden_size, form_of(model.config.model_type) == ENCODER
     found = States(np.empty((len(rows), width), np.float32), np.empty((len(rows), width), np.float32))
     with torch.inference_mode(), torch.autocast(model.device.type, dtype=torch.bfloat16):
         for start in range(0, len(order), _BATCH):
@@ -141,6 +149,8 @@ def states(model: Any, features: Sequence[Feature], pad_id: int) -> States:
             batch = collate([rows[row] for row in chosen], pad_id)
             hidden = model(**batch).last_hidden_state.float()
             mask = batch["attention_mask"][..., None].float()
-            found.cls[chosen] = hidden[:, 0].numpy()
+            last = batch["attention_mask"].sum(1) - 1
+            read = hidden[:, 0] if reads_first else hidden[torch.arange(len(chosen)), last]
+            found.cls[chosen] = read.numpy()
             found.mean[chosen] = ((hidden * mask).sum(1) / mask.sum(1)).numpy()
     return found
