@@ -32,7 +32,7 @@ PICTURES: Mapping[str, tuple[str, str, Mapping[str, str]]] = {
     "growth-bytes.svg": (
         "What a question by name needs, as a registry grows",
         "megabytes",
-        {"fetched from the Hub": "bytes that a question by name needs", "memory": "cold `similar NAME`, memory"},
+        {"fetched from the Hub": "first `similar NAME` on the Hub: bytes", "memory": "cold `similar NAME`, memory"},
     ),
 }
 

@@ -18,6 +18,7 @@ from tupate_hub.export import export
 
 FIELDS = {
     "from_index",
+    "approximation",
     "itself",
     "notes",
     "left_out",

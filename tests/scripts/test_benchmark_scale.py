@@ -52,8 +52,9 @@ def test_questions_find_what_comparing_everything_finds(scripts: Any, made: Any)
 
 def test_bytes_are_those_of_the_files(scripts: Any, made: Any) -> None:
     rows = {(row.work, row.embeddings): row.value for row in scripts["benchmark_scale"].files(made)}
-    needed = [rows["bytes that a question by name needs", count] for count in (400, 500)]
-    assert 0.1 < needed[0] < needed[1] < 0.8
+    needed = [rows["file of nearest embeddings", count] for count in (400, 500)]
+    assert 0.1 < needed[0] < needed[1] < 0.3
+    assert rows["files of whole sketches, used on the same disk", 500] > 500 * 2048 / 1e6
 
 
 def test_principal_directions_stand_beside_the_beginning_of_the_sketch(scripts: Any, made: Any) -> None:

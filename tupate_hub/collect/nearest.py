@@ -6,7 +6,7 @@ sketches what is new and writes the last part of the sketches anew, and the spac
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,6 +16,7 @@ import numpy as np
 from tupate_hub.collect.shelf import Shelf
 from tupate_hub.collect.spread import spread_of
 from tupate_hub.compare.nearest import ORIGINS, Nearest, Row, Spread, origin
+from tupate_hub.compare.nearest_change import changed
 from tupate_hub.compare.similarity import DEFAULT
 from tupate_hub.compare.sketch import Sketch, Sketcher
 from tupate_hub.compare.sketch_part import MOST, SketchPart
@@ -116,10 +117,10 @@ def with_nearest(
     sketches = known.finish()
     entries = dict(registry.spaces)
     for name in list(registry.spaces if spaces is None else spaces):
-        listed = [entry for entry in registry.in_space(name) if entry.sha256]  # facts alone have none
         place: Mapping[str, Any] = {}
         if _is_large(registry, name):
-            place = {DEFAULT: _Making(shelf, replace(zoo, registry=registry), zoo, name, sketches).place(listed)}
+            making = _Making(shelf, replace(zoo, registry=registry), zoo, name, sketches)
+            place = {DEFAULT: making.changed_place() or making.place()}
         entries[name] = replace(entries[name], nearest=place)
     return replace(registry, spaces=entries)
 
@@ -163,8 +164,9 @@ class _Making:
     space: str
     known: Mapping[str, Sketch]
 
-    def place(self, entries: Sequence[Entry]) -> dict[str, Any]:
+    def place(self) -> dict[str, Any]:
         """How the registry lists them, when they are written."""
+        entries = self._listed()
         parts, places, loose = self._parts({entry.sha256 for entry in entries})
         had = {part.digest(row): (at, row) for at, part in enumerate(parts) for row in range(len(part))}
         new = [entry for entry in entries if entry.sha256 not in had]
@@ -186,6 +188,56 @@ class _Making:
         )
         held = replace(held, spread=spread_of(self.zoo, entries, held, parts, self._spread()))
         return {**self._put(f"nearest-{DEFAULT}", held.to_bytes()), "tasks": len(entries), "sketches": places}
+
+    def changed_place(self) -> dict[str, Any] | None:
+        """The same where the old files, with what has changed since, will do; None where they have to be made anew.
+
+        Of registries in shards those alone are looked at that have changed.
+        """
+        space, change = (
+            self.old.registry.spaces.get(self.space),
+            _change(self.old.registry, self.zoo.registry, self.space),
+        )
+        held = open_nearest(self.old, space, DEFAULT) if space is not None else None
+        if space is None or held is None or change is None:
+            return None
+        put, gone = change
+        parts, places = open_parts(self.old, space, DEFAULT), list(space.nearest[DEFAULT]["sketches"])
+        total = sum(map(len, parts))
+        if 2 * len(held) < total:
+            return None
+        had = {entry.task: place for entry in put if (place := _old_place(held, entry)) is not None}
+        new = [entry for entry in put if entry.task not in had]
+        at = {**had, **{entry.task: total + number for number, entry in enumerate(new)}}
+        made = zip((entry.sha256 for entry in new), self._sketches(new, {}), strict=True)
+        parts, places = self._appended(parts, places, list(made))
+        rows = [row_of(entry, self.zoo.registry.tasks[entry.task]) for entry in put]
+        numbers = [at[entry.task] for entry in put]
+        held = changed(held, rows, _whole(parts, numbers), numbers, gone)
+        listed = self.zoo.registry.in_space(self.space)
+        entries = listed if len(listed) == len(held) else self._listed()
+        held = replace(held, spread=spread_of(self.zoo, entries, held, parts, held.spread))
+        return {**self._put(f"nearest-{DEFAULT}", held.to_bytes()), "tasks": len(held), "sketches": places}
+
+    def _appended(
+        self, parts: list[SketchPart], places: list[Mapping[str, Any]], new: Sequence[tuple[str, Sketch]]
+    ) -> tuple[list[SketchPart], list[Mapping[str, Any]]]:
+        """Parts with more sketches behind the last one, which is written anew where it is not full."""
+        if not new:
+            return parts, places
+        if len(parts[-1]) < MOST:
+            last, parts, places = parts[-1], parts[:-1], places[:-1]
+            new = [*((last.digest(row), last.sketch(row, "")) for row in range(len(last))), *new]
+        for start in range(0, len(new), MOST):
+            some = new[start : start + MOST]
+            part = SketchPart.of(self.space, DEFAULT, [digest for digest, _ in some], [sketch for _, sketch in some])
+            places = [*places, self._put(f"sketches-{DEFAULT}-{len(parts)}", part.to_bytes())]
+            parts = [*parts, part]
+        return parts, places
+
+    def _listed(self) -> list[Entry]:
+        """The space's entries but those of which facts alone are known."""
+        return [entry for entry in self.zoo.registry.in_space(self.space) if entry.sha256]
 
     def _parts(self, live: set[str]) -> tuple[list[SketchPart], list[Mapping[str, Any]], dict[str, Sketch]]:
         """The space's parts that stay as they are, with their places, and the sketches of those that do not.
@@ -221,6 +273,39 @@ class _Making:
         place = self.shelf.put(f"zoo/{self.space}/{name}.safetensors", data)
         remember(self.shelf.root / place["file"], place["sha256"])
         return place
+
+
+def _old_place(held: Nearest, entry: Entry) -> int | None:
+    """Where the sketch of an entry is among the whole ones already."""
+    row = held.tasks.find(entry.task)
+    return None if row is None or held.row(row).sha256 != entry.sha256 else int(held.places[row])
+
+
+def _whole(parts: Sequence[SketchPart], places: Iterable[int]) -> Iterator[Sketch]:
+    """The sketches at some places among the parts."""
+    ends = np.cumsum([len(part) for part in parts])
+    for place in places:
+        at = int(np.searchsorted(ends, place, side="right"))
+        yield parts[at].sketch(place - int(ends[at]) + len(parts[at]), "")
+
+
+def _change(old: Registry, new: Registry, space: str) -> tuple[list[Entry], list[str]] | None:
+    """The entries of a space that are new, or other, or of a task that is, in order; and the tasks that are gone.
+
+    None where the registries are not in shards.
+    """
+    before, after = old.shelves, new.shelves
+    if before is None or after is None:
+        return None
+    entries, gone = after.entries.since(before.entries)
+    names, _ = after.names.since(before.names)
+    put = {entry.task: entry for entry in entries if entry.space == space}
+    for name in names:
+        if (entry := new.get(name.of, space)) is not None:
+            put[entry.task] = entry
+    lost = [task for where, task in gone if where == space]
+    lost += [task for task, entry in put.items() if not entry.sha256]
+    return [put[task] for task in sorted(put) if put[task].sha256], lost
 
 
 def row_of(entry: Entry, task: Task) -> Row:

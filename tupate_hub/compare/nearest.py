@@ -58,6 +58,11 @@ class Texts:
 
     def find(self, text: str) -> int | None:
         """The row of a text, None where there is none; for texts in order of their UTF-8, by bisection."""
+        at = self.place(text)
+        return at if at < len(self) and self._bytes(at) == text.encode() else None
+
+    def place(self, text: str) -> int:
+        """How many texts come before another, where they are in order."""
         wanted, low, high = text.encode(), 0, len(self)
         while low < high:
             middle = (low + high) // 2
@@ -65,7 +70,7 @@ class Texts:
                 low = middle + 1
             else:
                 high = middle
-        return low if low < len(self) and self._bytes(low) == wanted else None
+        return low
 
     def _bytes(self, row: int) -> bytes:
         begin = int(self.ends[row - 1]) if row else 0

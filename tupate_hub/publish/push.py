@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tupate_hub.collect.merge import Merged, Side, merge
+from tupate_hub.collect.named import Named
 from tupate_hub.errors import (
     BranchMoved,
     FormatError,
@@ -234,7 +235,7 @@ def _plan(
     files, there = made.files, found.files
     added = sorted(files.keys() - there.keys())
     changed = [file for file in sorted(files.keys() & there.keys()) if not files[file].is_that(*there[file])]
-    removed = sorted({file for file, _, _ in theirs.files()} & there.keys() - files.keys())
+    removed = sorted(Named(theirs).without(Named(made.registry)) & there.keys() - files.keys())
     additions = [(file, files[file]) for file in (*added, *changed)]
     pushed = Pushed(
         target,
@@ -242,7 +243,7 @@ def _plan(
         added=tuple(Change(file, files[file].size) for file in added),
         changed=tuple(Change(file, files[file].size) for file in changed),
         removed=tuple(Change(file, there[file][0]) for file in removed),
-        merged=_theirs_alone(zoo.registry, made.registry),
+        merged=_theirs_alone(zoo.registry, made.registry) if merged.counts["theirs"] else (),
         resolved=merged.conflicts,
     )
     return _Plan(files[FILENAME].read(), additions, removed, pushed)

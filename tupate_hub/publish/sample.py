@@ -82,8 +82,7 @@ def sample_of(zoo: Zoo) -> Sample:
     for space in registry.spaces:
         entries = registry.in_space(space)
         if space in large:
-            totals[space] = _total(entries)
-            entries = _chosen(entries)
+            entries, totals[space] = _looked_through(entries)
         shown += entries
     tasks = {entry.task: registry.tasks[entry.task] for entry in shown}
     shown.sort(key=lambda entry: (entry.space, entry.task))
@@ -91,22 +90,28 @@ def sample_of(zoo: Zoo) -> Sample:
     return Sample(replace(zoo, registry=some), zoo, totals)
 
 
-def _total(entries: Sequence[Entry]) -> Total:
+def _looked_through(entries: Sequence[Entry]) -> tuple[list[Entry], Total]:
+    """The entries of a large space that are shown, and what all of them are, in one pass.
+
+    Those of which facts alone are known have no place among what is shown.
+    """
+    step = -(-len(entries) // (MOST_SHOWN - MOST_BEST))
+    best: list[tuple[float, str, Entry]] = []
+    chosen: dict[str, Entry] = {}
     size, licences = 0, set()
-    for entry in entries:
+    for at, entry in enumerate(entries):
         size += entry.bytes
         licences.add(hub_licence(entry))
-    return Total(len(entries), size, frozenset(licences))
-
-
-def _chosen(entries: Sequence[Entry]) -> list[Entry]:
-    """The entries of a large space that are shown; those of which facts alone are known have no place among them."""
-    scored = ((number(entry.scores.get("primary")), entry) for entry in entries if entry.sha256)
-    ranked = ((score, entry.task, entry) for score, entry in scored if score is not None)
-    best = [entry for _, _, entry in heapq.nsmallest(MOST_BEST, ranked, key=lambda one: (-one[0], one[1]))]
-    step = -(-len(entries) // (MOST_SHOWN - len(best)))
-    chosen = {entry.task: entry for entry in (*best, *entries[::step]) if entry.sha256}
-    return list(chosen.values())
+        if not entry.sha256:
+            continue
+        if at % step == 0:
+            chosen[entry.task] = entry
+        if (score := number(entry.scores.get("primary"))) is not None:
+            best.append((-score, entry.task, entry))
+            if len(best) > 10 * MOST_BEST:
+                best = heapq.nsmallest(MOST_BEST, best)
+    chosen |= {task: entry for _, task, entry in heapq.nsmallest(MOST_BEST, best)}
+    return list(chosen.values()), Total(len(entries), size, frozenset(licences))
 
 
 def sketched_index(zoo: Zoo, space: str, tasks: Sequence[str]) -> PairIndex:

@@ -44,6 +44,8 @@ class Sides:
 
 def united(ours: Zoo, theirs: Zoo, merged: Merged, location: Location) -> Zoo:
     """The zoo of a merged registry: one of the two where that has every file, else both."""
+    if merged.registry.entries is ours.registry.entries:
+        return replace(ours, registry=merged.registry)
     wanted = set(merged.registry.files())
     for zoo in (ours, theirs):
         if wanted <= set(zoo.registry.files()):

@@ -160,6 +160,21 @@ class Shards(Generic[T]):
             done = at + 1
         return Shards(self.kind, (*made, *self.shards[done:]), self.read, self.where)
 
+    def since(self, old: Shards[T]) -> tuple[list[T], set[Key]]:
+        """The rows that others do not have, or have otherwise, and the keys that they alone have.
+
+        Shards that both have are not read.
+        """
+        mine, theirs = ({shard.sha256 for shard in side.shards} for side in (self, old))
+        before = {
+            old.kind.key(row): row for shard in old.shards if shard.sha256 not in mine for row in old.rows_of(shard)
+        }
+        new = []
+        for shard in self.shards:
+            if shard.sha256 not in theirs:
+                new += [row for row in self.rows_of(shard) if before.pop(self.kind.key(row), None) != row]
+        return new, set(before)
+
     # --- what the registry says ------------------------------------------------------------------------------------
 
     def manifest(self) -> list[dict[str, Any]]:
