@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toys import TASKS
 
+from tupate_hub.data import dataset
 from tupate_hub.data.columns import ROLES
 from tupate_hub.data.dataset import KINDS, DataOptions, load_data, load_task
 from tupate_hub.errors import FormatError, UnknownName
@@ -256,7 +257,7 @@ def test_a_missing_column_is_told_with_the_rest(tmp_path):
 def test_amounts_that_are_none(write):
     rows = [{"text": f"t {n}", "score": n / 7} for n in range(60)]
     rows[4]["score"], rows[9]["score"] = "nan", "many"
-    with pytest.raises(FormatError, match=r"a\.csv, lines 6 and 11: column 'score' is not a number, such as 'nan'"):
+    with pytest.raises(FormatError, match=r"a\.csv, line 11: column 'score' is not a number, such as 'many'"):
         load_data(write("a.csv", rows))
 
 
@@ -390,3 +391,46 @@ def test_the_real_tasks_have_no_errors(shared):
     for name in ("cb", "wnli", "arc_challenge", "wnut17_ner", "quoref", "copa"):
         data = load_data(shared / "data", DataOptions(task=name)).data
         assert data == load_task(shared / "data", name)
+
+
+# ---- what a person leaves in a file ----------------------------------------------------------------------------------
+
+
+def test_rows_without_a_label_are_refused_or_left_out(write):
+    rows = reviews()
+    for at in (3, 7, 8):
+        rows[at]["stars"] = "" if at < 8 else "NaN"
+    path = write("a.csv", rows)
+    with pytest.raises(FormatError, match="lines 5 and 9: column 'stars' is empty") as caught:
+        load_data(path)
+    assert caught.value.hint == "correct the rows, or leave out those without a label: `skip_unlabelled=True`"
+    loaded = load_data(path, DataOptions(skip_unlabelled=True))
+    assert sum(len(part) for part in parts(loaded.data)) == 57
+    assert loaded.warnings == ("a.csv: 3 rows without a label are left out",)
+
+
+def test_questions_without_an_answer_are_no_rows_without_a_label(write):
+    rows = [{"context": f"It is {n}.", "question": "What?", "answer": str(n) if n % 2 else ""} for n in range(40)]
+    loaded = load_data(write("a.jsonl", rows), DataOptions(skip_unlabelled=True))
+    assert sum(len(part) for part in parts(loaded.data)) == 40
+
+
+@pytest.mark.parametrize("texts", [["yes", "no"], ["same"]])
+def test_the_same_texts_over_and_over_are_refused(write, texts):
+    rows = [{"text": texts[n % len(texts)], "label": "ab"[n % 2]} for n in range(200)]
+    with pytest.raises(FormatError, match=f"only {len(texts)} different texts, and 10 is the least"):
+        load_data(write("a.csv", rows))
+
+
+def test_a_score_of_hardly_any_examples_is_told(write):
+    loaded = load_data(write("a.csv", reviews(12)))
+    assert [len(part) for part in parts(loaded.data)] == [8, 2, 2]
+    assert "only 2 examples are scored on: their score says next to nothing" in loaded.warnings
+
+
+def test_a_rare_class_of_rows_that_are_drawn_from_more_is_a_warning(write, monkeypatch):
+    monkeypatch.setattr(dataset, "MOST_ROWS", 60)
+    rows = [{"text": f"t {n}", "label": "rare" if n == 5 else "ab"[n % 2]} for n in range(61)]
+    path = write("a.csv", [rows[5], *rows[:5], *rows[6:]])
+    told = load_data(path).warnings
+    assert "a.csv: 60 of its 61 rows are used, drawn by chance and always the same" in told

@@ -17,6 +17,8 @@ _ARRAY_INSIDE = re.compile(
     rf"array\(\s*(\[\s*(?:{_PIECE}(?:\s*,\s*{_PIECE})*)?\s*\])(?:,\s*dtype=[\w'<>]+)?\s*\)", re.DOTALL
 )
 _NOTHING = ("", None)
+#: What pandas writes for a missing value where a text was asked for.
+_MISSING_TEXTS = frozenset({"nan", "NaN", "<NA>"})
 
 
 def parsed(cell: Any) -> Any:
@@ -47,6 +49,13 @@ def _literal(text: str) -> list[Any] | dict[str, Any] | None:
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
         return None
     return plain if isinstance(plain, list | dict) else None
+
+
+def is_missing(cell: Any) -> bool:
+    """Whether a cell holds nothing, or what pandas writes where it holds nothing."""
+    if isinstance(cell, str):
+        return not cell.strip() or cell.strip() in _MISSING_TEXTS
+    return cell is None or cell != cell
 
 
 def is_plain(cell: Any) -> bool:

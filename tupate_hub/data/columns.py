@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from tupate_hub.data.cells import answers_of, is_bio, number_of, parsed
+from tupate_hub.data.cells import answers_of, is_bio, is_missing, number_of, parsed
 from tupate_hub.data.faults import shown
 from tupate_hub.data.table import Row, Table
 from tupate_hub.errors import FormatError
@@ -217,7 +217,7 @@ def _kind_by_label(table: Table, named: Mapping[str, str], rows: Sequence[Row]) 
             f"What kind of task {table.where} holds is not clear: it has {_listed(table.columns)}.",
             hint=f"`kind={'|'.join(ROLES)!r}`",
         )
-    values = [row.get(column) for row in rows if row.get(column) not in (None, "")]
+    values = [cell for row in rows if not is_missing(cell := row.get(column))]
     if column in table.label_names or any(isinstance(value, bool) for value in values):
         return "classification"
     numbers = [number for number in map(number_of, values) if number is not None]
@@ -284,7 +284,7 @@ def _only(columns: Iterable[str]) -> str | None:
 
 
 def _may_be_label(rows: Sequence[Row], column: str, kind: str) -> bool:
-    values = [str(row.get(column)) for row in rows]
+    values = [str(cell) for row in rows if not is_missing(cell := row.get(column))]
     if kind == "regression":
         return sum(number_of(value) is not None for value in values) > len(values) / 2 and not _counts_the_rows(values)
     different = set(values)

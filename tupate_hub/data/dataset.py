@@ -16,21 +16,24 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean, pstdev
+from sys import maxsize
 from typing import Any
 
 from tupate_hub.data.checking import check
 from tupate_hub.data.columns import Guess, guess_columns
 from tupate_hub.data.faults import refuse_errors
+from tupate_hub.data.files import read_table
 from tupate_hub.data.kinds import KINDS
 from tupate_hub.data.sources import SplitTables, read_source
-from tupate_hub.data.splits import cut_splits, limited
-from tupate_hub.data.table import read_table
+from tupate_hub.data.splits import MOST_HELD_OUT, cut_splits, limited
+from tupate_hub.data.table import MOST_ROWS
 from tupate_hub.errors import FormatError, UnknownName
 from tupate_hub.tasknames import dashed
 
 Example = Mapping[str, Any]
 
 _NEAR_ENOUGH = 5.0
+_FEW_TO_SCORE = 5
 
 _KNOWN_KINDS = "known kinds: " + ", ".join(KINDS)
 
@@ -192,6 +195,8 @@ class DataOptions:
         The task's name. Default: the file's or dataset's, or `task`.
     limit : int, optional
         At most so many training examples, with each class's share kept.
+    skip_unlabelled : bool
+        Leave out rows without a label, instead of refusing them.
 
     Raises
     ------
@@ -204,6 +209,7 @@ class DataOptions:
     task: str | None = None
     name: str | None = None
     limit: int | None = None
+    skip_unlabelled: bool = False
 
     def __post_init__(self) -> None:
         if self.limit is not None and self.limit < 2:
@@ -249,7 +255,7 @@ def load_data(source: str | Path, options: DataOptions | None = None, *, seed: i
 
 def _load_tables(source: str, options: DataOptions, seed: int) -> Loaded:
     """A file, a folder of files or a Hub dataset, cut into parts."""
-    splits = read_source(source, options.task)
+    splits = read_source(source, options.task, _rows_wanted(options.limit))
     first = next(iter(splits.tables.values()))
     try:
         guess = guess_columns(first, options.kind, options.columns)
@@ -258,11 +264,18 @@ def _load_tables(source: str, options: DataOptions, seed: int) -> Loaded:
             raise
         lines = [error.message, *(f"  {fault}" for fault in first.faults)]
         raise FormatError("\n".join(lines), hint=error.hint) from error
-    checked = check(splits.tables, guess)
+    checked = check(splits.tables, guess, skip_unlabelled=options.skip_unlabelled)
     warnings = refuse_errors(repr(source), checked.faults)
     parts = cut_splits(guess.kind, checked.splits, seed)
+    if len(parts[2]) < _FEW_TO_SCORE:
+        warnings = (*warnings, f"only {len(parts[2])} examples are scored on: their score says next to nothing")
     data = _task(splits, guess.kind, checked.label_names, parts, options.task or splits.name)
     return Loaded(data, guess.columns, warnings)
+
+
+def _rows_wanted(limit: int | None) -> int:
+    """How many rows to read at most: enough to cut a limit of training examples from."""
+    return MOST_ROWS if limit is None else max(MOST_ROWS, limit + 2 * MOST_HELD_OUT)
 
 
 Parts = tuple[Sequence[Example], Sequence[Example], Sequence[Example]]
@@ -317,7 +330,7 @@ def _load_published(folder: Path, task: str | None) -> Loaded:
         roles.pop("text_b", None)
     names = {roles.get("tags", "label"): data.label_names} if data.label_names else {}
     tables = {
-        split: replace(read_table(folder / "tasks" / data.name / f"{split}.jsonl.gz"), label_names=names)
+        split: replace(read_table(folder / "tasks" / data.name / f"{split}.jsonl.gz", maxsize), label_names=names)
         for split in ("train", "validation")
     }
     warnings = refuse_errors(f"{folder} ({data.name})", check(tables, Guess(data.kind, roles, ())).faults)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from tupate_hub.data.cells import answers_of, is_bio, is_plain, label_text, parsed, whole_of, words_of
+from tupate_hub.data.cells import answers_of, is_bio, is_missing, is_plain, label_text, parsed, whole_of, words_of
 from tupate_hub.data.columns import Guess, choice_columns
 from tupate_hub.data.faults import Fault, Part, shown
 from tupate_hub.data.table import Row, Table
@@ -18,9 +18,10 @@ from tupate_hub.data.table import Row, Table
 Example = dict[str, Any]
 
 _NOTHING = ("", None)
-_MISSING = (None, "", -1, "-1")
+_MISSING = (-1, "-1")
 #: Two classes, however they are written.
 TRUTHS = frozenset({"true", "false"})
+_WITHOUT_LABEL = "correct the rows, or leave out those without a label: `skip_unlabelled=True`"
 _HALF_A_CHARACTER = re.compile("[\ud800-\udfff]")
 
 
@@ -30,6 +31,7 @@ class Problem(NamedTuple):
     sentence: str
     value: Any = None
     error: bool = True
+    hint: str = ""
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ def label_names(tables: Sequence[Table], guess: Guess) -> tuple[str, ...]:
     column = guess.columns[role]
     cells = [row.get(column) for table in tables for row in table.rows]
     if role == "label":
-        labels = {label_text(cell) for cell in cells if is_plain(cell) and label_text(cell)}
+        labels = {label_text(cell) for cell in cells if is_plain(cell) and not is_missing(cell)}
         if {label.lower() for label in labels} <= TRUTHS:
             labels = {label.lower() for label in labels}
         numbers = all(whole_of(label) is not None for label in labels)
@@ -108,7 +110,7 @@ def read_examples(reader: Reader) -> tuple[list[Example], list[int], list[Fault]
     """The good rows as examples in the fields of docs/data.md, their row numbers, and the faults of the others."""
     read = _READERS[reader.guess.kind]
     examples, numbers, damaged = [], [], []
-    problems: defaultdict[tuple[str, bool], list[tuple[int, Any]]] = defaultdict(list)
+    problems: defaultdict[tuple[str, bool, str], list[tuple[int, Any]]] = defaultdict(list)
     for number, row in zip(reader.table.numbers, reader.table.rows, strict=True):
         example, wrong = read(reader, row)
         line = json.dumps(example, ensure_ascii=False)
@@ -117,16 +119,16 @@ def read_examples(reader: Reader) -> tuple[list[Example], list[int], list[Fault]
         elif "\N{REPLACEMENT CHARACTER}" in line:
             damaged.append(number)
         for problem in wrong:
-            problems[problem.sentence, problem.error].append((number, problem.value))
+            problems[problem.sentence, problem.error, problem.hint].append((number, problem.value))
         if not any(problem.error for problem in wrong):
             examples.append(example)
             numbers.append(number)
     where, unit = reader.table.where, reader.table.unit
     faults = []
-    for (sentence, error), rows in problems.items():
+    for (sentence, error, hint), rows in problems.items():
         value = rows[0][1]
         said = sentence if value is None else f"{sentence}, such as {shown(value)}"
-        faults.append(Fault(said, where, unit, tuple(number for number, _ in rows), error))
+        faults.append(Fault(said, where, unit, tuple(number for number, _ in rows), error, hint))
     if damaged and not any(fault.error for fault in reader.table.faults):
         said = "has \N{REPLACEMENT CHARACTER} where a character was lost"
         faults.append(Fault(said, where, unit, tuple(damaged), error=False))
@@ -135,7 +137,7 @@ def read_examples(reader: Reader) -> tuple[list[Example], list[int], list[Fault]
 
 def is_unlabelled(table: Table, column: str) -> bool:
     """Whether no row has a label, as in published test splits."""
-    return all(row.get(column) in _MISSING for row in table.rows)
+    return all(is_missing(cell := row.get(column)) or cell in _MISSING for row in table.rows)
 
 
 def part_of(
@@ -168,13 +170,19 @@ def _folded(text: str) -> str:
 def _text(reader: Reader, row: Row, role: str, problems: list[Problem]) -> str:
     """A role's text, which must not be empty."""
     cell = reader.cell(row, role)
-    if cell is None or (isinstance(cell, str) and not cell.strip()):
-        problems.append(Problem(f"{reader.column(role)} is empty"))
+    if is_missing(cell):
+        problems.append(Problem(f"{reader.column(role)} is {_emptiness(cell)}"))
         return ""
     if not is_plain(cell):
         problems.append(Problem(f"{reader.column(role)} is not text", cell))
         return ""
     return str(cell)
+
+
+def _emptiness(cell: Any) -> str:
+    """How a missing value is missing."""
+    empty = cell is None or (isinstance(cell, str) and not cell.strip())
+    return "empty" if empty else f"missing: pandas writes {shown(cell)} for that"
 
 
 def _optional_text(reader: Reader, row: Row, role: str, problems: list[Problem]) -> str:
@@ -195,13 +203,17 @@ def _class(reader: Reader, row: Row) -> tuple[Example, list[Problem]]:
     problems: list[Problem] = []
     example = _texts(reader, row, problems)
     cell = reader.cell(row, "label")
-    if cell in _NOTHING or (isinstance(cell, str) and not cell.strip()) or cell != cell:
-        problems.append(Problem(f"{reader.column('label')} is empty"))
+    if is_missing(cell):
+        problems.append(_no_label(reader, cell))
         return example, problems
     label = reader.label_index(cell, "label") if is_plain(cell) else None
     if label is None:
         problems.append(Problem(f"{reader.column('label')} is not a label", cell))
     return {**example, "label": label}, problems
+
+
+def _no_label(reader: Reader, cell: Any) -> Problem:
+    return Problem(f"{reader.column('label')} is {_emptiness(cell)}", hint=_WITHOUT_LABEL)
 
 
 def _amount(reader: Reader, row: Row) -> tuple[Example, list[Problem]]:
@@ -212,10 +224,10 @@ def _amount(reader: Reader, row: Row) -> tuple[Example, list[Problem]]:
         value = math.nan if isinstance(cell, bool) else float(cell)
     except (TypeError, ValueError, OverflowError):
         value = math.nan
-    if not math.isfinite(value):
-        empty = cell is None or (isinstance(cell, str) and not cell.strip())
-        said = "is empty" if empty else "is not a number"
-        problems.append(Problem(f"{reader.column('label')} {said}", None if empty else cell))
+    if is_missing(cell):
+        problems.append(_no_label(reader, cell))
+    elif not math.isfinite(value):
+        problems.append(Problem(f"{reader.column('label')} is not a number", cell))
     return {**example, "label": value}, problems
 
 
@@ -229,7 +241,10 @@ def _question(reader: Reader, row: Row) -> tuple[Example, list[Problem]]:
         begin = context.find(text) if place is None else whole_of(place)
         if begin is None or begin < 0 or not text.strip() or context[begin : begin + len(text)] != text:
             where = "in its context" if place is None else "at its answer_start"
-            problems.append(Problem(f"{reader.column('answer')} does not stand {where}", text))
+            said = f"does not stand {where}"
+            if place is None and text.strip() and text.lower() in context.lower():
+                said = f"stands {where} only with other capitals and small letters"
+            problems.append(Problem(f"{reader.column('answer')} {said}", text))
         texts.append(text)
         starts.append(begin)
     return {"context": context, "question": question, "answers": {"text": texts, "answer_start": starts}}, problems
