@@ -39,7 +39,8 @@ def _rows_lost(table: Table) -> int:
 
 def _cells(path: Path, delimiter: str | None, quoting: Any, most: int) -> Table:
     """Rows of separated values below a header line."""
-    name, header = path.name, ()
+    name = path.name
+    header: tuple[str, ...] = ()
     drawn: Draw[tuple[int, list[str]]] = Draw(most)
     faults: list[Fault] = []
     wrong: defaultdict[int, list[int]] = defaultdict(list)

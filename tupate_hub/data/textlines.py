@@ -82,7 +82,7 @@ def opened(path: Path) -> Iterator[TextLines]:
     OSError, EOFError, zlib.error
         When it cannot be read.
     """
-    raw: Any = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
+    raw: Any = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")  # noqa: SIM115 - closed below
     with raw:
         head = raw.peek(_LOOKED_AT)[:_LOOKED_AT]
         yield TextLines(path.name, raw, _encoding(path.name, head))
