@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tupate_hub.data.dataset import TaskData
 from tupate_hub.errors import UnknownName
-from tupate_hub.training.scoring import gold_labels, score, tagged_spans, trivial_baseline
+from tupate_hub.training.scoring import gold_labels, score, trivial_baseline
 
 GOLD, GUESS = [1, 1, 1, 0, 0], [1, 1, 0, 0, 1]  # 2 true positives, 1 false positive, 1 false negative, 1 true negative
 F1_ONE, F1_ZERO = 2 * 2 / (2 * 2 + 1 + 1), 2 * 1 / (2 * 1 + 1 + 1)
@@ -98,28 +98,6 @@ def test_spans_follow_the_squad_scripts(metric, gold, guess, f1, exact):
 def test_spans_are_averaged_over_questions():
     scores = score("squad_f1", [["one two"], ["three"]], ["one", "three"])
     assert scores == pytest.approx({"primary": (2 / 3 + 1) / 2, "f1": (2 / 3 + 1) / 2, "exact_match": 0.5})
-
-
-@pytest.mark.parametrize(
-    ("tags", "spans"),
-    [
-        ("O O", set()),
-        ("B-x I-x O", {("x", 0, 2)}),
-        ("B-x B-x", {("x", 0, 1), ("x", 1, 2)}),
-        ("B-x I-x", {("x", 0, 2)}),  # open at the end
-        ("O I-x I-x", {("x", 1, 3)}),  # an I- that goes on with nothing begins
-        ("B-x I-y I-y", {("x", 0, 1), ("y", 1, 3)}),
-        ("B-x O I-x", {("x", 0, 1), ("x", 2, 3)}),
-        ("B-from.city_name I-from.city_name", {("from.city_name", 0, 2)}),
-        ("B-a-b I-a-b I-a", {("a-b", 0, 2), ("a", 2, 3)}),
-    ],
-)
-def test_tags_mark_spans_as_in_conlleval(tags, spans):
-    assert tagged_spans(tags.split()) == spans
-
-
-def test_no_words_have_no_spans():
-    assert tagged_spans([]) == set()
 
 
 def test_the_f1_of_spans_counts_over_all_sentences():

@@ -112,7 +112,7 @@ def rank_of_best(prediction: ArrayLike, scores: ArrayLike) -> float:
 
 def spearman(prediction: ArrayLike, scores: ArrayLike) -> float:
     """Spearman's rank correlation, in [-1, 1]; equal values share their mean rank; 0 where one side is constant."""
-    first, second = (_mean_ranks(side) - (len(side) - 1) / 2 for side in _pair(prediction, scores))
+    first, second = (mean_ranks(side) - (len(side) - 1) / 2 for side in _pair(prediction, scores))
     norm = float(np.sqrt((first @ first) * (second @ second)))
     return float(np.clip(first @ second / norm, -1, 1)) if norm > 0 else 0.0
 
@@ -252,6 +252,7 @@ def _chance_of_best(size: int, drawn: int) -> Float64Array:
     return np.cumprod(np.append(1.0, steps)) * (drawn / (size - np.arange(size - drawn + 1)))
 
 
-def _mean_ranks(values: Float64Array) -> Float64Array:
+def mean_ranks(values: Float64Array) -> Float64Array:
+    """Each value's place from 0 in ascending order; equal values share their mean place."""
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     return np.asarray((np.cumsum(counts) - (counts + 1) / 2)[inverse])

@@ -21,6 +21,7 @@ from transformers.data.metrics.squad_metrics import compute_exact, compute_f1
 from tupate_hub.arrays import Array
 from tupate_hub.data.dataset import TaskData
 from tupate_hub.errors import UnknownName
+from tupate_hub.evaluation.spans import tagged_spans
 
 Scores = dict[str, float]
 Predictions = Sequence[Any] | Array
@@ -41,22 +42,6 @@ def _spans(gold: Sequence[Sequence[str]], predicted: Sequence[str]) -> Scores:
         f1.append(max((compute_f1(answer, text) for answer in answers), default=float(not text)))
         exact.append(max((compute_exact(answer, text) for answer in answers), default=int(not text)))
     return {"f1": float(np.mean(f1)), "exact_match": float(np.mean(exact))}
-
-
-def tagged_spans(tags: Sequence[str]) -> set[tuple[str, int, int]]:
-    """The spans that BIO tags mark: type, first word and the word after the last.
-
-    An I- tag that goes on with nothing of its type begins a span of its own, as in conlleval.
-    """
-    spans, begun, inside = set(), 0, ""
-    for position, tag in enumerate([*tags, "O"]):
-        prefix, _, kind = tag.partition("-")
-        if inside and (prefix != "I" or kind != inside):
-            spans.add((inside, begun, position))
-            inside = ""
-        if prefix in ("B", "I") and not inside:
-            begun, inside = position, kind
-    return spans
 
 
 def _tag_spans(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> Scores:
