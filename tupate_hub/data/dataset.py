@@ -250,7 +250,7 @@ def load_data(source: str | Path, options: DataOptions | None = None, *, seed: i
             hint="leave out `kind` and `columns`",
         )
     data = replace(loaded.data, name=dashed(options.name)[:100] or "task") if options.name else loaded.data
-    return replace(loaded, data=_with_limit(data, options.limit, seed))
+    return replace(loaded, data=with_limit(data, options.limit, seed))
 
 
 def _load_tables(source: str, options: DataOptions, seed: int) -> Loaded:
@@ -308,7 +308,8 @@ def _digest(kind: str, names: Sequence[str], parts: Iterable[Sequence[Example]])
     return digest.hexdigest()
 
 
-def _with_limit(data: TaskData, limit: int | None, seed: int) -> TaskData:
+def with_limit(data: TaskData, limit: int | None, seed: int = 0) -> TaskData:
+    """The task with at most so many training examples, always the same of one seed, with each class's share kept."""
     if limit is None or len(data.train) <= limit:
         return data
     train = [data.train[at] for at in limited(data.kind, data.train, limit, seed)]

@@ -119,7 +119,7 @@ def deliver(zoo: Zoo, result: Result, base: str, source: Mapping[str, Any]) -> D
     run = run_folder(zoo, embedding.space, embedding.task)
     early = []
     for share in result.early:
-        before_the_end = _early(to_embedding(result, base, origin, share=share), share, record.steps)
+        before_the_end = _early(to_embedding(result, base, origin, share=share), share, result.planned or record.steps)
         early.append(run / "early" / f"{before_the_end.task}.safetensors")
         write_bytes(early[-1], before_the_end.to_bytes())
     adapter = _write_adapter(run, embedding, result)

@@ -1,0 +1,47 @@
+"""Advice: what a run shows of itself that its user should know, as sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean
+
+from tupate_hub.training.features import Feature
+from tupate_hub.training.result import Evaluation
+
+_WORTH_TELLING = 0.05
+_FIRST, _LAST, _NOT_BEFORE = 10, 20, 40
+_RISEN = 1.5
+
+
+def about_cut_texts(kind: str, features: Sequence[Feature], max_length: int) -> str | None:
+    """The share of the examples of which only the beginning is read; long contexts of questions are read in windows."""
+    if kind == "extractive_qa" or not features:
+        return None
+    share = sum(feature.length >= max_length for feature in features) / len(features)
+    if share < _WORTH_TELLING:
+        return None
+    return f"of {share:.0%} of the texts only the first {max_length} tokens are read; `max_length` takes more"
+
+
+def about_rising_loss(losses: Sequence[float]) -> str | None:
+    """Said while a run goes on whose loss is half as large again as it was at first."""
+    if len(losses) < _NOT_BEFORE:
+        return None
+    first, last = fmean(losses[:_FIRST]), fmean(losses[-_LAST:])
+    if last <= _RISEN * first:
+        return None
+    step = len(losses)
+    return f"the loss has risen from {first:.3g} to {last:.3g} by step {step}: the learning rate may be too high"
+
+
+def about_the_end(curve: Sequence[Evaluation], stopped: bool) -> str | None:
+    """Said where the last held-out score is above all before it: more steps may bring more."""
+    if stopped or len(curve) < 2:
+        return None
+    before, last = max(one.held_out for one in curve[:-1]), curve[-1]
+    if last.held_out <= before:
+        return None
+    return (
+        f"the held-out score was still rising at the end, from {before:.3f} to {last.held_out:.3f}: "
+        f"more steps may bring more, `steps={2 * last.step}`"
+    )
