@@ -23,7 +23,7 @@ from tupate_hub.data.checking import check
 from tupate_hub.data.columns import Guess, guess_columns
 from tupate_hub.data.faults import refuse_errors
 from tupate_hub.data.files import read_table
-from tupate_hub.data.kinds import KINDS
+from tupate_hub.data.kinds import KINDS, METRICS, OF_TWO_CLASSES
 from tupate_hub.data.sources import SplitTables, read_source
 from tupate_hub.data.splits import MOST_HELD_OUT, cut_splits, limited
 from tupate_hub.data.table import MOST_ROWS
@@ -37,13 +37,6 @@ _FEW_TO_SCORE = 5
 
 _KNOWN_KINDS = "known kinds: " + ", ".join(KINDS)
 
-_METRICS = {
-    "classification": "accuracy",
-    "regression": "pearson_and_spearman",
-    "extractive_qa": "squad_f1",
-    "multiple_choice": "accuracy",
-    "token_classification": "span_f1",
-}
 _CLASSES = {"classification": "CR", "regression": "CR", "token_classification": "SL"}  # others are question answering
 _PUBLISHED = {
     "classification": {"text": "text_a", "text_b": "text_b", "label": "label"},
@@ -195,6 +188,8 @@ class DataOptions:
         The task's name. Default: the file's or dataset's, or `task`.
     limit : int, optional
         At most so many training examples, with each class's share kept.
+    metric : str, optional
+        What the task is scored by, and the checkpoint is chosen by: one of `kinds.METRICS`. Default: the kind's first.
     skip_unlabelled : bool
         Leave out rows without a label, instead of refusing them.
 
@@ -209,6 +204,7 @@ class DataOptions:
     task: str | None = None
     name: str | None = None
     limit: int | None = None
+    metric: str | None = None
     skip_unlabelled: bool = False
 
     def __post_init__(self) -> None:
@@ -218,11 +214,15 @@ class DataOptions:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A user's data as a task, the column of each role, and what may be wrong with the rows all the same."""
+    """A user's data as a task, the column of each role, and what may be wrong with the rows all the same.
+
+    `guessed` are the roles that nobody named, and "kind" where nobody named that.
+    """
 
     data: TaskData
     columns: Mapping[str, str]
     warnings: tuple[str, ...]
+    guessed: tuple[str, ...] = ()
 
 
 def load_data(source: str | Path, options: DataOptions | None = None, *, seed: int = 0) -> Loaded:
@@ -250,7 +250,17 @@ def load_data(source: str | Path, options: DataOptions | None = None, *, seed: i
             hint="leave out `kind` and `columns`",
         )
     data = replace(loaded.data, name=dashed(options.name)[:100] or "task") if options.name else loaded.data
+    if options.metric is not None:
+        data = replace(data, metric=_metric(options.metric, data))
     return replace(loaded, data=with_limit(data, options.limit, seed))
+
+
+def _metric(name: str, data: TaskData) -> str:
+    """A metric that suits the task."""
+    known = [metric for metric in METRICS[data.kind] if metric not in OF_TWO_CLASSES or len(data.label_names) == 2]
+    if name not in known:
+        raise UnknownName(f"{data.kind} of {data.name} is not scored by {name!r}.", hint="known: " + ", ".join(known))
+    return name
 
 
 def _load_tables(source: str, options: DataOptions, seed: int) -> Loaded:
@@ -270,7 +280,8 @@ def _load_tables(source: str, options: DataOptions, seed: int) -> Loaded:
     if len(parts[2]) < _FEW_TO_SCORE:
         warnings = (*warnings, f"only {len(parts[2])} examples are scored on: their score says next to nothing")
     data = _task(splits, guess.kind, checked.label_names, parts, options.task or splits.name)
-    return Loaded(data, guess.columns, warnings)
+    guessed = (*(["kind"] if options.kind is None else []), *guess.guessed)
+    return Loaded(data, guess.columns, warnings, guessed)
 
 
 def _rows_wanted(limit: int | None) -> int:
@@ -282,7 +293,7 @@ Parts = tuple[Sequence[Example], Sequence[Example], Sequence[Example]]
 
 
 def _task(splits: SplitTables, kind: str, names: tuple[str, ...], parts: Parts, name: str) -> TaskData:
-    metric = _METRICS[kind]
+    metric = METRICS[kind][0]
     if kind == "extractive_qa" and any(not example["answers"]["text"] for part in parts for example in part):
         metric = "squad_v2_f1"
     plain = dashed(name)[:100] or "task"

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import fmean
 
+from tupate_hub.evaluation.performance import Performance
+from tupate_hub.runrecord import RunRecord
 from tupate_hub.training.features import Feature
 from tupate_hub.training.result import Evaluation
 
 _WORTH_TELLING = 0.05
 _FIRST, _LAST, _NOT_BEFORE = 10, 20, 40
 _RISEN = 1.5
+_NEGLECTED, _FEW = 0.5, 1000
 
 
 def about_cut_texts(kind: str, features: Sequence[Feature], max_length: int) -> str | None:
@@ -45,3 +48,20 @@ def about_the_end(curve: Sequence[Evaluation], stopped: bool) -> str | None:
         f"the held-out score was still rising at the end, from {before:.3f} to {last.held_out:.3f}: "
         f"more steps may bring more, `steps={2 * last.step}`"
     )
+
+
+def to_try(record: RunRecord, measured: Performance) -> list[str]:
+    """What may make the next run better, most telling first; parameters stand between backticks."""
+    advice = []
+    if record.scores["primary"] <= record.baseline:
+        advice.append("the score does not beat the baseline: look at the labels of some rows, or `epochs=20`")
+    neglected = [one for one in measured.classes if one.support and one.recall < _NEGLECTED]
+    if record.kind == "classification" and neglected and "class_weights" not in record.cares:
+        worst = min(neglected, key=lambda one: one.recall)
+        advice.append(
+            f"only {worst.right} of {worst.support} examples of {worst.name} are found: `class_weights='balanced'`, "
+            "or `metric='macro_f1'`"
+        )
+    if record.train_examples < _FEW:
+        advice.append(f"{record.train_examples} examples are few: one run says little, `seeds=3`")
+    return advice

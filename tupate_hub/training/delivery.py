@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any
+from typing import Any, NamedTuple
 
 from tupate_hub.collect.add import add_embeddings, open_or_start
 from tupate_hub.collect.read_adapter import plain_name
@@ -34,12 +34,21 @@ from tupate_hub.training.result import Result
 from tupate_hub.zoo import Zoo
 
 
+class SeedScore(NamedTuple):
+    """One of several runs: the seed of its order, its score, and the held-out score by which the best is chosen."""
+
+    seed: int
+    score: float
+    held_out: float
+
+
 @dataclass(frozen=True)
 class Delivery:
     """Where everything is: the zoo with the new embedding, its file, and the run's folder.
 
     `adapter` is the folder that the adapters library loads, or that of the head alone where the library has no such
-    method; `early` the files of the embeddings before the end.
+    method; `early` the files of the embeddings before the end. `seeds` are the runs of which this is the best, where
+    there were several.
     """
 
     zoo: Zoo
@@ -49,6 +58,8 @@ class Delivery:
     run: Path
     adapter: Path | None
     early: tuple[Path, ...]
+    result: Result
+    seeds: tuple[SeedScore, ...] = ()
 
     @property
     def file(self) -> Path:
@@ -126,7 +137,7 @@ def deliver(zoo: Zoo, result: Result, base: str, source: Mapping[str, Any]) -> D
     zoo, became = add_embeddings(zoo, [(run, embedding)], force=True)
     became.require_all()
     entry = zoo.registry.entry(embedding.task, find_space(zoo.registry, embedding.space).name)
-    return Delivery(zoo, entry, embedding, record, run, adapter, tuple(early))
+    return Delivery(zoo, entry, embedding, record, run, adapter, tuple(early), result)
 
 
 def _early(embedding: TaskEmbedding, share: str, steps: int) -> TaskEmbedding:

@@ -16,7 +16,7 @@ CLASS_WEIGHTS = ("none", "balanced")
 EVALUATIONS = 20
 DEFAULT_METHOD = "lora"
 #: Numbers that an option may not be below, with what is usual.
-_USUAL = {"steps": 400, "epochs": 10, "batch_size": 32, "accumulate": 4, "max_length": 128, "patience": 3}
+_USUAL = {"steps": 400, "epochs": 10, "batch_size": 32, "accumulate": 4, "max_length": 128, "patience": 3, "seeds": 3}
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,8 @@ class TrainOptions:
         One of `CLASS_WEIGHTS`: `balanced` gives each class the same weight in the loss, for skewed labels.
     seed : int
         Of the examples' order.
+    seeds : int
+        So many runs, from `seed` on, of which the one with the best held-out score is kept.
     init_seed : int, optional
         Of the first parameters. Default: the zoo's, from which embeddings compare best.
     precision : str
@@ -87,6 +89,7 @@ class TrainOptions:
     patience: int | None = None
     class_weights: str = "none"
     seed: int = 0
+    seeds: int = 1
     init_seed: int | None = None
     precision: str = "bfloat16"
     device: str = "cpu"

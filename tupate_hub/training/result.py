@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple
 
 from tupate_hub.arrays import Float32Array
+from tupate_hub.evaluation.performance import Performance, performance
 from tupate_hub.runrecord import RunRecord
 
 _PACKAGES = ("tupate-hub", "torch", "adapters", "transformers", "numpy")
@@ -52,6 +53,7 @@ class Answers:
 
     gold: Sequence[Any] = ()
     predicted: Sequence[Any] = ()
+    label_names: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,11 @@ class Result:
     losses: Sequence[float] = ()
     curve: Sequence[Evaluation] = ()
     answers: Answers = Answers()
+
+    def performance(self) -> Performance:
+        """The figures of the validation examples in detail."""
+        record, answers = self.record, self.answers
+        return performance(record.kind, record.metric, answers.label_names, answers.gold, answers.predicted)
 
 
 def versions() -> dict[str, str]:

@@ -284,7 +284,7 @@ class Run:
         data = self.data
         features = encode(self.tokenizer, data.kind, data.validation, self.regime.max_length)
         guesses = predict(self.scorer, data, data.validation, features, self.tokenizer.pad_token_id)
-        return Answers(gold_labels(data, data.validation), guesses)
+        return Answers(gold_labels(data, data.validation), guesses, data.label_names)
 
     def validate(self) -> dict[str, float]:
         """The scores of the validation examples."""

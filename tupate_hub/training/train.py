@@ -11,12 +11,13 @@ from tupate_hub.errors import FormatError
 from tupate_hub.runrecord import Regime
 from tupate_hub.space import Space
 from tupate_hub.training.basemodel import BaseModel, find_base
-from tupate_hub.training.delivery import Delivery, deliver, name_in, refuse_taken, reserved
+from tupate_hub.training.delivery import Delivery, SeedScore, deliver, name_in, refuse_taken, reserved
 from tupate_hub.training.design import Budget, for_budget, parse_budget, require_modest
 from tupate_hub.training.methods import Method, get_method
 from tupate_hub.training.options import DEFAULT_METHOD, EVALUATIONS
 from tupate_hub.training.options import TrainOptions as TrainOptions
 from tupate_hub.training.regime import Setup, regime_for
+from tupate_hub.training.result import Result
 from tupate_hub.training.run import Progress, Pulse, Say
 from tupate_hub.training.tuner import tune
 from tupate_hub.training.warmstart import method_of, source_and_base, starting_tensors
@@ -164,23 +165,38 @@ def train(
     task, setup = within_reach(task, regime), setup_of(plan, task, regime)
     if len(task.train) < len(data.train):
         warn(f"{len(task.train):,} of the {len(data.train):,} training examples are used: the run comes to no more")
+    several = plan.options.seeds > 1
     with reserved(target, plan.space, task.name) as folder:
-        checkpoint = folder / "checkpoint.pt"
-        result = tune(
-            plan.base.folder,
-            task,
-            plan.method,
-            regime,
-            setup=setup,
-            checkpoint=checkpoint,
-            progress=progress,
-            report=report,
-            pulse=pulse,
-            warn=warn,
-        )
-        delivery = deliver(target, result, plan.base.id, origin_of(plan))
-        checkpoint.unlink(missing_ok=True)
-    return delivery
+        results: list[Result] = []
+        files = [folder / f"checkpoint{f'-{at}' if several else ''}.pt" for at in range(plan.options.seeds)]
+        for at, file in enumerate(files):
+            seed = regime.seed + at
+            if several:
+                report(f"{task.name}: seed {seed}, run {at + 1} of {len(files)}")
+            results.append(
+                tune(
+                    plan.base.folder,
+                    task,
+                    plan.method,
+                    replace(regime, seed=seed),
+                    setup=setup,
+                    checkpoint=file,
+                    progress=progress,
+                    report=report,
+                    pulse=pulse,
+                    warn=warn,
+                )
+            )
+        best = max(results, key=lambda result: result.record.held_out_score)
+        delivery = deliver(target, best, plan.base.id, origin_of(plan))
+        for file in files:
+            file.unlink(missing_ok=True)
+    return replace(delivery, seeds=tuple(map(_as_one_of_several, results))) if several else delivery
+
+
+def _as_one_of_several(result: Result) -> SeedScore:
+    record = result.record
+    return SeedScore(record.regime.seed, record.scores["primary"], record.held_out_score)
 
 
 def setup_of(plan: TrainPlan, data: TaskData, regime: Regime) -> Setup:
