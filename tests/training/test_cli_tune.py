@@ -67,10 +67,14 @@ def test_a_csv_becomes_an_embedding_that_answers(train: Any, here: Path, invoke:
     assert result.code == 0, result.err
     told = dict(line.split("\t") for line in result.out.splitlines())
     assert list(told) == [
-        "task", "score", "baseline", "steps", "space", "parameters", "embedding", "adapter", "early",
+        "task", "score", "baseline", "class bad", "class good", "steps", "space", "parameters", "embedding", "adapter",
+        "early", "report",
     ]  # fmt: skip
     assert (told["task"], told["space"]) == ("reviews", "base0/lora" if base.name == "base0" else told["space"])
-    assert re.fullmatch(r"[01]\.\d{4} accuracy", told["score"])
+    assert re.fullmatch(r"[01]\.\d{4} accuracy, [01]\.\d{3} to [01]\.\d{3} \(95 %\)", told["score"])
+    assert re.fullmatch(r"precision .*, recall .*, F1 .*, of \d+", told["class bad"])
+    page = (here / told["report"]).read_text(encoding="utf-8")
+    assert "<h1>reviews</h1>" in page and "verdict (guessed)" in page
     assert "columns: text = review, label = verdict" in result.err
     assert read_embedding(here / told["embedding"]).task == "reviews"
     assert (here / told["adapter"] / "model_head.safetensors").is_file()

@@ -11,8 +11,8 @@ from tupate_hub.training.features import Feature
 from tupate_hub.training.result import Evaluation
 
 _WORTH_TELLING = 0.05
-_FIRST, _LAST, _NOT_BEFORE = 10, 20, 40
-_RISEN = 1.5
+_LAST, _NOT_BEFORE = 10, 20
+_RISEN = 2.0
 _NEGLECTED, _FEW = 0.5, 1000
 
 
@@ -27,10 +27,10 @@ def about_cut_texts(kind: str, features: Sequence[Feature], max_length: int) -> 
 
 
 def about_rising_loss(losses: Sequence[float]) -> str | None:
-    """Said while a run goes on whose loss is half as large again as it was at first."""
+    """Said while a run goes on whose loss is twice as large as it was at first."""
     if len(losses) < _NOT_BEFORE:
         return None
-    first, last = fmean(losses[:_FIRST]), fmean(losses[-_LAST:])
+    first, last = losses[0], fmean(losses[-_LAST:])
     if last <= _RISEN * first:
         return None
     step = len(losses)
@@ -50,8 +50,8 @@ def about_the_end(curve: Sequence[Evaluation], stopped: bool) -> str | None:
     )
 
 
-def to_try(record: RunRecord, measured: Performance) -> list[str]:
-    """What may make the next run better, most telling first; parameters stand between backticks."""
+def to_try(record: RunRecord, measured: Performance, runs: int = 1) -> list[str]:
+    """What may make the next run better, most telling first, of so many `runs`; parameters stand between backticks."""
     advice = []
     if record.scores["primary"] <= record.baseline:
         advice.append("the score does not beat the baseline: look at the labels of some rows, or `epochs=20`")
@@ -62,6 +62,6 @@ def to_try(record: RunRecord, measured: Performance) -> list[str]:
             f"only {worst.right} of {worst.support} examples of {worst.name} are found: `class_weights='balanced'`, "
             "or `metric='macro_f1'`"
         )
-    if record.train_examples < _FEW:
+    if record.train_examples < _FEW and runs == 1:
         advice.append(f"{record.train_examples} examples are few: one run says little, `seeds=3`")
     return advice

@@ -19,6 +19,8 @@ Batch = dict[str, torch.Tensor]
 _CONTEXT_STRIDE = 128
 _MOST_ANSWER_TOKENS = 30
 _BEST_EDGES = 20
+#: A text is cut beforehand where it has more letters than a read token has anywhere, and then has so many to spare.
+_LETTERS_A_TOKEN, _MORE_TOKENS = 32, 32
 _NO_LABEL = -100  # what torch's cross-entropy leaves out
 
 
@@ -70,8 +72,10 @@ def encode(tokenizer: Any, kind: str, examples: Sequence[Example], max_length: i
     if kind == "multiple_choice":
         return _encode_choices(tokenizer, examples, max_length)
     number = float if kind == "regression" else int
-    texts = [example["text_a"] for example in examples]
-    seconds = None if examples[0]["text_b"] is None else [example["text_b"] for example in examples]
+    texts = [_in_sight(tokenizer, example["text_a"], max_length) for example in examples]
+    seconds = None
+    if examples[0]["text_b"] is not None:
+        seconds = [_in_sight(tokenizer, example["text_b"], max_length) for example in examples]
     encoded = tokenizer(texts, seconds, truncation=True, max_length=max_length)
     return [
         Feature((tuple(ids),), (_types(encoded, index),), {"labels": number(example["label"])}, index)
@@ -151,6 +155,18 @@ def _beginning(tokenizer: Any, text: str, most: int) -> str:
         return text
     spans = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
     return text if len(spans) <= most else text[: spans[most - 1][1]]
+
+
+def _in_sight(tokenizer: Any, text: str, max_length: int) -> str:
+    """The beginning of a very long text, with the tokens that are read and some more: the rest only takes time."""
+    size, enough = _LETTERS_A_TOKEN * max_length, max_length + _MORE_TOKENS
+    while size < len(text):
+        beginning = text[:size]
+        read = tokenizer(beginning, add_special_tokens=False, truncation=True, max_length=enough)
+        if len(read["input_ids"]) == enough:
+            return beginning
+        size *= 4
+    return text
 
 
 def _token_span(offsets: Sequence[tuple[int, int] | None], answers: Mapping[str, Any]) -> tuple[int, int]:

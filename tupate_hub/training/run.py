@@ -126,7 +126,7 @@ class Run:
             return
         self.done, self.losses, self.early = state["done"], state["losses"], state["early"]
         self.best, self.seconds_before = state["best"], state["seconds"]
-        self.zero_shot = state.get("zero_shot")
+        self.zero_shot, self.seen = state.get("zero_shot"), state.get("seen", 0)
         self.curve = [Evaluation(*look) for look in state.get("curve", ())]
         self.held_out = self.curve[-1].held_out if self.curve else None
         self.model.load_state_dict(state["model"], strict=False)
@@ -141,6 +141,7 @@ class Run:
                 "curve": [tuple(look) for look in self.curve],
                 "best": self.best,
                 "zero_shot": self.zero_shot,
+                "seen": self.seen,
                 "seconds": self._seconds(),
                 "model": tuned_state(self.model),
                 "optimizer": self.optimizer.state_dict(),
