@@ -19,6 +19,7 @@ Batch = dict[str, torch.Tensor]
 _CONTEXT_STRIDE = 128
 _MOST_ANSWER_TOKENS = 30
 _BEST_EDGES = 20
+_AT_ONCE = 1000  # what a tokenizer gives of a text takes far more memory than a feature
 #: A text is cut beforehand where it has more letters than a read token has anywhere, and then has so many to spare.
 _LETTERS_A_TOKEN, _MORE_TOKENS = 32, 32
 _NO_LABEL = -100  # what torch's cross-entropy leaves out
@@ -58,8 +59,14 @@ def encode(tokenizer: Any, kind: str, examples: Sequence[Example], max_length: i
     FormatError
         When words or spans are to be found in the text and the tokenizer is not a fast one.
     """
-    if not examples:
-        return []
+    features: list[Feature] = []
+    for begin in range(0, len(examples), _AT_ONCE):
+        some = _encode_some(tokenizer, kind, examples[begin : begin + _AT_ONCE], max_length)
+        features += [replace(one, example=begin + one.example) for one in some] if begin else some
+    return features
+
+
+def _encode_some(tokenizer: Any, kind: str, examples: Sequence[Example], max_length: int) -> list[Feature]:
     if kind in ("extractive_qa", "token_classification") and not tokenizer.is_fast:
         raise FormatError(
             "The base model's tokenizer cannot say which word a token is part of.",
