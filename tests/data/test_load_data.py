@@ -434,3 +434,59 @@ def test_a_rare_class_of_rows_that_are_drawn_from_more_is_a_warning(write, monke
     path = write("a.csv", [rows[5], *rows[:5], *rows[6:]])
     told = load_data(path).warnings
     assert "a.csv: 60 of its 61 rows are used, drawn by chance and always the same" in told
+
+
+# ---- several labels, and tags that are no spans ----------------------------------------------------------------------
+
+
+def topics(count=60, mark="|"):
+    labels = [["war"], ["sport", "money"], ["money"], ["war", "money"]]
+    return [{"text": f"a text, number {n}", "topics": mark.join(labels[n % 4])} for n in range(count)]
+
+
+@pytest.mark.parametrize("mark", ["|", ";", " | "])
+def test_several_labels_in_a_cell_are_asked_about_and_read(write, mark):
+    path = write("a.csv", topics(mark=mark))
+    columns = {"label": "topics"}
+    with pytest.raises(FormatError, match=r"seems to hold several labels a cell, such as 'sport.*money'") as caught:
+        load_data(path, DataOptions(columns=columns))
+    assert caught.value.hint.startswith("`kind='multi_label'`, or `kind='classification'`")
+    data = load_data(path, DataOptions(kind="multi_label", columns=columns)).data
+    assert (data.label_names, data.num_labels, data.metric) == (("money", "sport", "war"), 3, "micro_f1")
+    rows = {row["text_a"]: row["label"] for part in parts(data) for row in part}
+    assert [rows[f"a text, number {n}"] for n in range(4)] == [[0, 0, 1], [1, 1, 0], [1, 0, 0], [1, 0, 1]]
+    whole = load_data(path, DataOptions(kind="classification", columns=columns)).data
+    assert len(whole.label_names) == 4
+
+
+def test_lists_of_labels_are_several_labels(write):
+    rows = [{**row, "topics": row["topics"].split("|")} for row in topics()]
+    loaded = load_data(write("a.jsonl", rows), DataOptions(kind="multi_label", columns={"label": "topics"}))
+    assert loaded.data.label_names == ("money", "sport", "war")
+
+
+def test_labels_with_a_bar_that_never_share_a_part_are_classes(write):
+    rows = [{"text": f"text {n}", "label": ("1|2", "3|4")[n % 2]} for n in range(60)]
+    assert load_data(write("a.csv", rows)).data.kind == "classification"
+
+
+def test_tags_that_are_no_spans_are_classes_of_words(write):
+    rows = [{"tokens": f"the dog barks {n}", "tags": "DET NOUN VERB NUM"} for n in range(60)]
+    path = write("a.jsonl", rows)
+    data = load_data(path).data
+    assert (data.kind, data.metric, data.label_names) == (
+        "token_classification",
+        "accuracy",
+        ("DET", "NOUN", "NUM", "VERB"),
+    )
+    assert data.train[0]["tags"] == [0, 1, 3, 2]
+    assert load_data(path, DataOptions(metric="macro_f1")).data.metric == "macro_f1"
+    with pytest.raises(UnknownName, match="is not scored by 'span_f1'") as caught:
+        load_data(path, DataOptions(metric="span_f1"))
+    assert caught.value.hint == "known: accuracy, macro_f1"
+
+
+def test_metrics_of_two_classes_need_two(write):
+    with pytest.raises(UnknownName, match="is not scored by 'f1_answer'"):
+        load_data(write("a.csv", reviews()), DataOptions(metric="f1_answer"))
+    assert load_data(write("a.csv", reviews()), DataOptions(metric="macro_f1")).data.metric == "macro_f1"

@@ -625,3 +625,36 @@ def test_what_shows_on_the_way_is_told_at_once(run):
     run(steps=60, evaluations=2, learning_rate=3.0, max_length=5, hooks={"warn": told.append})
     assert told[0].startswith("of ") and "only the first 5 tokens are read" in told[0]
     assert "the learning rate may be too high" in told[1]
+
+
+# ---- several labels, and tags that are no spans ----------------------------------------------------------------------
+
+
+def test_several_labels_are_learned(run, load):
+    data = load("toy_classes")
+
+    def labelled(examples):
+        return [{**one, "label": [int(one["label"] == 0), int(one["label"] == 1), 0]} for one in examples]
+
+    several = dataclasses.replace(
+        data,
+        kind="multi_label",
+        metric="micro_f1",
+        label_names=("bad", "good", "never"),
+        train=labelled(data.train),
+        held_out=labelled(data.held_out),
+        validation=labelled(data.validation),
+    )
+    result = run(data=several)
+    assert result.record.scores["primary"] > result.record.baseline + 0.2
+    assert result.performance().primary == pytest.approx(result.record.scores["primary"])
+    assert [one.name for one in result.performance().classes] == ["bad", "good", "never"]
+    assert result.head_config["config"]["head_type"] == "multilabel_classification"
+
+
+def test_tags_of_words_are_learned(run, load):
+    plain = dataclasses.replace(load("toy_tags"), metric="accuracy", label_names=("FILLER", "NAME", "REST"))
+    result = run(data=plain)
+    assert result.record.scores["primary"] > result.record.baseline
+    assert result.performance().primary == pytest.approx(result.record.scores["primary"])
+    assert len(result.performance().confusion) == 3

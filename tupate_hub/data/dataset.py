@@ -21,6 +21,7 @@ from typing import Any
 
 from tupate_hub.data.checking import check
 from tupate_hub.data.columns import Guess, guess_columns
+from tupate_hub.data.examples import are_bio
 from tupate_hub.data.faults import refuse_errors
 from tupate_hub.data.files import read_table
 from tupate_hub.data.kinds import KINDS, METRICS, OF_TWO_CLASSES
@@ -37,9 +38,11 @@ _FEW_TO_SCORE = 5
 
 _KNOWN_KINDS = "known kinds: " + ", ".join(KINDS)
 
-_CLASSES = {"classification": "CR", "regression": "CR", "token_classification": "SL"}  # others are question answering
+#: The paper's classes of tasks; the others are question answering.
+_CLASSES = {"classification": "CR", "multi_label": "CR", "regression": "CR", "token_classification": "SL"}
 _PUBLISHED = {
     "classification": {"text": "text_a", "text_b": "text_b", "label": "label"},
+    "multi_label": {"text": "text_a", "text_b": "text_b", "label": "label"},
     "regression": {"text": "text_a", "text_b": "text_b", "label": "label"},
     "extractive_qa": {"context": "context", "question": "question", "answer": "answers"},
     "multiple_choice": {"choices": "choices", "label": "label", "context": "context", "question": "question"},
@@ -67,7 +70,7 @@ class TaskData:
     @property
     def num_labels(self) -> int:
         """Outputs of the task's head: classes or tags, 1 for regression, choices of multiple choice, 2 for spans."""
-        if self.kind in ("classification", "token_classification"):
+        if self.kind in ("classification", "multi_label", "token_classification"):
             return len(self.label_names)
         if self.kind == "multiple_choice":
             return len(self.train[0]["choices"])
@@ -258,6 +261,8 @@ def load_data(source: str | Path, options: DataOptions | None = None, *, seed: i
 def _metric(name: str, data: TaskData) -> str:
     """A metric that suits the task."""
     known = [metric for metric in METRICS[data.kind] if metric not in OF_TWO_CLASSES or len(data.label_names) == 2]
+    if data.kind == "token_classification" and not are_bio(data.label_names):
+        known.remove("span_f1")
     if name not in known:
         raise UnknownName(f"{data.kind} of {data.name} is not scored by {name!r}.", hint="known: " + ", ".join(known))
     return name
@@ -296,6 +301,8 @@ def _task(splits: SplitTables, kind: str, names: tuple[str, ...], parts: Parts, 
     metric = METRICS[kind][0]
     if kind == "extractive_qa" and any(not example["answers"]["text"] for part in parts for example in part):
         metric = "squad_v2_f1"
+    if kind == "token_classification" and not are_bio(names):
+        metric = "accuracy"
     plain = dashed(name)[:100] or "task"
     facts = {
         "name": plain,

@@ -6,11 +6,21 @@ import json
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from tupate_hub.data.cells import answers_of, is_bio, is_missing, is_plain, label_text, parsed, whole_of, words_of
+from tupate_hub.data.cells import (
+    answers_of,
+    is_bio,
+    is_missing,
+    is_plain,
+    label_text,
+    labels_of,
+    parsed,
+    whole_of,
+    words_of,
+)
 from tupate_hub.data.columns import Guess, choice_columns
 from tupate_hub.data.faults import Fault, Part, shown
 from tupate_hub.data.table import Row, Table
@@ -22,6 +32,7 @@ _MISSING = (-1, "-1")
 #: Two classes, however they are written.
 TRUTHS = frozenset({"true", "false"})
 _WITHOUT_LABEL = "correct the rows, or leave out those without a label: `skip_unlabelled=True`"
+_OF_SPANS = re.compile(r"[A-Z]-")
 _HALF_A_CHARACTER = re.compile("[\ud800-\udfff]")
 
 
@@ -76,13 +87,15 @@ def declared_names(table: Table, guess: Guess, role: str) -> tuple[str, ...]:
 def label_names(tables: Sequence[Table], guess: Guess) -> tuple[str, ...]:
     """The names of classes or tags: as the source declares them, else sorted, whole numbers by size, "O" first."""
     role = "tags" if guess.kind == "token_classification" else "label"
-    if guess.kind not in ("classification", "token_classification"):
+    if guess.kind not in ("classification", "multi_label", "token_classification"):
         return ()
     declared = next((names for table in tables if (names := declared_names(table, guess, role))), ())
     if declared:
         return declared
     column = guess.columns[role]
     cells = [row.get(column) for table in tables for row in table.rows]
+    if guess.kind == "multi_label":
+        return tuple(sorted({label for cell in cells if not is_missing(cell) for label in labels_of(cell) or ()}))
     if role == "label":
         labels = {label_text(cell) for cell in cells if is_plain(cell) and not is_missing(cell)}
         if {label.lower() for label in labels} <= TRUTHS:
@@ -90,7 +103,12 @@ def label_names(tables: Sequence[Table], guess: Guess) -> tuple[str, ...]:
         numbers = all(whole_of(label) is not None for label in labels)
         return tuple(sorted(labels, key=lambda name: (int(name) if numbers else 0, name)))
     tags = {label_text(tag) for cell in cells for tag in words_of(cell) or () if is_plain(tag)} - {""}
-    return ("O", *sorted(tags - {"O"}))
+    return ("O", *sorted(tags - {"O"})) if are_bio(tags) else tuple(sorted(tags))
+
+
+def are_bio(tags: Iterable[str]) -> bool:
+    """Whether tags mark spans: one of them is O, or has the letter of a scheme. Others are a class for each word."""
+    return any(tag == "O" or _OF_SPANS.match(tag) for tag in tags)
 
 
 def count_choices(tables: Sequence[Table], guess: Guess) -> tuple[int, int]:
@@ -177,6 +195,31 @@ def _text(reader: Reader, row: Row, role: str, problems: list[Problem]) -> str:
         problems.append(Problem(f"{reader.column(role)} is not text", cell))
         return ""
     return str(cell)
+
+
+def _several(reader: Reader, row: Row) -> tuple[Example, list[Problem]]:
+    """A row of 0 and 1, one a label."""
+    problems: list[Problem] = []
+    example = _texts(reader, row, problems)
+    cell = reader.cell(row, "label")
+    if is_missing(cell):
+        problems.append(_no_label(reader, cell))
+        return example, problems
+    declared = declared_names(reader.table, reader.guess, "label")
+    labels = _declared(cell, declared) if declared else labels_of(cell)
+    if labels is None:
+        problems.append(Problem(f"{reader.column('label')} is neither a label nor a list of labels", cell))
+        return example, problems
+    return {**example, "label": [int(name in labels) for name in reader.label_names]}, problems
+
+
+def _declared(cell: Any, names: Sequence[str]) -> list[str] | None:
+    """The names of a row of 0 and 1, one a name, or of a list of the names' numbers."""
+    if not isinstance(cell, list) or not all(isinstance(one, int) and 0 <= one < len(names) for one in cell):
+        return None
+    if len(cell) == len(names) and set(cell) <= {0, 1}:
+        return [name for name, there in zip(names, cell, strict=True) if there]
+    return [names[one] for one in cell]
 
 
 def _emptiness(cell: Any) -> str:
@@ -310,10 +353,11 @@ def _sentence(reader: Reader, row: Row) -> tuple[Example, list[Problem]]:
     if len(words or ()) != len(tags or ()):
         problems.append(Problem("has another number of tags than of tokens"))
     names = [reader.label_index(tag, "tags") for tag in tags or ()]
+    spans = are_bio(reader.label_names)
     for tag, index in zip(tags or (), names, strict=True):
         if reader.tags_are_numbers:
             break
-        if index is None or not is_bio(reader.label_names[index]):
+        if index is None or (spans and not is_bio(reader.label_names[index])):
             problems.append(Problem(f"{reader.column('tags')} has a tag that is neither O nor B-... nor I-...", tag))
             break
     return {"tokens": words, "tags": names}, problems
@@ -321,6 +365,7 @@ def _sentence(reader: Reader, row: Row) -> tuple[Example, list[Problem]]:
 
 _READERS: Mapping[str, Callable[[Reader, Row], tuple[Example, list[Problem]]]] = {
     "classification": _class,
+    "multi_label": _several,
     "regression": _amount,
     "extractive_qa": _question,
     "multiple_choice": _choice,

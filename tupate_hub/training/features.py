@@ -78,16 +78,24 @@ def _encode_some(tokenizer: Any, kind: str, examples: Sequence[Example], max_len
         return _encode_tags(tokenizer, examples, max_length)
     if kind == "multiple_choice":
         return _encode_choices(tokenizer, examples, max_length)
-    number = float if kind == "regression" else int
+    label_of = _LABELS.get(kind, int)
     texts = [_in_sight(tokenizer, example["text_a"], max_length) for example in examples]
     seconds = None
     if examples[0]["text_b"] is not None:
         seconds = [_in_sight(tokenizer, example["text_b"], max_length) for example in examples]
     encoded = tokenizer(texts, seconds, truncation=True, max_length=max_length)
     return [
-        Feature((tuple(ids),), (_types(encoded, index),), {"labels": number(example["label"])}, index)
+        Feature((tuple(ids),), (_types(encoded, index),), {"labels": label_of(example["label"])}, index)
         for index, (ids, example) in enumerate(zip(encoded["input_ids"], examples, strict=True))
     ]
+
+
+def _several(label: Sequence[int]) -> tuple[float, ...]:
+    return tuple(map(float, label))
+
+
+#: An example's label as the model's loss wants it, by kind; that of others is a whole number.
+_LABELS: Mapping[str, Any] = {"regression": float, "multi_label": _several}
 
 
 def _encode_choices(tokenizer: Any, examples: Sequence[Example], max_length: int) -> list[Feature]:
@@ -229,9 +237,10 @@ def collate(features: Sequence[Feature], pad_id: int) -> Batch:
     batch = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
     for name, value in features[0].labels.items():
         labels = [feature.labels[name] for feature in features]
-        if isinstance(value, tuple):
+        real = isinstance(value[0] if isinstance(value, tuple) else value, float)
+        if isinstance(value, tuple) and not real:
             labels = [row + (_NO_LABEL,) * (length - len(row)) for row in labels]
-        kind = torch.float32 if isinstance(value, float) else torch.int64
+        kind = torch.float32 if real else torch.int64
         batch[name] = torch.tensor(labels, dtype=kind)
     return batch
 
@@ -260,12 +269,13 @@ def grouped_batches(features: Sequence[Feature], batch_size: int, seed: int) -> 
 def predict_tags(
     features: Sequence[Feature], logits: Sequence[Float32Array], label_names: Sequence[str]
 ) -> list[list[str]]:
-    """The best tag of each word of each example, "O" for a word that the model did not see.
+    """The best tag of each word of each example, "O" for a word that the model did not see, else the first tag.
 
     `logits` has one array of shape (length or more, labels) for each feature.
     """
+    unseen = "O" if "O" in label_names else label_names[0]
     return [
-        ["O" if position is None else label_names[int(np.argmax(row[position]))] for position in feature.words]
+        [unseen if position is None else label_names[int(np.argmax(row[position]))] for position in feature.words]
         for feature, row in zip(features, logits, strict=True)
     ]
 

@@ -82,7 +82,8 @@ def build_model(base: Path, data: TaskData, method: Method, init_seed: int) -> A
     elif data.kind == "token_classification":
         model.add_tagging_head(NAME, num_labels=data.num_labels, layers=1)
     else:
-        model.add_classification_head(NAME, num_labels=data.num_labels, layers=1)
+        several = data.kind == "multi_label"
+        model.add_classification_head(NAME, num_labels=data.num_labels, layers=1, multilabel=several)
     if NAME in model.adapters_config:
         model.set_active_adapters(NAME)
     model.active_head = NAME
@@ -186,6 +187,8 @@ def labels_from(
         return list(predict_tags(features, values, data.label_names))
     if data.kind == "regression":
         return [float(row[0]) * data.spread + data.center for row in values]
+    if data.kind == "multi_label":
+        return [[int(value > 0) for value in row] for row in values]  # a probability of one half
     return [int(np.argmax(row)) for row in values]
 
 
