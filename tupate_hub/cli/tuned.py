@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from statistics import fmean, stdev
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tupate_hub.cli import output
 from tupate_hub.cli.hints import for_verb
@@ -86,30 +86,7 @@ def print_run(delivery: Delivery, loaded: Loaded, zoo: Zoo, told: Told, as_json:
     advice = [for_verb(sentence, "train") for sentence in to_try(record, measured, len(delivery.seeds) or 1)]
     report = _write_report(delivery, loaded, measured, told, advice, following)
     if as_json:
-        output.document(
-            {
-                "task": embedding.task,
-                "space": delivery.entry.space,
-                "settings": embedding.facts["settings"],
-                "scores": embedding.facts["scores"],
-                "performance": measured.to_json(),
-                "zero_shot": record.zero_shot,
-                "steps": record.steps,
-                "best_step": record.best_step,
-                "seconds": record.seconds,
-                "curve": [look._asdict() for look in delivery.result.curve],
-                "seeds": [one._asdict() for one in delivery.seeds],
-                "parameters": embedding.parameters,
-                "embedding": str(delivery.file),
-                "adapter": None if delivery.adapter is None else str(delivery.adapter),
-                "report": str(report),
-                "early": list(map(str, delivery.early)),
-                "columns": dict(loaded.columns),
-                "warnings": [*loaded.warnings, *told.sentences],
-                "advice": advice,
-                "next": following,
-            }
-        )
+        output.document(_as_document(delivery, loaded, measured, report, advice, told) | {"next": following})
         return
     low, high = measured.interval
     reach = f", {low:.3f} to {high:.3f} (95 %)" if low == low else ""
@@ -135,6 +112,33 @@ def print_run(delivery: Delivery, loaded: Loaded, zoo: Zoo, told: Told, as_json:
         output.note(sentence)
     for line in following:
         output.note(f"  {line}")
+
+
+def _as_document(
+    delivery: Delivery, loaded: Loaded, measured: Performance, report: Path, advice: list[str], told: Told
+) -> dict[str, Any]:
+    embedding, record = delivery.embedding, delivery.record
+    return {
+        "task": embedding.task,
+        "space": delivery.entry.space,
+        "settings": embedding.facts["settings"],
+        "scores": embedding.facts["scores"],
+        "performance": measured.to_json(),
+        "zero_shot": record.zero_shot,
+        "steps": record.steps,
+        "best_step": record.best_step,
+        "seconds": record.seconds,
+        "curve": [look._asdict() for look in delivery.result.curve],
+        "seeds": [one._asdict() for one in delivery.seeds],
+        "parameters": embedding.parameters,
+        "embedding": str(delivery.file),
+        "adapter": None if delivery.adapter is None else str(delivery.adapter),
+        "report": str(report),
+        "early": list(map(str, delivery.early)),
+        "columns": dict(loaded.columns),
+        "warnings": [*loaded.warnings, *told.sentences],
+        "advice": advice,
+    }
 
 
 def _about_seeds(delivery: Delivery) -> str:

@@ -12,7 +12,6 @@ import torch
 
 from tupate_hub.data.dataset import Example, TaskData
 from tupate_hub.errors import FormatError
-from tupate_hub.storage.safetensors import read_tensorfile
 from tupate_hub.training.features import Batch, Feature, collate, predict_spans, predict_tags
 from tupate_hub.training.methods import NAME, Method
 
@@ -44,17 +43,11 @@ def load_tokenizer(base: Path) -> Any:
     Raises
     ------
     FormatError
-        When there is none, or it has no padding token: texts of several lengths could not go into one batch.
+        When it has no padding token: texts of several lengths could not go into one batch.
     """
     from transformers import AutoTokenizer
 
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(str(base), local_files_only=True)
-    except Exception as error:  # the reader of tokenizer.json, in Rust, raises this very class
-        raise FormatError(
-            f"{base} has no tokenizer that can be read ({type(error).__name__}).",
-            hint="give the folder of a base model with its tokenizer.json or vocab.txt",
-        ) from error
+    tokenizer = AutoTokenizer.from_pretrained(str(base), local_files_only=True)
     if tokenizer.pad_token_id is None:
         raise FormatError(f"The tokenizer of {base} has no padding token.", hint="take an encoder, by another `base`")
     return tokenizer
@@ -95,7 +88,6 @@ def _load_base(base: Path) -> Any:
     from adapters import AutoAdapterModel
     from transformers import AutoConfig
 
-    read_tensorfile(base / "model.safetensors")  # that it is whole: the library raises an error of its own
     try:
         config = AutoConfig.from_pretrained(str(base), local_files_only=True)
         for name, value in list(vars(config).items()):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from tupate_hub.data.dataset import TaskData, with_limit
@@ -165,33 +167,25 @@ def train(
     task, setup = within_reach(task, regime), setup_of(plan, task, regime)
     if len(task.train) < len(data.train):
         warn(f"{len(task.train):,} of the {len(data.train):,} training examples are used: the run comes to no more")
-    several = plan.options.seeds > 1
+    tuned = partial(tune, setup=setup, progress=progress, report=report, pulse=pulse, warn=warn)
     with reserved(target, plan.space, task.name) as folder:
-        results: list[Result] = []
-        files = [folder / f"checkpoint{f'-{at}' if several else ''}.pt" for at in range(plan.options.seeds)]
+        files = _checkpoints(folder, plan.options.seeds)
+        results = []
         for at, file in enumerate(files):
-            seed = regime.seed + at
-            if several:
-                report(f"{task.name}: seed {seed}, run {at + 1} of {len(files)}")
-            results.append(
-                tune(
-                    plan.base.folder,
-                    task,
-                    plan.method,
-                    replace(regime, seed=seed),
-                    setup=setup,
-                    checkpoint=file,
-                    progress=progress,
-                    report=report,
-                    pulse=pulse,
-                    warn=warn,
-                )
-            )
+            if len(files) > 1:
+                report(f"{task.name}: seed {regime.seed + at}, run {at + 1} of {len(files)}")
+            one = replace(regime, seed=regime.seed + at)
+            results.append(tuned(plan.base.folder, task, plan.method, one, checkpoint=file))
         best = max(results, key=lambda result: result.record.held_out_score)
         delivery = deliver(target, best, plan.base.id, origin_of(plan))
         for file in files:
             file.unlink(missing_ok=True)
-    return replace(delivery, seeds=tuple(map(_as_one_of_several, results))) if several else delivery
+    return replace(delivery, seeds=tuple(map(_as_one_of_several, results))) if len(files) > 1 else delivery
+
+
+def _checkpoints(folder: Path, runs: int) -> list[Path]:
+    """A file for each of several runs, of which those that are done are not made again."""
+    return [folder / (f"checkpoint-{at}.pt" if runs > 1 else "checkpoint.pt") for at in range(runs)]
 
 
 def _as_one_of_several(result: Result) -> SeedScore:
