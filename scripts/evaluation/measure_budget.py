@@ -111,15 +111,15 @@ def write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def means(rows: Sequence[Mapping[str, str]]) -> str:
-    """The table of docs/training.md: a line for each run and step, its means over the targets."""
-    kinds = list(dict.fromkeys((row["run"], row["step"] if row["step"].startswith("at") else "best") for row in rows))
-    lines = ["| run | embedding | score | place of its own task | rank-NDCG |", "| --- | --- | --- | --- | --- |"]
-    for run, step in kinds:
-        own = [row for row in rows if row["run"] == run and (row["step"] == step or step == "best" != row["step"][:2])]
-        own = [row for row in own if step != "best" or not row["step"].startswith("at")]
-        score = f"{fmean(float(row['score']) for row in own):.3f}" if step == "best" else ""
-        place = fmean(float(row["own_place"]) for row in own)
-        lines.append(f"| {run} | {step} | {score} | {place:.1f} | {fmean(float(row['ndcg']) for row in own):.3f} |")
+    """The table of docs/training.md: a line for each run's kept checkpoint and those on its way, means over targets."""
+    groups: dict[tuple[str, str], list[Mapping[str, str]]] = {}
+    for row in rows:
+        groups.setdefault((row["run"], "the kept one" if row["score"] else row["step"]), []).append(row)
+    lines = ["| run | checkpoint | score | place of its own task | rank-NDCG |", "| --- | --- | --- | --- | --- |"]
+    for (run, checkpoint), group in groups.items():
+        score = f"{fmean(float(row['score']) for row in group):.3f}" if group[0]["score"] else ""
+        place, ndcg = (fmean(float(row[name]) for row in group) for name in ("own_place", "ndcg"))
+        lines.append(f"| {run} | {checkpoint} | {score} | {place:.1f} | {ndcg:.3f} |")
     return "\n".join(lines)
 
 

@@ -541,3 +541,34 @@ def test_a_terminal_gets_a_bar_with_loss_metric_rate_and_time(monkeypatch: pytes
 
 def test_the_base_of_the_tests_is_no_base_of_the_zoo(base: Path) -> None:
     assert base_sha256(base) not in {space.base_sha256 for space in Zoo.open().registry.spaces.values()}
+
+
+def test_the_time_left_after_a_resume_counts_the_steps_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tupate_hub.cli.output import Meter
+
+    now = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    meter = Meter("reviews", quiet=True)
+    for step in meter.over(range(300, 400), 400):
+        now[0] += 1.0
+        meter.pulse(step + 1, 0.5, None)
+        if step == 309:
+            break
+    assert meter.words.endswith("1.0 steps/s, 1 min 30 s left")
+
+
+def test_an_interrupted_run_says_that_the_same_command_goes_on(train: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tupate_hub.cli.output import Meter
+
+    def interrupted(self: Meter, steps: Any, total: int) -> Any:
+        for made, step in enumerate(steps):
+            if made == 5:
+                raise KeyboardInterrupt
+            yield step
+
+    with monkeypatch.context() as until_5:
+        until_5.setattr(Meter, "over", interrupted)
+        result = train()
+    assert result.code == 130
+    assert result.err.splitlines()[-2:] == ["the same command goes on from the last evaluation", "Error: Interrupted."]
+    assert "reviews: going on after step 4/10" in train().err
