@@ -9,8 +9,9 @@ from itertools import islice
 
 from tupate_hub.data.dataset import TaskData
 from tupate_hub.training.model import is_head
+from tupate_hub.training.regime import within_reach
 from tupate_hub.training.run import Run
-from tupate_hub.training.train import TrainPlan, regime_of, setup_of, within_reach
+from tupate_hub.training.train import TrainPlan, regime_of, setup_of
 
 _WARM, _MEASURED = 1, 4
 #: Examples that are answered in the time in which as many are learned: no gradient is computed.

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tupate_hub.arrays import Float32Array
+from tupate_hub.data.dataset import TaskData, with_limit
 from tupate_hub.runrecord import Regime
 from tupate_hub.training.methods import Method
 
@@ -20,6 +21,14 @@ _BY_KIND: Mapping[str, Mapping[str, Any]] = {
 def regime_for(kind: str, method: Method, **changes: Any) -> Regime:
     """The regime of the bundled zoo for a kind of task and a method, with some of its fields changed."""
     return Regime(**{"precision": "bfloat16", **_BY_KIND.get(kind, {}), **method.regime, **changes})
+
+
+def within_reach(data: TaskData, regime: Regime) -> TaskData:
+    """The data without training examples that a run cannot come to: of many, as many as its steps take are drawn.
+
+    Its digest stays that of the whole.
+    """
+    return replace(with_limit(data, max(2, regime.steps * regime.batch_size)), sha256=data.sha256)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tupate_hub.data.dataset import TaskData, with_limit
+from tupate_hub.data.dataset import TaskData
 from tupate_hub.embedding import TaskEmbedding
 from tupate_hub.errors import FormatError
 from tupate_hub.runrecord import Regime
@@ -18,7 +18,7 @@ from tupate_hub.training.design import Budget, for_budget, parse_budget, require
 from tupate_hub.training.methods import Method, get_method
 from tupate_hub.training.options import DEFAULT_METHOD, EVALUATIONS
 from tupate_hub.training.options import TrainOptions as TrainOptions
-from tupate_hub.training.regime import Setup, regime_for
+from tupate_hub.training.regime import Setup, regime_for, within_reach
 from tupate_hub.training.result import Result
 from tupate_hub.training.run import Progress, Pulse, Say
 from tupate_hub.training.tuner import tune
@@ -124,11 +124,6 @@ def regime_of(plan: TrainPlan, kind: str) -> Regime:
             f"{plan.base.id} reads {most} tokens at most, not {options.max_length}.", hint=f"`max_length={most}`"
         )
     return replace(regime, max_length=most)
-
-
-def within_reach(data: TaskData, regime: Regime) -> TaskData:
-    """The data without training examples that a run cannot come to: of many, those of its steps are drawn."""
-    return with_limit(data, max(2, regime.steps * regime.batch_size)) if regime.steps < _NO_LIMIT_OF_STEPS else data
 
 
 def train(
