@@ -116,6 +116,8 @@ def similar_command(
     output.note(f"{ranking.query} in {ranking.space}: {', '.join(ways)}{f', blocks {blocks}' if blocks else ''}")
     _say_of_query(ranking)
     _print_ranking(ranking, explain)
+    if not ranking.neighbors:
+        _offer_bundled(zoo, ranking)
     if ranking.from_index and zoo.remote is not None:
         output.note("these scores are its publisher's word: --explain computes them, tupate-hub verify checks all")
 
@@ -150,6 +152,15 @@ def _say_of_query(ranking: Ranking) -> None:
         output.note(f"it is here as {ranking.itself}, which is no neighbour of itself")
     if "diverged" in ranking.notes:
         output.note(f"{ranking.query} diverged: its update is far too large to work (tupate-hub inspect says more)")
+
+
+def _offer_bundled(zoo: Zoo, ranking: Ranking) -> None:
+    """What to type where a task is alone in its registry, as the first one that somebody tunes."""
+    here = (entry for entry in zoo.registry.entries if (entry.task, entry.space) == (ranking.query, ranking.space))
+    entry = next(here, None)
+    if entry is not None and zoo.remote is None:
+        output.note("the bundled zoo may have tasks like it:")
+        output.note(f"  {output.command('similar', zoo.folder / entry.file)}")
 
 
 def _print_ranking(ranking: Ranking, explain: bool) -> None:

@@ -75,7 +75,8 @@ def build_model(base: Path, data: TaskData, method: Method, init_seed: int) -> A
     elif data.kind == "token_classification":
         model.add_tagging_head(NAME, num_labels=data.num_labels, layers=1)
     else:
-        model.add_classification_head(NAME, num_labels=data.num_labels, layers=1)
+        several = data.kind == "multi_label"
+        model.add_classification_head(NAME, num_labels=data.num_labels, layers=1, multilabel=several)
     if NAME in model.adapters_config:
         model.set_active_adapters(NAME)
     model.active_head = NAME
@@ -199,6 +200,8 @@ def read_logits(
         return list(predict_tags(features, values, label_names))
     if kind == "regression":
         return [float(row[0]) for row in values]
+    if kind == "multi_label":
+        return [[int(value > 0) for value in row] for row in values]  # a probability of one half
     return [int(np.argmax(row)) for row in values]
 
 
