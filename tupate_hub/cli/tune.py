@@ -26,8 +26,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 _LORA_ON = {"attention": ["query", "value"], "ffn": ["intermediate", "output"]}
 #: Options that are fields of `TrainOptions` as they are typed.
 _AS_THEY_ARE = (
-    "method", "start_from", "space", "base", "budget", "steps", "epochs", "batch_size", "accumulate", "max_length",
-    "learning_rate", "patience", "class_weights", "seed", "seeds", "init_seed", "precision", "device", "head", "force",
+    "method", "start_from", "start_head", "space", "base", "budget", "steps", "epochs", "batch_size", "accumulate",
+    "max_length", "learning_rate", "patience", "class_weights", "seed", "seeds", "init_seed", "precision", "device",
+    "head", "force",
 )  # fmt: skip
 
 
@@ -54,6 +55,7 @@ def data_options(function: F) -> F:
 @click.option("--method", help="How to tune. [default: lora, or the method of --start-from]")
 @click.option("--start-from", metavar="TASK|PATH",
               help="Start from a task of the registry, an adapter, or the average of several: a+b+c.")  # fmt: skip
+@click.option("--start-head", is_flag=True, help="Start from its head too: the labels must be the same.")
 @click.option("--space", help="The space of the task to start from.")
 @click.option(
     "--head",

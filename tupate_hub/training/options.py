@@ -29,6 +29,8 @@ class TrainOptions:
         A name of `METHODS`. Default: that of the source, else `lora`.
     start_from : str, optional
         A task of the zoo, an adapter, or several joined by `+`, whose average is taken.
+    start_head : bool
+        Start from the source's head too, which has to have the data's labels.
     space : str, optional
         The space of the task to start from.
     base : str, optional
@@ -76,6 +78,7 @@ class TrainOptions:
 
     method: str | None = None
     start_from: str | None = None
+    start_head: bool = False
     space: str | None = None
     base: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -97,6 +100,8 @@ class TrainOptions:
     force: bool = False
 
     def __post_init__(self) -> None:
+        if self.start_head and (self.start_from is None or self.head != "trained"):
+            raise FormatError("There is no head to start from.", hint="say whose: `start_from='sst2'`")
         for name, usual in _USUAL.items():
             number = getattr(self, name)
             if number is not None and number < 1:

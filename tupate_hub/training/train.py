@@ -10,6 +10,7 @@ from typing import Any
 from tupate_hub.data.dataset import TaskData
 from tupate_hub.embedding import TaskEmbedding
 from tupate_hub.errors import FormatError
+from tupate_hub.head import Head
 from tupate_hub.runrecord import Regime
 from tupate_hub.space import Space
 from tupate_hub.training.basemodel import BaseModel, find_base
@@ -21,6 +22,7 @@ from tupate_hub.training.options import TrainOptions as TrainOptions
 from tupate_hub.training.regime import Setup, regime_for, within_reach
 from tupate_hub.training.result import Result
 from tupate_hub.training.run import Progress, Pulse, Say
+from tupate_hub.training.starthead import source_head, starting_head
 from tupate_hub.training.tuner import tune
 from tupate_hub.training.warmstart import method_of, source_and_base, starting_tensors
 from tupate_hub.zoo import Zoo
@@ -37,7 +39,8 @@ _POSITIONS_FROM_TWO = ("roberta", "xlm-roberta", "camembert")
 class TrainPlan:
     """What options come to: the base model, the method with its sizes, and the source, None where there is none.
 
-    `budget` is what the options' budget came to, None where they have none.
+    `budget` is what the options' budget came to, None where they have none; `head` that of the source, where the run
+    starts from it.
     """
 
     options: TrainOptions
@@ -45,6 +48,7 @@ class TrainPlan:
     method: Method
     source: TaskEmbedding | None = None
     budget: Budget | None = None
+    head: Head | None = None
 
     @property
     def space(self) -> Space:
@@ -75,10 +79,11 @@ def plan_training(zoo: Zoo, options: TrainOptions) -> TrainPlan:
     source, base = source_and_base(
         zoo, options.start_from, method=options.method, space=options.space, base=options.base
     )
+    head = source_head(zoo, options.start_from, source) if options.start_head else None
     if options.settings or options.budget is not None or options.method not in (None, source.space.method):
         method, budget = _method(options.method or source.space.method, base, options)
-        return TrainPlan(options, base, method, source, budget)
-    return TrainPlan(options, base, method_of(source), source)
+        return TrainPlan(options, base, method, source, budget, head)
+    return TrainPlan(options, base, method_of(source), source, None, head)
 
 
 def _method(name: str, base: BaseModel, options: TrainOptions) -> tuple[Method, Budget | None]:
@@ -199,6 +204,8 @@ def setup_of(plan: TrainPlan, data: TaskData, regime: Regime) -> Setup:
     options, start = plan.options, {}
     if plan.source is not None:
         start = starting_tensors(plan.base.folder, data, plan.method, regime.init_seed, plan.source)
+    if plan.head is not None:
+        start |= starting_head(plan.head, data, plan.base.architecture()["hidden_size"])
     balanced = options.class_weights == "balanced"
     return Setup(options.device, options.head, start, options.accumulate, balanced, options.patience)
 
