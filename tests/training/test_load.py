@@ -173,6 +173,8 @@ def test_what_cannot_be_asked_is_said(delivered: Any, base: Path) -> None:
         classes.predict(["good", "  "])
     with pytest.raises(FormatError, match="pairs of texts and others are not"):
         classes.predict(["good", ("a", "b")])
+    with pytest.raises(FormatError, match="toy_numbers is about pairs of texts"):
+        load(delivered("toy_numbers").delivery.run, base=str(base)).predict(["good"])
     spans = load(delivered("toy_spans").delivery.run, base=str(base))
     with pytest.raises(FormatError, match="input 1 has no context"):
         spans.predict(["how many ?"])

@@ -171,6 +171,7 @@ def head_of(result: Result, task: str) -> Head | None:
         "scores": {name: round(value, 4) for name, value in record.scores.items()},
         "model_class": result.head_config["model_class"],
         **({"choices": config["num_choices"]} if "num_choices" in config else {}),
+        **({"pairs": True} if result.head_config.get("pairs") else {}),
     }
     return make_head(
         task,

@@ -111,18 +111,22 @@ def architecture(model: Any) -> dict[str, Any]:
     return {name: getattr(config, name) for name in _ARCHITECTURE if hasattr(config, name)}
 
 
-def head_config(model: Any, label_names: Sequence[str]) -> dict[str, Any]:
-    """What the `adapters` library writes about a head, with the labels' own names; {} where there is none."""
+def head_config(model: Any, data: TaskData) -> dict[str, Any]:
+    """What the `adapters` library writes about a head, with the labels' own names; {} where there is none.
+
+    Beside that, `pairs` says whether it was tuned on pairs of texts.
+    """
     if NAME not in model.heads:
         return {}
     config = dict(model.heads[NAME].config)
-    if len(label_names) == config.get("num_labels"):
-        config["label2id"] = {name: number for number, name in enumerate(label_names)}
+    if len(data.label_names) == config.get("num_labels"):
+        config["label2id"] = {name: number for number, name in enumerate(data.label_names)}
     return {
         "config": config,
         "hidden_size": model.config.hidden_size,
         "model_class": type(model).__name__,
         "model_type": model.config.model_type,
+        "pairs": data.train[0].get("text_b") is not None,
     }
 
 

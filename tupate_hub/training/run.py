@@ -272,7 +272,7 @@ class Run:
             tensors,
             self._layout(),
             head=in_units_of_targets(head, data),
-            head_config=head_config(self.model, data.label_names),
+            head_config=head_config(self.model, data),
             early={share: _split(round_to_float16(part, self.origin))[0] for share, part in self.early.items()},
             planned=self.steps,
             losses=tuple(self.losses),
