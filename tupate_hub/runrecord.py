@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from tupate_hub.errors import FormatError
@@ -64,6 +64,7 @@ class RunRecord:
     that was best on the held-out ones, after `best_step`; `baseline` is the same metric's of the best guess that looks
     at no input. `seconds` are those of the wall clock. `device`, `head` and `zero_shot` are None where a file does not
     say them, as those of the bundled zoo, which are all made alike; `zero_shot` also where there was nothing to score.
+    `cares` is what the run minded beyond the regime: class weights, patience, the parts of a step.
     """
 
     task: str
@@ -91,6 +92,7 @@ class RunRecord:
     device: str | None = None
     head: str | None = None
     zero_shot: float | None = None
+    cares: Mapping[str, Any] = field(default_factory=dict)
 
     def to_facts(self) -> dict[str, Any]:
         """The record as groups of JSON values, as `TaskEmbedding.facts` has them."""
@@ -104,6 +106,7 @@ class RunRecord:
                 **asdict(self.regime),
                 **{name: getattr(self, name) for name in _TRAINING},
                 **(setup if self.device is not None else {}),
+                **self.cares,
             },
             "scores": {
                 **self.scores,
@@ -127,7 +130,7 @@ class RunRecord:
         try:
             training, scores, data = (dict(facts[group]) for group in ("training", "scores", "data"))
             told = {name: scores.pop(name) for name in ("metric", "baseline", "baseline_rule")}
-            regime = {field.name: training[field.name] for field in fields(Regime)}
+            regime = {one.name: training[one.name] for one in fields(Regime)}
             return cls(
                 task=task,
                 kind=facts["task_kind"],
@@ -139,13 +142,12 @@ class RunRecord:
                 **{name: training[name] for name in _TRAINING},
                 scores=scores,
                 **told,
-                data=DataRecord(
-                    **{field.name: data[_IN_HEADER.get(field.name, field.name)] for field in fields(DataRecord)}
-                ),
+                data=DataRecord(**{one.name: data[_IN_HEADER.get(one.name, one.name)] for one in fields(DataRecord)}),
                 software=facts["software"],
                 device=training.get("device"),
                 head=training.get("head"),
                 zero_shot=training.get("zero_shot"),
+                cares={name: training[name] for name in _CARES if name in training},
             )
         except (KeyError, TypeError, ValueError) as error:
             raise FormatError(
@@ -157,5 +159,6 @@ _TRAINING = (
     "steps", "best_step", "held_out_score", "final_loss", "examples_seen", "train_examples", "validation_examples",
     "seconds", "threads",
 )  # fmt: skip
+_CARES = ("parts", "class_weights", "patience")
 #: Fields whose names in the header are no names in Python.
 _IN_HEADER = {"task_class": "class"}

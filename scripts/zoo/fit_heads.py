@@ -3,7 +3,8 @@
 The runs of the bundled zoo were made before heads were kept. Here each head is fitted again to the run's own training
 examples, with the stored parameters standing still, and scored on the validation examples that the run was scored on;
 the file says both scores. A file is written as soon as its task is done, and what is there is left alone, so that a
-killed script goes on where it was. Afterwards: python scripts/zoo/build_zoo.py
+killed script goes on where it was; to fit a head again, with more examples, take its file away.
+Afterwards: python scripts/zoo/build_zoo.py
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def head_file(embedding: Path) -> Path:
     return embedding.parent / "heads" / embedding.name
 
 
-def fit_one(file: Path, data: Path, threads: int) -> bytes:
+def fit_one(file: Path, data: Path, threads: int, most_examples: int, most_tokens: int) -> bytes:
     """The head of an embedding's task, fitted and scored: its file's bytes."""
     import numpy as np
     import torch
@@ -57,8 +58,8 @@ def fit_one(file: Path, data: Path, threads: int) -> bytes:
     names = task.label_names if task.kind in ("classification", "token_classification") else ()
     blank = make_head(task.name, task.kind, names, nothing, facts=facts)
     tuned = Tuned.of(base.folder, embedding, blank)
-    most_tokens = MOST_TOKENS * (2 if task.kind == "extractive_qa" else 1)
-    fitted = fit_head(replace(tuned, precision=record.regime.precision), task, MOST_EXAMPLES, most_tokens)
+    most_tokens *= 2 if task.kind == "extractive_qa" else 1
+    fitted = fit_head(replace(tuned, precision=record.regime.precision), task, most_examples, most_tokens)
     head = parse_head(fitted.to_bytes(), task.name)  # rounded as it will be stored
     answers = replace(tuned, head=head).answers(task.validation)
     scores = score(task.metric, gold_labels(task, task.validation), answers)
@@ -75,6 +76,8 @@ def main() -> int:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder as in docs/data.md")
     parser.add_argument("--method", default="lora")
     parser.add_argument("--tasks", nargs="+", help="these tasks [default: all of the method, short texts first]")
+    parser.add_argument("--most-examples", type=int, default=MOST_EXAMPLES, help="[default: %(default)s]")
+    parser.add_argument("--most-tokens", type=int, default=MOST_TOKENS, help="of them [default: %(default)s]")
     parser.add_argument("--jobs", type=int, default=1, help="tasks side by side [default: 1]")
     options = parser.parse_args()
     from tupate_hub.training.fan_out import over_processes
@@ -88,7 +91,8 @@ def main() -> int:
     missing = [file for file in wanted if not head_file(file).exists()]
     threads = int(os.environ.get("OMP_NUM_THREADS") or max(1, (os.cpu_count() or 1) // options.jobs))
     failed = 0
-    work = partial(fit_one, data=options.data, threads=threads)
+    most = {"most_examples": options.most_examples, "most_tokens": options.most_tokens}
+    work = partial(fit_one, data=options.data, threads=threads, **most)
     for number, (file, made) in enumerate(over_processes(work, missing, options.jobs), 1):
         line = str(made)
         if isinstance(made, bytes):

@@ -111,7 +111,11 @@ def main() -> int:
         wrong = apart(rows, entries)
         print("\n".join(wrong) or f"{len(rows)} rows agree, {len(entries) - len(rows)} are missing", file=sys.stderr)
         return 1 if wrong else 0
-    done = {row["head_sha256"] for row in rows}
+    current = {entry.head["sha256"] for entry in entries.values()}
+    done = {row["head_sha256"] for row in rows} & current
+    if any(row["head_sha256"] not in current for row in rows):
+        ROWS.unlink()
+        append_cells(ROWS, COLUMNS, [[row[name] for name in COLUMNS] for row in rows if row["head_sha256"] in current])
     missing = [task for task in options.tasks or entries if entries[task].head["sha256"] not in done]
     for number, task in enumerate(missing, 1):
         examples, pulled = score_pulled(zoo, task, space, options.data)

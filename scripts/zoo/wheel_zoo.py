@@ -62,7 +62,7 @@ def smallest(space: dict[str, Any], *, whole: bool) -> dict[str, Any]:
 def truth(root: Path) -> list[str]:
     """Measured transfer and the predictions that need the tasks' data, for `tupate-hub evaluate`."""
     tables = sorted((root / "zoo" / "truth").rglob("*.csv"))
-    others = ("subspace*", "merges*", "pulled*")  # measured, but no transfer
+    others = ("subspace*", "merges*", "budget*", "pulled*")  # measured, but no transfer
     return [path.relative_to(root).as_posix() for path in tables if not any(map(path.match, others))]
 
 

@@ -19,7 +19,7 @@ INSTALL = re.compile(r"^pip install .*")
 #: Rooms whose hints still name options of the command line.
 NOT_YET: tuple[str, ...] = ()
 #: What writes a page that lists commands.
-PAGES = ("publish/card", "publish/trust")
+PAGES = ("publish/card", "publish/trust", "publish/run_report")  # the last has properties of CSS, written as options
 
 
 def strings(module: Path) -> Iterator[tuple[int, str]]:

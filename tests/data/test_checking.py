@@ -7,7 +7,8 @@ import pytest
 
 from tupate_hub.data.checking import check
 from tupate_hub.data.columns import guess_columns
-from tupate_hub.data.table import Table, read_table
+from tupate_hub.data.files import read_table
+from tupate_hub.data.table import Table
 
 
 def table_of(rows, where="a.csv", label_names=None):

@@ -141,7 +141,12 @@ def test_rows_in_two_splits():
 
 
 def test_copies_within_one_split_are_no_fault():
-    assert found(part("train.csv", MANY, ["same", "other"] * 30)) == []
+    assert found(part("train.csv", MANY, [f"text {n % 30}" for n in range(60)])) == []
+
+
+def test_a_few_texts_many_times_are_too_few():
+    said = "train.csv: has 60 good rows, but only 2 different texts, and 10 is the least"
+    assert said in map(str, found(part("train.csv", MANY, ["same", "other"] * 30)))
 
 
 def test_amounts_are_no_classes():

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toys import TASKS
 
+from tupate_hub.data import dataset
 from tupate_hub.data.columns import ROLES
 from tupate_hub.data.dataset import KINDS, DataOptions, load_data, load_task
 from tupate_hub.errors import FormatError, UnknownName
@@ -256,7 +257,7 @@ def test_a_missing_column_is_told_with_the_rest(tmp_path):
 def test_amounts_that_are_none(write):
     rows = [{"text": f"t {n}", "score": n / 7} for n in range(60)]
     rows[4]["score"], rows[9]["score"] = "nan", "many"
-    with pytest.raises(FormatError, match=r"a\.csv, lines 6 and 11: column 'score' is not a number, such as 'nan'"):
+    with pytest.raises(FormatError, match=r"a\.csv, line 11: column 'score' is not a number, such as 'many'"):
         load_data(write("a.csv", rows))
 
 
@@ -390,3 +391,102 @@ def test_the_real_tasks_have_no_errors(shared):
     for name in ("cb", "wnli", "arc_challenge", "wnut17_ner", "quoref", "copa"):
         data = load_data(shared / "data", DataOptions(task=name)).data
         assert data == load_task(shared / "data", name)
+
+
+# ---- what a person leaves in a file ----------------------------------------------------------------------------------
+
+
+def test_rows_without_a_label_are_refused_or_left_out(write):
+    rows = reviews()
+    for at in (3, 7, 8):
+        rows[at]["stars"] = "" if at < 8 else "NaN"
+    path = write("a.csv", rows)
+    with pytest.raises(FormatError, match="lines 5 and 9: column 'stars' is empty") as caught:
+        load_data(path)
+    assert caught.value.hint == "correct the rows, or leave out those without a label: `skip_unlabelled=True`"
+    loaded = load_data(path, DataOptions(skip_unlabelled=True))
+    assert sum(len(part) for part in parts(loaded.data)) == 57
+    assert loaded.warnings == ("a.csv: 3 rows without a label are left out",)
+
+
+def test_questions_without_an_answer_are_no_rows_without_a_label(write):
+    rows = [{"context": f"It is {n}.", "question": "What?", "answer": str(n) if n % 2 else ""} for n in range(40)]
+    loaded = load_data(write("a.jsonl", rows), DataOptions(skip_unlabelled=True))
+    assert sum(len(part) for part in parts(loaded.data)) == 40
+
+
+@pytest.mark.parametrize("texts", [["yes", "no"], ["same"]])
+def test_the_same_texts_over_and_over_are_refused(write, texts):
+    rows = [{"text": texts[n % len(texts)], "label": "ab"[n % 2]} for n in range(200)]
+    with pytest.raises(FormatError, match=f"only {len(texts)} different texts, and 10 is the least"):
+        load_data(write("a.csv", rows))
+
+
+def test_a_score_of_hardly_any_examples_is_told(write):
+    loaded = load_data(write("a.csv", reviews(12)))
+    assert [len(part) for part in parts(loaded.data)] == [8, 2, 2]
+    assert "only 2 examples are scored on: their score says next to nothing" in loaded.warnings
+
+
+def test_a_rare_class_of_rows_that_are_drawn_from_more_is_a_warning(write, monkeypatch):
+    monkeypatch.setattr(dataset, "MOST_ROWS", 60)
+    rows = [{"text": f"t {n}", "label": "rare" if n == 5 else "ab"[n % 2]} for n in range(61)]
+    path = write("a.csv", [rows[5], *rows[:5], *rows[6:]])
+    told = load_data(path).warnings
+    assert "a.csv: 60 of its 61 rows are used, drawn by chance and always the same" in told
+
+
+# ---- several labels, and tags that are no spans ----------------------------------------------------------------------
+
+
+def topics(count=60, mark="|"):
+    labels = [["war"], ["sport", "money"], ["money"], ["war", "money"]]
+    return [{"text": f"a text, number {n}", "topics": mark.join(labels[n % 4])} for n in range(count)]
+
+
+@pytest.mark.parametrize("mark", ["|", ";", " | "])
+def test_several_labels_in_a_cell_are_asked_about_and_read(write, mark):
+    path = write("a.csv", topics(mark=mark))
+    columns = {"label": "topics"}
+    with pytest.raises(FormatError, match=r"seems to hold several labels a cell, such as 'sport.*money'") as caught:
+        load_data(path, DataOptions(columns=columns))
+    assert caught.value.hint.startswith("`kind='multi_label'`, or `kind='classification'`")
+    data = load_data(path, DataOptions(kind="multi_label", columns=columns)).data
+    assert (data.label_names, data.num_labels, data.metric) == (("money", "sport", "war"), 3, "micro_f1")
+    rows = {row["text_a"]: row["label"] for part in parts(data) for row in part}
+    assert [rows[f"a text, number {n}"] for n in range(4)] == [[0, 0, 1], [1, 1, 0], [1, 0, 0], [1, 0, 1]]
+    whole = load_data(path, DataOptions(kind="classification", columns=columns)).data
+    assert len(whole.label_names) == 4
+
+
+def test_lists_of_labels_are_several_labels(write):
+    rows = [{**row, "topics": row["topics"].split("|")} for row in topics()]
+    loaded = load_data(write("a.jsonl", rows), DataOptions(kind="multi_label", columns={"label": "topics"}))
+    assert loaded.data.label_names == ("money", "sport", "war")
+
+
+def test_labels_with_a_bar_that_never_share_a_part_are_classes(write):
+    rows = [{"text": f"text {n}", "label": ("1|2", "3|4")[n % 2]} for n in range(60)]
+    assert load_data(write("a.csv", rows)).data.kind == "classification"
+
+
+def test_tags_that_are_no_spans_are_classes_of_words(write):
+    rows = [{"tokens": f"the dog barks {n}", "tags": "DET NOUN VERB NUM"} for n in range(60)]
+    path = write("a.jsonl", rows)
+    data = load_data(path).data
+    assert (data.kind, data.metric, data.label_names) == (
+        "token_classification",
+        "accuracy",
+        ("DET", "NOUN", "NUM", "VERB"),
+    )
+    assert data.train[0]["tags"] == [0, 1, 3, 2]
+    assert load_data(path, DataOptions(metric="macro_f1")).data.metric == "macro_f1"
+    with pytest.raises(UnknownName, match="is not scored by 'span_f1'") as caught:
+        load_data(path, DataOptions(metric="span_f1"))
+    assert caught.value.hint == "known: accuracy, macro_f1"
+
+
+def test_metrics_of_two_classes_need_two(write):
+    with pytest.raises(UnknownName, match="is not scored by 'f1_answer'"):
+        load_data(write("a.csv", reviews()), DataOptions(metric="f1_answer"))
+    assert load_data(write("a.csv", reviews()), DataOptions(metric="macro_f1")).data.metric == "macro_f1"

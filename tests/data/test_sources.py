@@ -169,8 +169,8 @@ def hub_dataset(datasets, tmp_path, monkeypatch):
         for split, size in sizes.items():
             rows = [{"text": f"{split} {n}", "label": n % 2} for n in range(size)]
             datasets.Dataset.from_list(rows, features=features).to_parquet(place / f"{split}.parquet")
-        return lambda configuration=None: sources._read_hub(
-            sources.Location("dataset", "acme/reviews", None), configuration
+        return lambda configuration=None, most=100: sources._read_hub(
+            sources.Location("dataset", "acme/reviews", None), configuration, most
         )
 
     return made
@@ -187,12 +187,14 @@ def test_a_dataset_of_the_hub(hub_dataset):
     assert (found.name, found.origin, found.licence) == ("reviews", "hf://datasets/acme/reviews", "unknown")
 
 
-def test_a_huge_split_is_sampled(hub_dataset, monkeypatch):
-    monkeypatch.setattr(sources, "MOST_ROWS", 10)
-    table = hub_dataset(train=30)().tables["train"]
+def test_a_huge_split_is_sampled(hub_dataset):
+    table = hub_dataset(train=30)(most=10).tables["train"]
+    assert table.drawn_from == 30
     assert len(table.rows) == len(set(table.numbers)) == 10
     assert [row["text"] for row in table.rows] == [f"train {n}" for n in table.numbers]
-    assert [str(fault) for fault in table.faults] == ["train: 10 of its 30 rows are used"]
+    assert [str(fault) for fault in table.faults] == [
+        "train: 10 of its 30 rows are used, drawn by chance and always the same"
+    ]
     assert not table.faults[0].error
 
 

@@ -5,12 +5,13 @@ import gzip
 import io
 import json
 import math
+import random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tupate_hub.data.table import read_table
+from tupate_hub.data.files import read_table
 from tupate_hub.errors import FormatError
 
 
@@ -143,7 +144,8 @@ def test_lines_that_are_not_utf_8_are_named(read):
 def test_nothing_in_the_middle_is_no_text(read, name):
     content = {"a.csv": "text\na\0b\n", "a.jsonl": '\n{"text": "a\0b"}\n', "a.json": '[{"text":\n "a\0b"}]'}[name]
     table = read(name, content)
-    assert sentences(table)[0].startswith(f"{name}, line 2: the encoding is broken")
+    assert sentences(table)[0] == f"{name}, line 2: has NUL characters, which are no part of a text"
+    assert table.faults[0].hint == f"take them out: tr -d '\\000' < {name} > text-{name}"
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
@@ -151,6 +153,28 @@ def test_byte_order_marks_are_no_part_of_the_header(read, encoding):
     table = read("a.csv", "text,label\nö,1\n".encode(encoding))
     assert table.columns == ("text", "label")
     assert table.rows == [{"text": "ö", "label": "1"}]
+
+
+@pytest.mark.parametrize("encoding", ["UTF-16-LE", "UTF-16-BE"])
+@pytest.mark.parametrize("text", ["text,label\nso ö,1\n", "текст,метка\nхорошо,1\n"])
+def test_utf_16_without_a_mark_is_told_as_such(read, encoding, text):
+    with pytest.raises(FormatError, match=f"a.csv is {encoding} without a byte order mark") as caught:
+        read("a.csv", text.encode(encoding))
+    assert caught.value.hint == f"save it as UTF-8: iconv -f {encoding} -t UTF-8 a.csv > utf8-a.csv"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (random.Random(0).randbytes(500), "a.csv is not text"),
+        (b"PK\x03\x04" + bytes(50), "a.csv is a ZIP archive, as Excel's"),
+        (gzip.compress(b"text\n", mtime=0), "a.csv is compressed by gzip"),
+    ],
+)
+def test_what_is_no_text_at_all_is_told_as_such(read, content, said):
+    with pytest.raises(FormatError, match=said) as caught:
+        read("a.csv", content)
+    assert caught.value.hint
 
 
 def test_half_of_utf_16_is_broken(read):
@@ -227,8 +251,23 @@ def test_squad(read, name, indent):
     assert (list(table.numbers), table.faults) == ([1, 2], ())
 
 
-def test_one_object_that_is_no_squad_is_one_row(read):
-    assert read("a.json", '{"data": "x"}').rows == [{"data": "x"}]
+def test_one_object_in_json_lines_is_one_row(read):
+    assert read("a.jsonl", '{"data": "x"}').rows == [{"data": "x"}]
+
+
+@pytest.mark.parametrize(
+    ("document", "advice"),
+    [
+        ({"version": 1, "rows": [{"text": "a"}, {"text": "b"}]}, "its rows are in 'rows': python3 -c "),
+        ({"text": {"0": "a"}, "label": {"0": 1}}, "it is written by column: python3 -c "),
+        ({"text": "a"}, "give a list of objects, or one object a line"),
+    ],
+)
+@pytest.mark.parametrize("indent", [None, 2])
+def test_one_object_in_place_of_rows_is_told_as_such(read, document, advice, indent):
+    with pytest.raises(FormatError, match=r"a\.json is one JSON object, with '.*', where a list") as caught:
+        read("a.json", json.dumps(document, indent=indent))
+    assert caught.value.hint.startswith(advice)
 
 
 def test_squad_without_questions_has_no_rows(read):
@@ -346,6 +385,35 @@ def test_a_file_without_rows_is_refused(read, name, content):
 def test_a_file_that_is_gone_is_refused(tmp_path):
     with pytest.raises(FormatError, match=r"cannot be read \(FileNotFoundError\)"):
         read_table(tmp_path / "a.csv")
+
+
+# ---- more rows than are used -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.json", "a.conll"])
+def test_of_many_rows_some_are_drawn(tmp_path, name):
+    rows = [{"text": f"t{n}", "label": "ab"[n % 2]} for n in range(50)]
+    mark = "\t" if name == "a.tsv" else ","
+    content = {
+        "a.jsonl": "".join(json.dumps(row) + "\n" for row in rows),
+        "a.json": json.dumps(rows),
+        "a.conll": "".join(f"{row['text']} B-{row['label']}\n\n" for row in rows),
+    }.get(name, f"text{mark}label\n" + "".join(f"{row['text']}{mark}{row['label']}\n" for row in rows))
+    (tmp_path / name).write_text(content)
+    whole, table = read_table(tmp_path / name), read_table(tmp_path / name, 10)
+    assert (len(whole.rows), whole.drawn_from, whole.faults) == (50, None, ())
+    assert (len(table.rows), table.drawn_from) == (10, 50)
+    assert table.numbers == sorted(table.numbers)
+    assert all(whole.rows[whole.numbers.index(at)] == row for at, row in zip(table.numbers, table.rows, strict=True))
+    assert sentences(table) == [f"{name}: 10 of its 50 rows are used, drawn by chance and always the same"]
+    assert read_table(tmp_path / name, 10) == table
+
+
+def test_what_is_wrong_with_rows_that_are_not_drawn_is_told(tmp_path):
+    (tmp_path / "a.csv").write_bytes(b"text,label\n" + b"a,1\n" * 50 + b"b\ncaf\xe9,1\n")
+    told = sentences(read_table(tmp_path / "a.csv", 10))
+    assert "a.csv, line 53: the encoding is broken: this is not UTF-8 text" in told
+    assert "a.csv, line 52: has 1 cells where the header has 2" in told
 
 
 # ---- hostile files ---------------------------------------------------------------------------------------------------

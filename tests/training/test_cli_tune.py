@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from toys import BAD, GOOD, filler
 
 from tupate_hub import Zoo
 from tupate_hub.embedding import read_embedding
+from tupate_hub.evaluation.transfer_rows import read_rows
 from tupate_hub.extras import install_command
 from tupate_hub.storage.atomic import alone
 from tupate_hub.training.model import base_sha256
@@ -68,10 +70,14 @@ def test_a_csv_becomes_an_embedding_that_answers(train: Any, here: Path, invoke:
     assert result.code == 0, result.err
     told = dict(line.split("\t") for line in result.out.splitlines())
     assert list(told) == [
-        "task", "score", "baseline", "steps", "space", "parameters", "embedding", "adapter", "early",
+        "task", "score", "baseline", "class bad", "class good", "steps", "space", "parameters", "embedding", "adapter",
+        "early", "report",
     ]  # fmt: skip
     assert (told["task"], told["space"]) == ("reviews", "base0/lora" if base.name == "base0" else told["space"])
-    assert re.fullmatch(r"[01]\.\d{4} accuracy", told["score"])
+    assert re.fullmatch(r"[01]\.\d{4} accuracy, [01]\.\d{3} to [01]\.\d{3} \(95 %\)", told["score"])
+    assert re.fullmatch(r"precision .*, recall .*, F1 .*, of \d+", told["class bad"])
+    page = (here / told["report"]).read_text(encoding="utf-8")
+    assert "<h1>reviews</h1>" in page and "verdict (guessed)" in page
     assert "columns: text = review, label = verdict" in result.err
     assert read_embedding(here / told["embedding"]).task == "reviews"
     assert (here / told["adapter"] / "model_head.safetensors").is_file()
@@ -148,6 +154,65 @@ def test_epochs_count_passes(here: Path, base: Path, reviews: Path, invoke: Any)
     arguments = ("--base", base, "--epochs", 2, "--batch-size", 32, "--limit", 100, "--json")
     result = invoke("train", reviews, *arguments)
     assert (result.code, result.json()["steps"]) == (0, 2 * 4)
+
+
+def test_several_seeds_are_told_and_the_best_is_kept(train: Any, here: Path) -> None:
+    found = train("--seeds", 2, "--seed", 3, "--json").json()
+    assert [one["seed"] for one in found["seeds"]] == [3, 4]
+    best = max(found["seeds"], key=lambda one: one["held_out"])
+    kept = read_embedding(here / found["embedding"]).facts
+    assert (kept["training"]["seed"], kept["scores"]["primary"]) == (best["seed"], best["score"])
+    assert not list(here.rglob("checkpoint*"))
+    assert "mean" in dict(line.split("\t") for line in train("--seeds", 2, "--force").out.splitlines())["seeds"]
+
+
+def test_a_dry_run_says_what_will_come_and_leaves_nothing(train: Any, here: Path) -> None:
+    result = train("--dry-run", "--seeds", 2, "--json")
+    found = result.json()
+    assert result.code == 0 and not (here / "tupate-zoo").exists()
+    assert not {name for name in fields(found) if f"`{name}`" not in section("train")}
+    assert (found["dry_run"], found["steps"], found["runs"], found["passes"]) == (True, 10, 2, 1.0)
+    assert found["seconds"] > found["steps"] * found["seconds_per_step"] > 0
+    told = dict(line.split("\t") for line in train("--dry-run", "--steps", 1).out.splitlines())
+    assert re.fullmatch(r"about \d+ s, measured on 1 steps", told["time"])
+    assert "plan" not in told and told["steps"].startswith("1 of 16 examples")
+
+
+def test_what_a_run_minds_is_in_its_header(train: Any, here: Path) -> None:
+    asked = ("--patience", 1, "--class-weights", "balanced", "--accumulate", 2, "--max-length", 20, "--init-seed", 5)
+    result = train(*asked, "--metric", "macro_f1", "--json")
+    assert result.code == 0, result.err
+    facts = read_embedding(here / result.json()["embedding"]).facts
+    training = facts["training"]
+    told = {name: training[name] for name in ("patience", "class_weights", "parts", "max_length", "init_seed")}
+    assert told == {"patience": 1, "class_weights": "balanced", "parts": 2, "max_length": 20, "init_seed": 5}
+    assert facts["scores"]["metric"] == "macro_f1" and facts["scores"]["primary"] == facts["scores"]["macro_f1"]
+    assert result.json()["performance"]["metric"] == "macro_f1"
+
+
+def test_texts_that_are_cut_are_told(train: Any) -> None:
+    result = train("--max-length", 9, "--json")
+    (warning,) = [one for one in result.json()["warnings"] if "tokens are read" in one]
+    assert re.fullmatch(r"of \d+% of the texts only the first 9 tokens are read; --max-length takes more", warning)
+    assert warning in result.err
+
+
+def test_data_is_told_before_torch_is_loaded(here: Path) -> None:
+    (here / "a.csv").write_text("text,label\na,x\n")
+    code = (
+        "import sys; from tupate_hub import cli; code = cli.run(['train', 'a.csv']); assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "10 is the least" in done.stderr
+
+
+def test_tensorboard_writes_or_says_what_to_install(train: Any, here: Path) -> None:
+    result = train("--tensorboard", "events")
+    if find_spec("tensorboard") is None:
+        assert (result.code, "pip install tensorboard" in result.err) == (2, True)
+    else:
+        assert list((here / "events").iterdir())
 
 
 def test_a_budget_chooses_the_size(train: Any, base: Path) -> None:
@@ -294,6 +359,35 @@ def test_recommend_json_has_the_documented_fields(toy_registry: Path, base: Path
     assert sum(found["neighbors"][0]["contributions"].values()) == pytest.approx(found["neighbors"][0]["score"])
 
 
+def test_compare_tunes_from_the_first_picks_and_from_nothing_and_keeps_the_best(
+    toy_registry: Path, here: Path, base: Path, reviews: Path, invoke: Any
+) -> None:
+    asked = ("recommend", reviews, "--base", base, "--registry", toy_registry, "--steps", 4, "--to", "kept")
+    result = invoke(*asked, "--compare", 2, "--compare-steps", 6, "--seeds", 2, "--out", "table.csv", "--json")
+    assert result.code == 0, result.err
+    found = result.json()["comparison"]
+    starts = {one["start"]: one for one in found["starts"]}
+    picks = [one["task"] for one in result.json()["trial"]["first"]][:2]
+    assert set(starts) == {"nothing", *picks}
+    assert {name for one in found["starts"] for name in one} <= {name for name in fields(found)}
+    assert not {name for name in fields(found) if f"`{name}`" not in section("recommend")}
+    assert found["best"] == found["starts"][0]["start"]
+    gain = [mine - theirs for mine, theirs in zip(starts[picks[0]]["scores"], starts["nothing"]["scores"], strict=True)]
+    assert starts[picks[0]]["gain"] == pytest.approx(sum(gain) / 2)
+    assert f"starting from {found['best']} was best by the held-out score" in found["sentence"]
+    rows = read_rows(here / "table.csv")
+    assert [(row["source"], row["seed"]) for row in rows if row["source"] == "-"] == [("-", "0"), ("-", "1")]
+    assert len(rows) == 6
+    source = read_embedding(here / found["embedding"]).facts["source"]
+    assert source.get("start_from", "nothing") == found["best"]
+    again = invoke(*asked, "--compare", 1)
+    assert (again.code, again.out) == (2, "")
+    assert "'reviews' is in space" in again.err and "--force" in again.err
+    told = invoke(*asked, "--compare", 1, "--compare-steps", 2, "--seeds", 1, "--force")
+    assert told.code == 0, told.err
+    assert "one seed says nothing about chance" in told.err or "starting from nothing was best" in told.err
+
+
 def test_recommend_refuses_another_base_model(here: Path, base: Path, reviews: Path, invoke: Any) -> None:
     result = invoke("recommend", reviews, "--base", base)
     assert (result.code, result.out) == (2, "")
@@ -320,6 +414,8 @@ def test_without_torch_it_says_what_to_install(
     ("arguments", "says"),
     [
         (("--column", "text"), "names no column"),
+        (("--metric", "f2"), "is not scored by 'f2'"),
+        (("--max-length", "65"), "reads 64 tokens at most"),
         (("--column", "text=nowhere"), "nowhere"),
         (("--device", "cuda"), "no CUDA device"),
         (("--device", "mps"), "no MPS device"),
@@ -439,13 +535,43 @@ def test_a_terminal_gets_a_bar_with_loss_metric_rate_and_time(monkeypatch: pytes
     for step in meter.over(range(5, 10), 10):
         meter.pulse(step + 1, 0.125, 0.75)
         meter.say("not beside a bar")
-        time.sleep(0.3)  # the time left is known after a second
     shown = screen.getvalue()
     assert "reviews" in shown and "10/10" in shown
     assert re.search(r"loss 0\.125, held-out 0\.750, \d+\.\d steps/s", shown)
-    assert re.search(r"\d\d:\d\d:\d\d", shown)
+    assert re.search(r"\d+ s left", shown)
     assert "not beside a bar" not in shown
 
 
 def test_the_base_of_the_tests_is_no_base_of_the_zoo(base: Path) -> None:
     assert base_sha256(base) not in {space.base_sha256 for space in Zoo.open().registry.spaces.values()}
+
+
+def test_the_time_left_after_a_resume_counts_the_steps_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tupate_hub.cli.output import Meter
+
+    now = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    meter = Meter("reviews", quiet=True)
+    for step in meter.over(range(300, 400), 400):
+        now[0] += 1.0
+        meter.pulse(step + 1, 0.5, None)
+        if step == 309:
+            break
+    assert meter.words.endswith("1.0 steps/s, 1 min 30 s left")
+
+
+def test_an_interrupted_run_says_that_the_same_command_goes_on(train: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tupate_hub.cli.output import Meter
+
+    def interrupted(self: Meter, steps: Any, total: int) -> Any:
+        for made, step in enumerate(steps):
+            if made == 5:
+                raise KeyboardInterrupt
+            yield step
+
+    with monkeypatch.context() as until_5:
+        until_5.setattr(Meter, "over", interrupted)
+        result = train()
+    assert result.code == 130
+    assert result.err.splitlines()[-2:] == ["the same command goes on from the last evaluation", "Error: Interrupted."]
+    assert "reviews: going on after step 4/10" in train().err

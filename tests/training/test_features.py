@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tupate_hub.errors import FormatError
+from tupate_hub.training import features as features_module
 from tupate_hub.training.features import (
     Feature,
     collate,
@@ -504,3 +505,28 @@ def test_logits_made_of_the_labels_give_the_gold_answers(tokenizer, load):
     ]
     texts = predict_spans(features, values, data.train, no_answer=True)
     assert texts == [(row["answers"]["text"] or [""])[0] for row in data.train]
+
+
+def test_a_very_long_text_is_read_as_far_as_it_goes(tokenizer, monkeypatch):
+    """The same tokens as the library's truncation gives, and only a beginning is given to it."""
+    text = "the river " * 3_000
+    rows = [{"text_a": text, "text_b": second, "label": 0} for second in ("town", text)]
+    seen = []
+    call = type(tokenizer).__call__
+
+    def noting(self, texts, *others, **how):
+        seen.append(max(map(len, [texts] if isinstance(texts, str) else texts)))
+        return call(self, texts, *others, **how)
+
+    expected = tokenizer([text, text], ["town", text], truncation=True, max_length=16)["input_ids"]
+    monkeypatch.setattr(type(tokenizer), "__call__", noting)
+    assert [list(one.ids[0]) for one in encode(tokenizer, "classification", rows, 16)] == expected
+    assert max(seen) < 10_000
+
+
+def test_many_examples_are_encoded_in_parts_and_keep_their_numbers(tokenizer, monkeypatch):
+    rows = [{"text_a": f"the {word}", "text_b": None, "label": 0} for word in ("river", "town", "music") * 3]
+    whole = encode(tokenizer, "classification", rows, 16)
+    monkeypatch.setattr(features_module, "_AT_ONCE", 4)
+    assert encode(tokenizer, "classification", rows, 16) == whole
+    assert [one.example for one in whole] == list(range(9))

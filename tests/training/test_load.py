@@ -20,6 +20,7 @@ from tupate_hub.collect.add import open_or_start
 from tupate_hub.errors import FormatError, UnknownName
 from tupate_hub.export import export
 from tupate_hub.storage.atomic import write_folder
+from tupate_hub.training.assess import assess
 from tupate_hub.training.delivery import Delivery, deliver
 from tupate_hub.training.features import encode
 from tupate_hub.training.load import load
@@ -43,13 +44,22 @@ class Run:
     said: list[Any]
 
 
+def several(data: Any) -> Any:
+    """A task of classes as one of labels of which a text may have several."""
+    parts = {
+        part: [{**one, "label": [one["label"], 1 - one["label"]]} for one in getattr(data, part)]
+        for part in ("train", "held_out", "validation")
+    }
+    return replace(data, name="several", kind="multi_label", metric="micro_f1", label_names=("kind", "harsh"), **parts)
+
+
 @pytest.fixture(scope="module")
 def delivered(base: Path, load: Callable[[str], Any], tmp_path_factory: pytest.TempPathFactory) -> Any:
     """`delivered("toy_classes", "bitfit")` is such a run in a registry of its own, made once."""
 
     @cache
     def make(name: str, method_name: str = "lora") -> Run:
-        data, method = load(name), get_method(method_name)
+        data, method = several(load("toy_classes")) if name == "several" else load(name), get_method(method_name)
         result = tune(base, data, method, SHORT)
         model = build_model(base, data, method, SHORT.init_seed)
         origin = tuned_state(model) if method.relative else {}
@@ -79,7 +89,9 @@ def assert_as_said(found: list[Any], run: Run) -> None:
         assert found == run.said
 
 
-@pytest.mark.parametrize("name", ["toy_classes", "toy_numbers", "toy_spans", "toy_spans_v2", "toy_choices", "toy_tags"])
+@pytest.mark.parametrize(
+    "name", ["toy_classes", "several", "toy_numbers", "toy_spans", "toy_spans_v2", "toy_choices", "toy_tags"]
+)
 def test_a_run_s_folder_answers_as_the_run_did(name: str, delivered: Any, base: Path) -> None:
     run = delivered(name)
     assert_as_said(answers(run.delivery.run, run, base), run)
@@ -106,7 +118,7 @@ def test_a_task_of_the_registry_answers(delivered: Any, base: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ["embedding", "adapters", "peft"])
-@pytest.mark.parametrize("name", ["toy_classes", "toy_tags"])
+@pytest.mark.parametrize("name", ["toy_classes", "toy_tags", "several"])
 def test_a_pulled_folder_answers(name: str, form: str, delivered: Any, base: Path, tmp_path: Path) -> None:
     run = delivered(name)
     files = export(run.delivery.embedding, form, head=run.delivery.head)
@@ -137,6 +149,16 @@ def test_predictions_in_words(delivered: Any, base: Path) -> None:
     assert tags.to_json()["spans"] == [vars(span) for span in tags.spans]
 
 
+def test_several_labels_in_words(delivered: Any, base: Path) -> None:
+    tuned = load(delivered("several").delivery.run, base=str(base))
+    for one in tuned.predict(["good great fine", "bad awful poor"]):
+        assert set(one.probabilities) == {"kind", "harsh"}
+        assert one.answer == [name for name, share in one.probabilities.items() if share > 0.5]
+        assert set(one.to_json()) == {"answer", "probabilities"}
+    found = assess(tuned, delivered("several").data)
+    assert found.performance.primary == pytest.approx(delivered("several").delivery.record.scores["primary"], abs=1e-6)
+
+
 def test_an_answer_does_not_depend_on_its_neighbours(delivered: Any, base: Path) -> None:
     """What is answered in one batch with longer texts is what is answered alone."""
     tuned = load(delivered("toy_classes").delivery.run, base=str(base))
@@ -151,6 +173,8 @@ def test_what_cannot_be_asked_is_said(delivered: Any, base: Path) -> None:
         classes.predict(["good", "  "])
     with pytest.raises(FormatError, match="pairs of texts and others are not"):
         classes.predict(["good", ("a", "b")])
+    with pytest.raises(FormatError, match="toy_numbers is about pairs of texts"):
+        load(delivered("toy_numbers").delivery.run, base=str(base)).predict(["good"])
     spans = load(delivered("toy_spans").delivery.run, base=str(base))
     with pytest.raises(FormatError, match="input 1 has no context"):
         spans.predict(["how many ?"])

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from tupate_hub.training.methods import METHODS, get_method
-from tupate_hub.training.regime import Regime, Setup, regime_for
+from tupate_hub.training.regime import Regime, Setup, regime_for, within_reach
 
 LORA = get_method("lora")
 
@@ -43,3 +43,11 @@ def test_a_regime_does_not_change():
 
 def test_a_setup_is_the_zoo_s_unless_told_otherwise():
     assert (Setup().device, Setup().head, dict(Setup().start)) == ("cpu", "trained", {})
+
+
+def test_of_many_examples_a_run_takes_what_its_steps_come_to(load):
+    data = load("toy_classes")
+    few = within_reach(data, regime_for("classification", LORA, steps=3, batch_size=8))
+    assert (len(few.train), few.sha256, few.validation) == (24, data.sha256, data.validation)
+    assert all(one in data.train for one in few.train)
+    assert within_reach(data, regime_for("classification", LORA)).train == data.train

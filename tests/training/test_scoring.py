@@ -218,3 +218,25 @@ def test_gold_is_what_the_metric_wants(load):
     spans, numbers = load("toy_spans"), load("toy_numbers")
     assert gold_labels(spans, spans.validation[:2]) == [row["answers"]["text"] for row in spans.validation[:2]]
     assert gold_labels(numbers, numbers.validation[:3]) == [row["label"] for row in numbers.validation[:3]]
+
+
+def test_several_labels_at_once():
+    gold, guess = [[1, 0, 0], [1, 1, 0], [0, 0, 0]], [[1, 0, 0], [0, 1, 0], [0, 1, 0]]
+    assert score("micro_f1", gold, guess)["primary"] == pytest.approx(2 * 2 / (3 + 3))
+    assert score("macro_f1", gold, guess)["primary"] == pytest.approx((2 * 1 / (2 + 1) + 2 * 1 / (1 + 2)) / 2)
+
+
+def test_the_best_constant_of_several_labels():
+    rows = [[1, 0, 0], [1, 1, 0], [1, 1, 0], [0, 0, 1]]
+    examples = [{"label": row} for row in rows]
+    data = TaskData("a", "multi_label", "micro_f1", ("x", "y", "z"), examples, examples, examples, {}, "0")
+    assert trivial_baseline(data) == ("always x, y", pytest.approx(2 * 5 / (6 + 8)))
+
+
+def test_tags_that_are_no_spans_count_word_by_word():
+    gold, guess = [["DET", "NOUN"], ["VERB"]], [["DET", "VERB"], ["VERB"]]
+    assert score("accuracy", gold, guess) == pytest.approx({"primary": 2 / 3, "accuracy": 2 / 3})
+    rows = [{"tokens": ["the", "dog"], "tags": [0, 1]}, {"tokens": ["a", "cat"], "tags": [1, 1]}]
+    unseen = [{"tokens": ["the", "bird"], "tags": [0, 1]}]
+    data = TaskData("a", "token_classification", "accuracy", ("DET", "NOUN"), rows, rows, unseen, {}, "0")
+    assert trivial_baseline(data) == ("most frequent tag of each word", 1.0)

@@ -144,22 +144,30 @@ def test_a_source_on_another_base_model_is_refused(base):
 
 
 def test_the_regime_is_the_zoo_s_but_for_what_is_asked(plan):
-    usual = Regime(precision="bfloat16", early=(0.05, 0.1, 0.25, 0.5, 1.0))
+    usual = Regime(precision="bfloat16", most_epochs=10**6, max_length=64, early=(0.05, 0.1, 0.25, 0.5, 1.0))
     assert regime_of(plan(), "classification") == usual
     asked = {"batch_size": 8, "learning_rate": 0.1, "seed": 7, "precision": "float32"}
     assert regime_of(plan(**asked), "classification") == dataclasses.replace(usual, **asked)
-    assert regime_of(plan(batch_size=5), "extractive_qa").max_length == 384
+    assert regime_of(plan(batch_size=5), "extractive_qa").batch_size == 5
+    assert regime_of(plan(max_length=50, init_seed=3), "extractive_qa").max_length == 50
+    assert regime_of(plan(patience=2), "classification").evaluations == 20
     assert regime_of(plan(method="ia3"), "classification").steps == 200
 
 
 @pytest.mark.parametrize(
     ("asked", "steps", "passes"),
-    [({"steps": 7}, 7, 10**6), ({"epochs": 2}, 10**9, 2), ({"steps": 7, "epochs": 2}, 7, 2), ({}, 400, 10)],
+    [({"steps": 7}, 7, 10**6), ({"epochs": 2}, 10**9, 2), ({"steps": 7, "epochs": 2}, 7, 2), ({}, 400, 10**6)],
     ids=str,
 )
 def test_steps_and_passes(plan, asked, steps, passes):
     regime = regime_of(plan(**asked), "classification")
     assert (regime.steps, regime.most_epochs) == (steps, passes)
+
+
+def test_more_tokens_than_the_base_model_reads_are_refused(plan):
+    with pytest.raises(FormatError, match="reads 64 tokens at most, not 65") as caught:
+        regime_of(plan(max_length=65), "classification")
+    assert caught.value.hint == "`max_length=64`"
 
 
 # ---- runs ------------------------------------------------------------------------------------------------------------

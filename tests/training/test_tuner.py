@@ -570,3 +570,91 @@ def test_a_run_that_goes_on_says_so_and_counts_the_examples_before(base, load, t
     passes = REGIME.steps // (whole + 1)
     assert passes * len(data.train) <= result.record.examples_seen < REGIME.steps * REGIME.batch_size
     assert result.record.examples_seen == tuned("toy_classes").record.examples_seen
+
+
+# ---- what a run minds beyond the zoo's regime ------------------------------------------------------------------------
+
+
+def test_a_step_in_parts_is_the_same_step(run):
+    whole = run(steps=4, evaluations=1)
+    parts = run(steps=4, evaluations=1, hooks={"setup": Setup(parts=3)})
+    assert parts.record.cares == {"parts": 3}
+    np.testing.assert_allclose(parts.losses, whole.losses, rtol=1e-4)  # other sums, and Adam divides by small ones
+    for name, array in parts.head.items():
+        np.testing.assert_allclose(array, whole.head[name], atol=2e-3)
+
+
+def test_patience_ends_a_run_and_a_resumed_one_as_well(run, tmp_path):
+    hooks = {"setup": Setup(patience=2)}
+    whole = run(steps=40, evaluations=10, hooks=hooks)
+    record = whole.record
+    assert record.steps < 40
+    assert (whole.planned, record.cares) == (40, {"patience": 2})
+    assert record.steps == record.best_step + 2 * 4
+    assert [look.step for look in whole.curve] == list(range(4, record.steps + 1, 4))
+    assert "1" not in whole.early
+    path = tmp_path / "checkpoint.pt"
+    with pytest.raises(Killed):
+        run(steps=40, evaluations=10, hooks={**hooks, "checkpoint": path, "progress": Steps(6)})
+    assert_same(run(steps=40, evaluations=10, hooks={**hooks, "checkpoint": path}), whole)
+    assert_same(run(steps=40, evaluations=10, hooks={**hooks, "checkpoint": path}), whole)  # it has ended already
+
+
+def test_the_curve_and_the_answers_are_what_was_scored(tuned):
+    result = tuned("toy_classes")
+    assert max(look.held_out for look in result.curve) == result.record.held_out_score
+    assert len(result.losses) == result.record.steps == result.planned
+    assert result.performance().primary == pytest.approx(result.record.scores["primary"])
+    assert [one.name for one in result.performance().classes] == ["bad", "good"]
+
+
+def test_class_weights_are_part_of_the_run(run, tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    with pytest.raises(Killed):
+        run(hooks={"checkpoint": path, "progress": Steps(25)})
+    progress = Steps()
+    result = run(
+        steps=5, evaluations=1, hooks={"checkpoint": path, "setup": Setup(balanced=True), "progress": progress}
+    )
+    assert progress.given == [(0, 5, 5)]  # another run than that of the checkpoint
+    assert result.record.cares == {"class_weights": "balanced"}
+
+
+def test_what_shows_on_the_way_is_told_at_once(run):
+    told = []
+    run(steps=60, evaluations=2, learning_rate=3.0, max_length=5, hooks={"warn": told.append})
+    assert told[0].startswith("of ") and "only the first 5 tokens are read" in told[0]
+    assert "the learning rate may be too high" in told[1]
+
+
+# ---- several labels, and tags that are no spans ----------------------------------------------------------------------
+
+
+def test_several_labels_are_learned(run, load):
+    data = load("toy_classes")
+
+    def labelled(examples):
+        return [{**one, "label": [int(one["label"] == 0), int(one["label"] == 1), 0]} for one in examples]
+
+    several = dataclasses.replace(
+        data,
+        kind="multi_label",
+        metric="micro_f1",
+        label_names=("bad", "good", "never"),
+        train=labelled(data.train),
+        held_out=labelled(data.held_out),
+        validation=labelled(data.validation),
+    )
+    result = run(data=several)
+    assert result.record.scores["primary"] > result.record.baseline + 0.2
+    assert result.performance().primary == pytest.approx(result.record.scores["primary"])
+    assert [one.name for one in result.performance().classes] == ["bad", "good", "never"]
+    assert result.head_config["config"]["head_type"] == "multilabel_classification"
+
+
+def test_tags_of_words_are_learned(run, load):
+    plain = dataclasses.replace(load("toy_tags"), metric="accuracy", label_names=("FILLER", "NAME", "REST"))
+    result = run(data=plain)
+    assert result.record.scores["primary"] > result.record.baseline
+    assert result.performance().primary == pytest.approx(result.record.scores["primary"])
+    assert len(result.performance().confusion) == 3

@@ -14,6 +14,7 @@ import click
 from tupate_hub import __version__
 from tupate_hub.cli import output
 from tupate_hub.cli.hints import for_command
+from tupate_hub.cli.nearby import command_nearby
 from tupate_hub.cli.verbs import VERBS as VERBS
 from tupate_hub.cli.verbs import command_of
 from tupate_hub.errors import TupateHubError, WorkFailed
@@ -75,7 +76,7 @@ def run(arguments: list[str] | None = None) -> int:
         with output.arrivals():
             result: Any = app.main(args=given or ["--help"], prog_name="tupate-hub", standalone_mode=False)
     except TupateHubError as error:
-        output.error(error.message, for_command(error.hint, given))
+        output.error(error.message, command_nearby(error, given) or for_command(error.hint, given))
         return error.exit_code
     except click.ClickException as error:
         output.error(error.format_message(), _usage_hint(error))

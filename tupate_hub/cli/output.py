@@ -210,22 +210,37 @@ def arrivals() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def resumable() -> Iterator[None]:
+    """Around work that goes on where it stopped when the same command is given again: Ctrl-C says so."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        note("the same command goes on from the last evaluation")
+        raise
+
+
 class Meter:
     """How far a run is: a bar with loss, metric, rate and time left on a terminal; a line now and then elsewhere."""
 
     def __init__(self, label: str, quiet: bool) -> None:
         self.label, self.quiet = label, quiet
         self.words = ""
-        self.made, self.began = 0, 0.0
+        self.made, self.total, self.began = 0, 0, 0.0
 
     def over(self, steps: Iterable[T], total: int) -> Iterator[T]:
         """Wrap an iteration over the remaining of `total` steps."""
-        self.began = time.monotonic()
+        self.made, self.total, self.began = 0, total, time.monotonic()
         if not sys.stderr.isatty():
             yield from steps
             return
         bar: Any = click.progressbar(
-            length=total, label=self.label, file=sys.stderr, show_pos=True, item_show_func=lambda item: self.words
+            length=total,
+            label=self.label,
+            file=sys.stderr,
+            show_pos=True,
+            show_eta=False,  # the library's counts the steps of an earlier process into the rate
+            item_show_func=lambda item: self.words,
         )
         with bar:
             remaining = list(steps)
@@ -239,12 +254,26 @@ class Meter:
         self.made += 1
         rate = self.made / max(1e-9, time.monotonic() - self.began)
         score = "" if held_out is None else f"held-out {held_out:.3f}, "
-        self.words = f"loss {loss:.3f}, {score}{rate:.1f} steps/s"
+        left = max(0, round((self.total - step) / rate))
+        self.words = f"loss {loss:.3f}, {score}{rate:.1f} steps/s, {duration(left)} left"
 
     def say(self, sentence: str) -> None:
         """A line, where there is no bar."""
         if not (self.quiet or sys.stderr.isatty()):
             note(sentence)
+
+
+def duration(seconds: float) -> str:
+    """A time in words.
+
+    >>> duration(200)
+    '3 min 20 s'
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def _cell(value: Cell) -> str:

@@ -21,6 +21,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _STDIN = "-"
 _AT_ONCE = 512
+_ALL_ROWS = 1 << 60  # training takes a sample of many rows, answers are wanted of each
 _MOST_SHOWN = 80
 
 
@@ -115,8 +116,8 @@ def columns_asked(written: tuple[str, ...]) -> dict[str, str]:
 
 def _asked(inputs: tuple[str, ...]) -> Table:
     """What is asked, as a table."""
+    from tupate_hub.data.files import read_table, reader_of
     from tupate_hub.data.inputs import table_of_lines
-    from tupate_hub.data.table import read_table, reader_of
 
     if inputs in ((), (_STDIN,)):
         if sys.stdin.isatty():
@@ -125,7 +126,7 @@ def _asked(inputs: tuple[str, ...]) -> Table:
     path = Path(inputs[0])
     if len(inputs) == 1 and len(inputs[0]) < 1000 and path.is_file():
         if reader_of(path) is not None:
-            return read_table(path)
+            return read_table(path, _ALL_ROWS)
         return table_of_lines(path.name, path.read_text(encoding="utf-8-sig", errors="replace"))
     if len(inputs) == 1 and reader_of(path) is not None and " " not in inputs[0]:
         raise TupateHubError(f"There is no file {inputs[0]}.", hint="check the path")
@@ -150,6 +151,8 @@ def _print(table: Table, predictions: list[dict[str, Any]]) -> None:
     rows = []
     for number, row, fields in zip(table.numbers, table.rows, predictions, strict=True):
         answer = fields["answer"]
+        if isinstance(answer, list) and "spans" not in fields:
+            answer = ", ".join(answer) or "none"
         if "spans" in fields:
             answer = "; ".join(f"{span['type']}: {span['text']}" for span in fields["spans"]) or "no span"
         said = f"{answer:.4f}" if isinstance(answer, float) else str(answer)

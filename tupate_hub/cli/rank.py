@@ -120,6 +120,8 @@ def similar_command(
     _say_of_query(ranking)
     _print_ranking(ranking, explain)
     _say_how_found(ranking)
+    if not ranking.neighbors:
+        _offer_bundled(zoo, ranking)
     if ranking.from_index and zoo.remote is not None:
         output.note("these scores are its publisher's word: --explain computes them, tupate-hub verify checks all")
 
@@ -163,6 +165,15 @@ def _say_how_found(ranking: Ranking) -> None:
     if how is not None:
         best = f"the best {how.compared} compared exactly" if how.compared else "from which scores are estimated"
         output.note(f"found by the sketches of {how.embeddings:,} embeddings, {best}: --exact compares them all")
+
+
+def _offer_bundled(zoo: Zoo, ranking: Ranking) -> None:
+    """What to type where a task is alone in its registry, as the first one that somebody tunes."""
+    here = (entry for entry in zoo.registry.entries if (entry.task, entry.space) == (ranking.query, ranking.space))
+    entry = next(here, None)
+    if entry is not None and zoo.remote is None:
+        output.note("the bundled zoo may have tasks like it:")
+        output.note(f"  {output.command('similar', zoo.folder / entry.file)}")
 
 
 def _print_ranking(ranking: Ranking, explain: bool) -> None:

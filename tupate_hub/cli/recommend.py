@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,12 +11,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tupate_hub.cli import output
+from tupate_hub.cli.compared import comparison_document, name_of, print_comparison
 from tupate_hub.cli.tune import data_asked, data_options, load, require_training
+from tupate_hub.cli.tuned import Told
+from tupate_hub.extras import require_extra
 
 if TYPE_CHECKING:
     from tupate_hub.data.dataset import DataOptions, Loaded
-    from tupate_hub.training.recommend import Recommendation, RecommendOptions
+    from tupate_hub.training.comparison import Comparison
+    from tupate_hub.training.recommend import Recommendation, RecommendOptions, RecommendPlan
     from tupate_hub.training.trial import Trial
+    from tupate_hub.zoo import Zoo
 
 
 @click.command("recommend")
@@ -27,6 +32,13 @@ if TYPE_CHECKING:
 @click.option("--minutes", type=click.FloatRange(0, min_open=True), default=4.0, show_default=True, help="At most.")
 @click.option("--steps", type=click.IntRange(1), help="At most so many steps. [default: the space's]")
 @click.option("--trial/--no-trial", default=True, show_default=True, help="Try each task's model on the labels too.")
+@click.option("--compare", type=click.IntRange(1), metavar="N",
+              help="Then really tune from the first N and from nothing, and keep the best.")  # fmt: skip
+@click.option("--seeds", type=click.IntRange(1), default=2, show_default=True, help="Runs from each start.")
+@click.option("--compare-steps", type=click.IntRange(1), help="Steps of each of these runs. [default: as train]")
+@click.option("--out", metavar="FILE", help="Save these runs as a table that evaluate reads.")
+@click.option("--to", default="tupate-zoo", show_default=True, metavar="DIR", help="Where the best run goes.")
+@click.option("--force", is_flag=True, help="Replace a task that the folder's registry has already.")
 @output.registry_option
 @output.json_option
 def recommend_command(data: str, registry: str | None, as_json: bool, **options: Any) -> None:
@@ -39,7 +51,10 @@ def recommend_command(data: str, registry: str | None, as_json: bool, **options:
     \b
       tupate-hub recommend reviews.csv --kind classification
       tupate-hub recommend reviews.csv --column text=review --column label=stars -k 3
+      tupate-hub recommend reviews.csv --compare 3 --seeds 3
     """
+    require_extra("train")
+    loaded = load(data, data_asked(options))  # what is wrong with the data is told before torch is loaded
     require_training()
     from tupate_hub.training.recommend import Look, RecommendOptions, plan_recommendation, recommend
 
@@ -55,7 +70,8 @@ def recommend_command(data: str, registry: str | None, as_json: bool, **options:
         trial=options["trial"],
     )
     plan = plan_recommendation(zoo, how)
-    loaded = load(data, asked)
+    if options["compare"]:
+        _require_room(options, loaded, plan)
     meter = output.Meter(loaded.data.name, as_json)
 
     def seen(look: Look) -> None:
@@ -66,10 +82,58 @@ def recommend_command(data: str, registry: str | None, as_json: bool, **options:
 
     recommendation = recommend(zoo, plan, loaded.data, progress=meter.over, pulse=meter.pulse, seen=seen, watch=watch)
     command = _command(data, asked, how, registry, loaded, recommendation)
+    if not as_json:
+        _print_recommendation(recommendation, command)
+    compared = _compared(options, zoo, plan, loaded, recommendation, as_json) if options["compare"] else None
     if as_json:
-        output.document(_as_document(recommendation, loaded, command))
-        return
-    _print_recommendation(recommendation, command)
+        told = None if compared is None else comparison_document(compared, options["out"])
+        output.document(_as_document(recommendation, loaded, command) | {"comparison": told})
+    elif compared is not None:
+        print_comparison(compared)
+
+
+def _require_room(options: Mapping[str, Any], loaded: Loaded, plan: RecommendPlan) -> None:
+    """Refuse what could not be kept, before any work."""
+    from tupate_hub.collect.add import open_or_start
+    from tupate_hub.evaluation.transfer_rows import require_table
+    from tupate_hub.training.delivery import name_in, refuse_taken
+
+    target = open_or_start(options["to"])
+    if not options["force"]:
+        refuse_taken(target, plan.space.space, name_in(target, loaded.data.name))
+    if options["out"]:
+        require_table(Path(options["out"]))
+
+
+def _compared(
+    options: Mapping[str, Any],
+    zoo: Zoo,
+    plan: RecommendPlan,
+    loaded: Loaded,
+    recommendation: Recommendation,
+    quiet: bool,
+) -> Comparison:
+    """The runs that `--compare` asks for, told on the way, and saved where that is asked for."""
+    from tupate_hub.collect.add import open_or_start
+    from tupate_hub.evaluation.transfer_rows import append_rows
+    from tupate_hub.training.comparison import CompareOptions, compare, picks_of
+
+    meter = output.Meter("", quiet)
+
+    def began(source: str, seed: int) -> None:
+        meter.label = f"from {name_of(source)}, seed {seed}"
+        meter.say(meter.label)
+
+    how = CompareOptions(options["compare"], options["seeds"], options["compare_steps"], options["force"])
+    target, picks = open_or_start(options["to"]), picks_of(recommendation, how.picks)
+    with output.resumable():
+        compared = compare(
+            zoo, plan, loaded.data, picks, target, how,
+            began=began, progress=meter.over, pulse=meter.pulse, warn=Told().warn,
+        )  # fmt: skip
+    if options["out"]:
+        append_rows(Path(options["out"]), compared.rows)
+    return compared
 
 
 def _command(

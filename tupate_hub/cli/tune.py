@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from importlib import import_module
 from logging import ERROR, getLogger
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from warnings import filterwarnings
 
@@ -18,17 +20,16 @@ from tupate_hub.extras import require_extra
 if TYPE_CHECKING:
     from tupate_hub.data.dataset import DataOptions, Loaded
     from tupate_hub.embedding import TaskEmbedding
-    from tupate_hub.training.delivery import Delivery
-    from tupate_hub.training.train import TrainOptions
-    from tupate_hub.zoo import Zoo
+    from tupate_hub.training.options import TrainOptions
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _LORA_ON = {"attention": ["query", "value"], "ffn": ["intermediate", "output"]}
 #: Options that are fields of `TrainOptions` as they are typed.
 _AS_THEY_ARE = (
-    "method", "start_from", "space", "base", "budget", "steps", "epochs", "batch_size", "learning_rate", "seed",
-    "precision", "device", "head", "force",
+    "method", "start_from", "start_head", "space", "base", "budget", "steps", "epochs", "batch_size", "accumulate",
+    "max_length", "learning_rate", "patience", "class_weights", "seed", "seeds", "init_seed", "precision", "device",
+    "head", "force",
 )  # fmt: skip
 
 
@@ -39,6 +40,7 @@ def data_options(function: F) -> F:
             "--device", type=click.Choice(["cpu", "cuda", "mps"]), default="cpu", show_default=True, help="Where."
         ),
         click.option("--limit", type=click.IntRange(2), help="Take so many of the training examples."),
+        click.option("--skip-unlabelled", is_flag=True, help="Leave out rows without a label."),
         click.option("--base", metavar="MODEL", help="The base model's folder, or its id on the Hub."),
         click.option("--task", metavar="NAME", help="The task's name; in a folder of tasks, which one."),
         click.option("--column", "columns", multiple=True, metavar="ROLE=NAME", help="Which column is the text, ..."),
@@ -54,6 +56,7 @@ def data_options(function: F) -> F:
 @click.option("--method", help="How to tune. [default: lora, or the method of --start-from]")
 @click.option("--start-from", metavar="TASK|PATH",
               help="Start from a task of the registry, an adapter, or the average of several: a+b+c.")  # fmt: skip
+@click.option("--start-head", is_flag=True, help="Start from its head too: the labels must be the same.")
 @click.option("--space", help="The space of the task to start from.")
 @click.option(
     "--head",
@@ -69,18 +72,34 @@ def data_options(function: F) -> F:
 @click.option("--steps", type=click.IntRange(1),
               help="Optimizer steps. [default: 400 of LoRA, 200 of others; 10 passes at most]")  # fmt: skip
 @click.option("--epochs", type=click.IntRange(1), help="Passes over the data, instead of steps.")
+@click.option("--patience", type=click.IntRange(1), metavar="N",
+              help="End after N evaluations, of 20, that did not raise the held-out score.")  # fmt: skip
 @click.option("--batch-size", type=click.IntRange(1), help="Examples a step. [default: by kind]")
+@click.option("--accumulate", type=click.IntRange(1), default=1, metavar="N",
+              help="Put a step's examples through the model in N parts, for less memory.")  # fmt: skip
+@click.option("--max-length", type=click.IntRange(8), metavar="TOKENS",
+              help="Tokens of a text that are read. [default: 128; 384 of questions on a context]")  # fmt: skip
 @click.option("--lr", "learning_rate", type=click.FloatRange(0, min_open=True),
               help="Learning rate; the head's moves with it. [default: by kind and method]")  # fmt: skip
+@click.option("--class-weights", type=click.Choice(["none", "balanced"]), default="none", show_default=True,
+              help="Let each class weigh the same, for skewed labels.")  # fmt: skip
+@click.option("--metric", help="Scores the task and chooses the checkpoint: macro_f1, ... [default: by kind]")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the examples' order.")
+@click.option("--seeds", type=click.IntRange(1), default=1, metavar="N",
+              help="N runs, from --seed on: tells mean and spread, keeps the best.")  # fmt: skip
+@click.option("--init-seed", type=int, help="Of the first parameters. [default: the zoo's]")
 @click.option("--precision", type=click.Choice(["bfloat16", "float32"]), default="bfloat16", show_default=True,
               help="Of the computation; results are float32.")  # fmt: skip
 @click.option("--to", default="tupate-zoo", show_default=True, metavar="DIR",
               help="The registry's folder to add to; it is made if need be.")  # fmt: skip
 @click.option("--force", is_flag=True, help="Replace a task that the folder's registry has already.")
+@click.option("--dry-run", is_flag=True, help="Check data and options, make a few steps, say how long it will take.")
+@click.option("--tensorboard", metavar="DIR", help="Write loss and score for TensorBoard, if that is installed.")
 @output.registry_option
 @output.json_option
-def train_command(data: str, to: str, registry: str | None, as_json: bool, **options: Any) -> None:
+def train_command(
+    data: str, to: str, registry: str | None, as_json: bool, dry_run: bool, tensorboard: str | None, **options: Any
+) -> None:
     """Tune a task of your own and add its embedding to a registry.
 
     DATA is a CSV, TSV, JSON lines, Parquet, CoNLL or SQuAD file, a folder of tasks (docs/data.md), or a dataset's id
@@ -92,25 +111,39 @@ def train_command(data: str, to: str, registry: str | None, as_json: bool, **opt
       tupate-hub train reviews.csv --column text=review --column label=stars --start-from sst2
       tupate-hub train ./data --task sst2 --method prefix --budget 0.5%
     """
+    require_extra("train")
     if options["start_from"] is None:
         require_base(options["base"])
+    how = _train_options(options)
+    zoo = output.opened(registry)
+    loaded = load(data, data_asked(options))  # what is wrong with the data is told before torch is loaded
     require_training()
+    from tupate_hub.cli.tuned import Told, print_estimate, print_run
     from tupate_hub.collect.add import open_or_start
     from tupate_hub.training.delivery import name_in
+    from tupate_hub.training.estimate import estimate
+    from tupate_hub.training.tensorboard import events
     from tupate_hub.training.train import plan_training, train
 
-    asked = data_asked(options)
-    zoo = output.opened(registry)
-    plan = plan_training(zoo, _train_options(options), asked.kind)
+    plan = plan_training(zoo, how, loaded.data.kind)
     if plan.budget is not None:
         output.note(str(plan.budget))
     target = open_or_start(to)
-    loaded = load(data, asked)
     if plan.source is not None:
         output.note(about_source(options["start_from"], plan.source))
-    meter = output.Meter(name_in(target, loaded.data.name), as_json)
-    delivery = train(plan, loaded.data, target, progress=meter.over, report=meter.say, pulse=meter.pulse)
-    _print_run(delivery, loaded, zoo, options["base"], as_json)
+    if dry_run:
+        print_estimate(estimate(plan, loaded.data), plan, loaded, as_json)
+        return
+    meter, told = output.Meter(name_in(target, loaded.data.name), as_json), Told()
+    with nullcontext() if tensorboard is None else events(Path(tensorboard)) as writer, output.resumable():
+
+        def pulse(step: int, loss: float, held_out: float | None) -> None:
+            meter.pulse(step, loss, held_out)
+            if writer is not None:
+                writer(step, loss, held_out)
+
+        delivery = train(plan, loaded.data, target, progress=meter.over, report=meter.say, pulse=pulse, warn=told.warn)
+    print_run(delivery, loaded, zoo, told, as_json, options["base"])
 
 
 # --- what is asked ---------------------------------------------------------------------------------------------
@@ -145,7 +178,15 @@ def data_asked(options: Mapping[str, Any]) -> DataOptions:
             raise TupateHubError(f"{written!r} names no column.", hint="--column text=review")
         columns[role] = name
     task = options["task"]
-    return DataOptions(kind=options["kind"], columns=columns, task=task, name=task, limit=options["limit"])
+    return DataOptions(
+        kind=options["kind"],
+        columns=columns,
+        task=task,
+        name=task,
+        limit=options["limit"],
+        metric=options.get("metric"),
+        skip_unlabelled=options["skip_unlabelled"],
+    )
 
 
 def load(data: str, options: DataOptions) -> Loaded:
@@ -174,7 +215,7 @@ def about_source(written: str, source: TaskEmbedding) -> str:
 
 
 def _train_options(options: Mapping[str, Any]) -> TrainOptions:
-    from tupate_hub.training.train import TrainOptions
+    from tupate_hub.training.options import TrainOptions
 
     settings: dict[str, Any] = {}
     if options["lora_on"]:
@@ -201,58 +242,3 @@ def _setting(name: str, value: str) -> Any:
     raise FormatError(
         f"{name!r} cannot be set to {value[:40]!r}.", hint="r=16, tokens=8, alpha=32, on=attention, scaling=learned"
     )
-
-
-# --- what is answered ------------------------------------------------------------------------------------------
-
-
-def _print_run(delivery: Delivery, loaded: Loaded, zoo: Zoo, base: str | None, as_json: bool) -> None:
-    embedding, record = delivery.embedding, delivery.record
-    known = any(space.space == embedding.space for space in zoo.registry.spaces.values())
-    asked = (delivery.file,) if known else (embedding.task, "--registry", delivery.zoo.root)
-    named = ("--base", base) if base else ()
-    answers = [output.command("predict", delivery.adapter, "A text.", *named)] if delivery.head else []
-    following = [
-        *answers,
-        output.command("similar", *asked),
-        output.command("similar", *asked, "--explain"),
-        output.command("push", "OWNER/NAME", "--registry", delivery.zoo.root),
-    ]
-    if as_json:
-        output.document(
-            {
-                "task": embedding.task,
-                "space": delivery.entry.space,
-                "settings": embedding.facts["settings"],
-                "scores": embedding.facts["scores"],
-                "zero_shot": record.zero_shot,
-                "steps": record.steps,
-                "best_step": record.best_step,
-                "seconds": record.seconds,
-                "parameters": embedding.parameters,
-                "embedding": str(delivery.file),
-                "adapter": str(delivery.adapter),
-                "early": list(map(str, delivery.early)),
-                "columns": dict(loaded.columns),
-                "warnings": list(loaded.warnings),
-                "next": following,
-            }
-        )
-        return
-    beaten = "" if record.scores["primary"] > record.baseline else ", which it does not beat"
-    output.lines(
-        [
-            ("task", embedding.task),
-            ("score", f"{record.scores['primary']:.4f} {record.metric}"),
-            ("baseline", f"{record.baseline:.4f} ({record.baseline_rule}){beaten}"),
-            *([("zero-shot", f"{record.zero_shot:.4f}")] if record.zero_shot is not None else []),
-            ("steps", f"{record.steps}, the best after {record.best_step}, {record.seconds} s"),
-            ("space", delivery.entry.space),
-            ("parameters", embedding.parameters),
-            ("embedding", str(delivery.file)),
-            ("adapter", str(delivery.adapter)),
-            ("early", str(delivery.run / "early")),
-        ]
-    )
-    for line in following:
-        output.note(f"  {line}")

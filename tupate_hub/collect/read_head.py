@@ -23,6 +23,7 @@ _ADAPTERHUB = ("model_head.safetensors", "pytorch_model_head.bin")
 _PEFT = ("adapter_model.safetensors", "adapter_model.bin")
 _TYPES = {
     "classification": "classification",
+    "multilabel_classification": "multi_label",
     "multiple_choice": "multiple_choice",
     "tagging": "token_classification",
     "question_answering": "extractive_qa",

@@ -7,6 +7,8 @@ import json
 import math
 import re
 import warnings
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 #: Python's own parser is asked for shorter cells only: its tree takes far more memory than the text.
@@ -17,6 +19,9 @@ _ARRAY_INSIDE = re.compile(
     rf"array\(\s*(\[\s*(?:{_PIECE}(?:\s*,\s*{_PIECE})*)?\s*\])(?:,\s*dtype=[\w'<>]+)?\s*\)", re.DOTALL
 )
 _NOTHING = ("", None)
+_BETWEEN_LABELS = ("|", ";")
+#: What pandas writes for a missing value where a text was asked for.
+_MISSING_TEXTS = frozenset({"nan", "NaN", "<NA>"})
 
 
 def parsed(cell: Any) -> Any:
@@ -47,6 +52,13 @@ def _literal(text: str) -> list[Any] | dict[str, Any] | None:
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
         return None
     return plain if isinstance(plain, list | dict) else None
+
+
+def is_missing(cell: Any) -> bool:
+    """Whether a cell holds nothing, or what pandas writes where it holds nothing."""
+    if isinstance(cell, str):
+        return not cell.strip() or cell.strip() in _MISSING_TEXTS
+    return cell is None or cell != cell
 
 
 def is_plain(cell: Any) -> bool:
@@ -91,6 +103,28 @@ def words_of(cell: Any) -> list[Any] | None:
 def is_bio(tag: str) -> bool:
     """Whether a tag is `O`, or begins or goes on with something."""
     return tag == "O" or (tag[:2] in ("B-", "I-") and len(tag) > 2)
+
+
+def labels_of(cell: Any) -> list[str] | None:
+    """The labels of a cell that may hold several: a list, a list in a cell, or text with bars or semicolons between."""
+    cell = parsed(cell)
+    if isinstance(cell, list):
+        return [label_text(one) for one in cell] if all(map(is_plain, cell)) else None
+    if not is_plain(cell):
+        return None
+    text = label_text(cell)
+    mark = next((mark for mark in _BETWEEN_LABELS if mark in text), None)
+    return [text] if mark is None else [part.strip() for part in text.split(mark) if part.strip()]
+
+
+def holds_several(cells: Sequence[Any]) -> Any:
+    """A cell with several labels, where the same labels come in other company as well; None where that is not so."""
+    split = [(cell, labels) for cell in cells if (labels := labels_of(cell))]
+    several = [(cell, labels) for cell, labels in split if len(labels) > 1]
+    wholes = {tuple(labels) for _, labels in split}
+    company = Counter(label for labels in wholes for label in labels)
+    shared = sum(all(company[label] > 1 for label in labels) for _, labels in several)
+    return several[0][0] if several and 2 * shared >= len(several) else None
 
 
 def answers_of(cell: Any, start: Any = None) -> list[tuple[Any, Any]]:

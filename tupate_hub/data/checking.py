@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from tupate_hub.data.cells import is_bio, number_of, whole_of, words_of
+from tupate_hub.data.cells import is_bio, is_missing, number_of, whole_of, words_of
 from tupate_hub.data.columns import Guess, choice_columns
 from tupate_hub.data.examples import (
     TRUTHS,
@@ -39,12 +39,15 @@ class Checked:
     faults: tuple[Fault, ...]
 
 
-def check(tables: Mapping[str, Table], guess: Guess) -> Checked:
+def check(tables: Mapping[str, Table], guess: Guess, *, skip_unlabelled: bool = False) -> Checked:
     """Read every table with the columns of the first, which is the one to train on.
 
-    A test split without labels is left out with a warning.
+    A test split without labels is left out with a warning, and, where that is asked for, so are rows without a label.
     """
     usable, faults = _usable(tables, guess)
+    if skip_unlabelled and guess.kind != "extractive_qa":  # whose questions may have no answer
+        usable, left_out = _labelled(usable, guess)
+        faults += left_out
     listed = list(usable.values())
     names, (choices, first) = label_names(listed, guess), count_choices(listed, guess)
     splits, parts = {}, []
@@ -56,7 +59,8 @@ def check(tables: Mapping[str, Table], guess: Guess) -> Checked:
         faults += [*numbered, *row_faults, *_only_numbers(table, guess)]
     declared = any(declared_names(table, guess, "label") for table in listed)
     if parts:
-        faults += faults_of_parts(parts, classes=guess.kind == "classification", names_declared=declared)
+        rare = declared or any(table.drawn_from for table in listed)
+        faults += faults_of_parts(parts, classes=guess.kind == "classification", names_declared=rare)
     if guess.kind == "classification" and not declared:
         faults += _alike(listed, guess.columns["label"], names)
     return Checked(splits, names, tuple(faults))
@@ -76,6 +80,18 @@ def _usable(tables: Mapping[str, Table], guess: Guess) -> tuple[dict[str, Table]
             faults.append(Fault(f"has no column {shown(missing[0])}", table.where, hint="give each split its columns"))
         else:
             kept[split] = table
+    return kept, faults
+
+
+def _labelled(tables: Mapping[str, Table], guess: Guess) -> tuple[dict[str, Table], list[Fault]]:
+    """The tables without their rows that have no label, and how many those are."""
+    column, kept, faults = guess.columns[_LABELS.get(guess.kind, "label")], {}, []
+    for split, table in tables.items():
+        there = [at for at, row in enumerate(table.rows) if not is_missing(row.get(column))]
+        if missing := len(table.rows) - len(there):
+            faults.append(Fault(f"{missing:,} rows without a label are left out", table.where, error=False))
+        rows, numbers = [table.rows[at] for at in there], [table.numbers[at] for at in there]
+        kept[split] = replace(table, rows=rows, numbers=numbers)
     return kept, faults
 
 

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from tupate_hub.data.cells import answers_of, is_bio, number_of, parsed
+from tupate_hub.data.cells import answers_of, holds_several, is_bio, is_missing, number_of, parsed
 from tupate_hub.data.faults import shown
 from tupate_hub.data.table import Row, Table
 from tupate_hub.errors import FormatError
@@ -17,6 +17,7 @@ from tupate_hub.errors import FormatError
 #: What a kind needs and what it may have besides.
 ROLES: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "classification": (("text", "label"), ("text_b",)),
+    "multi_label": (("text", "label"), ("text_b",)),
     "regression": (("text", "label"), ("text_b",)),
     "extractive_qa": (("context", "question", "answer"), ("answer_start",)),
     "multiple_choice": (("choices", "label"), ("context", "question")),
@@ -243,9 +244,14 @@ def _kind_by_label(table: Table, named: Mapping[str, str], rows: Sequence[Row]) 
             f"What kind of task {table.where} holds is not clear: it has {_listed(table.columns)}.",
             hint=f"`kind={'|'.join(ROLES)!r}`",
         )
-    values = [row.get(column) for row in rows if row.get(column) not in (None, "")]
+    values = [cell for row in rows if not is_missing(cell := row.get(column))]
     if column in table.label_names or any(isinstance(value, bool) for value in values):
         return "classification"
+    if (several := holds_several(values)) is not None:
+        raise FormatError(
+            f"Column {shown(column)} of {table.where} seems to hold several labels a cell, such as {shown(several)}.",
+            hint="`kind='multi_label'`, or `kind='classification'` where that is one label",
+        )
     numbers = [number for number in map(number_of, values) if number is not None]
     if 2 * len(numbers) < len(values):
         return "classification"
@@ -265,7 +271,7 @@ def _kind_by_label(table: Table, named: Mapping[str, str], rows: Sequence[Row]) 
 def _fill(table: Table, rows: Sequence[Row], kind: str, named: Mapping[str, str]) -> dict[str, str]:
     """The named roles, and the others that can be guessed."""
     roles = dict(named)
-    if kind in ("classification", "regression"):
+    if kind in ("classification", "multi_label", "regression"):
         return _fill_texts(table, rows, kind, roles)
     needed, optional = ROLES[kind]
     for role in (*needed, *optional):
@@ -310,7 +316,7 @@ def _only(columns: Iterable[str]) -> str | None:
 
 
 def _may_be_label(rows: Sequence[Row], column: str, kind: str) -> bool:
-    values = [str(row.get(column)) for row in rows]
+    values = [str(cell) for row in rows if not is_missing(cell := row.get(column))]
     if kind == "regression":
         return sum(number_of(value) is not None for value in values) > len(values) / 2 and not _counts_the_rows(values)
     different = set(values)

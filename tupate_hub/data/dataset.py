@@ -16,34 +16,33 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean, pstdev
+from sys import maxsize
 from typing import Any
 
 from tupate_hub.data.checking import check
 from tupate_hub.data.columns import Guess, guess_columns
+from tupate_hub.data.examples import are_bio
 from tupate_hub.data.faults import refuse_errors
-from tupate_hub.data.kinds import KINDS
+from tupate_hub.data.files import read_table
+from tupate_hub.data.kinds import KINDS, METRICS, OF_TWO_CLASSES
 from tupate_hub.data.sources import SplitTables, read_source
-from tupate_hub.data.splits import cut_splits, limited
-from tupate_hub.data.table import read_table
+from tupate_hub.data.splits import MOST_HELD_OUT, cut_splits, limited
+from tupate_hub.data.table import MOST_ROWS
 from tupate_hub.errors import FormatError, UnknownName
 from tupate_hub.tasknames import dashed
 
 Example = Mapping[str, Any]
 
 _NEAR_ENOUGH = 5.0
+_FEW_TO_SCORE = 5
 
 _KNOWN_KINDS = "known kinds: " + ", ".join(KINDS)
 
-_METRICS = {
-    "classification": "accuracy",
-    "regression": "pearson_and_spearman",
-    "extractive_qa": "squad_f1",
-    "multiple_choice": "accuracy",
-    "token_classification": "span_f1",
-}
-_CLASSES = {"classification": "CR", "regression": "CR", "token_classification": "SL"}  # others are question answering
+#: The paper's classes of tasks; the others are question answering.
+_CLASSES = {"classification": "CR", "multi_label": "CR", "regression": "CR", "token_classification": "SL"}
 _PUBLISHED = {
     "classification": {"text": "text_a", "text_b": "text_b", "label": "label"},
+    "multi_label": {"text": "text_a", "text_b": "text_b", "label": "label"},
     "regression": {"text": "text_a", "text_b": "text_b", "label": "label"},
     "extractive_qa": {"context": "context", "question": "question", "answer": "answers"},
     "multiple_choice": {"choices": "choices", "label": "label", "context": "context", "question": "question"},
@@ -71,7 +70,7 @@ class TaskData:
     @property
     def num_labels(self) -> int:
         """Outputs of the task's head: classes or tags, 1 for regression, choices of multiple choice, 2 for spans."""
-        if self.kind in ("classification", "token_classification"):
+        if self.kind in ("classification", "multi_label", "token_classification"):
             return len(self.label_names)
         if self.kind == "multiple_choice":
             return len(self.train[0]["choices"])
@@ -192,6 +191,10 @@ class DataOptions:
         The task's name. Default: the file's or dataset's, or `task`.
     limit : int, optional
         At most so many training examples, with each class's share kept.
+    metric : str, optional
+        What the task is scored by, and the checkpoint is chosen by: one of `kinds.METRICS`. Default: the kind's first.
+    skip_unlabelled : bool
+        Leave out rows without a label, instead of refusing them.
 
     Raises
     ------
@@ -204,6 +207,8 @@ class DataOptions:
     task: str | None = None
     name: str | None = None
     limit: int | None = None
+    metric: str | None = None
+    skip_unlabelled: bool = False
 
     def __post_init__(self) -> None:
         if self.limit is not None and self.limit < 2:
@@ -212,11 +217,15 @@ class DataOptions:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A user's data as a task, the column of each role, and what may be wrong with the rows all the same."""
+    """A user's data as a task, the column of each role, and what may be wrong with the rows all the same.
+
+    `guessed` are the roles that nobody named, and "kind" where nobody named that.
+    """
 
     data: TaskData
     columns: Mapping[str, str]
     warnings: tuple[str, ...]
+    guessed: tuple[str, ...] = ()
 
 
 def load_data(source: str | Path, options: DataOptions | None = None, *, seed: int = 0) -> Loaded:
@@ -244,12 +253,24 @@ def load_data(source: str | Path, options: DataOptions | None = None, *, seed: i
             hint="leave out `kind` and `columns`",
         )
     data = replace(loaded.data, name=dashed(options.name)[:100] or "task") if options.name else loaded.data
-    return replace(loaded, data=_with_limit(data, options.limit, seed))
+    if options.metric is not None:
+        data = replace(data, metric=_metric(options.metric, data))
+    return replace(loaded, data=with_limit(data, options.limit, seed))
+
+
+def _metric(name: str, data: TaskData) -> str:
+    """A metric that suits the task."""
+    known = [metric for metric in METRICS[data.kind] if metric not in OF_TWO_CLASSES or len(data.label_names) == 2]
+    if data.kind == "token_classification" and not are_bio(data.label_names):
+        known.remove("span_f1")
+    if name not in known:
+        raise UnknownName(f"{data.kind} of {data.name} is not scored by {name!r}.", hint="known: " + ", ".join(known))
+    return name
 
 
 def _load_tables(source: str, options: DataOptions, seed: int) -> Loaded:
     """A file, a folder of files or a Hub dataset, cut into parts."""
-    splits = read_source(source, options.task)
+    splits = read_source(source, options.task, _rows_wanted(options.limit))
     first = next(iter(splits.tables.values()))
     try:
         guess = guess_columns(first, options.kind, options.columns)
@@ -258,20 +279,30 @@ def _load_tables(source: str, options: DataOptions, seed: int) -> Loaded:
             raise
         lines = [error.message, *(f"  {fault}" for fault in first.faults)]
         raise FormatError("\n".join(lines), hint=error.hint) from error
-    checked = check(splits.tables, guess)
+    checked = check(splits.tables, guess, skip_unlabelled=options.skip_unlabelled)
     warnings = refuse_errors(repr(source), checked.faults)
     parts = cut_splits(guess.kind, checked.splits, seed)
+    if len(parts[2]) < _FEW_TO_SCORE:
+        warnings = (*warnings, f"only {len(parts[2])} examples are scored on: their score says next to nothing")
     data = _task(splits, guess.kind, checked.label_names, parts, options.task or splits.name)
-    return Loaded(data, guess.columns, warnings)
+    guessed = (*(["kind"] if options.kind is None else []), *guess.guessed)
+    return Loaded(data, guess.columns, warnings, guessed)
+
+
+def _rows_wanted(limit: int | None) -> int:
+    """How many rows to read at most: enough to cut a limit of training examples from."""
+    return MOST_ROWS if limit is None else max(MOST_ROWS, limit + 2 * MOST_HELD_OUT)
 
 
 Parts = tuple[Sequence[Example], Sequence[Example], Sequence[Example]]
 
 
 def _task(splits: SplitTables, kind: str, names: tuple[str, ...], parts: Parts, name: str) -> TaskData:
-    metric = _METRICS[kind]
+    metric = METRICS[kind][0]
     if kind == "extractive_qa" and any(not example["answers"]["text"] for part in parts for example in part):
         metric = "squad_v2_f1"
+    if kind == "token_classification" and not are_bio(names):
+        metric = "accuracy"
     plain = dashed(name)[:100] or "task"
     facts = {
         "name": plain,
@@ -295,7 +326,8 @@ def _digest(kind: str, names: Sequence[str], parts: Iterable[Sequence[Example]])
     return digest.hexdigest()
 
 
-def _with_limit(data: TaskData, limit: int | None, seed: int) -> TaskData:
+def with_limit(data: TaskData, limit: int | None, seed: int = 0) -> TaskData:
+    """The task with at most so many training examples, always the same of one seed, with each class's share kept."""
     if limit is None or len(data.train) <= limit:
         return data
     train = [data.train[at] for at in limited(data.kind, data.train, limit, seed)]
@@ -317,7 +349,7 @@ def _load_published(folder: Path, task: str | None) -> Loaded:
         roles.pop("text_b", None)
     names = {roles.get("tags", "label"): data.label_names} if data.label_names else {}
     tables = {
-        split: replace(read_table(folder / "tasks" / data.name / f"{split}.jsonl.gz"), label_names=names)
+        split: replace(read_table(folder / "tasks" / data.name / f"{split}.jsonl.gz", maxsize), label_names=names)
         for split in ("train", "validation")
     }
     warnings = refuse_errors(f"{folder} ({data.name})", check(tables, Guess(data.kind, roles, ())).faults)

@@ -6,11 +6,21 @@ import json
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from tupate_hub.data.cells import answers_of, is_bio, is_plain, label_text, parsed, whole_of, words_of
+from tupate_hub.data.cells import (
+    answers_of,
+    is_bio,
+    is_missing,
+    is_plain,
+    label_text,
+    labels_of,
+    parsed,
+    whole_of,
+    words_of,
+)
 from tupate_hub.data.columns import Guess, choice_columns
 from tupate_hub.data.faults import Fault, Part, shown
 from tupate_hub.data.table import Row, Table
@@ -18,9 +28,11 @@ from tupate_hub.data.table import Row, Table
 Example = dict[str, Any]
 
 _NOTHING = ("", None)
-_MISSING = (None, "", -1, "-1")
+_MISSING = (-1, "-1")
 #: Two classes, however they are written.
 TRUTHS = frozenset({"true", "false"})
+_WITHOUT_LABEL = "correct the rows, or leave out those without a label: `skip_unlabelled=True`"
+_OF_SPANS = re.compile(r"[A-Z]-")
 _HALF_A_CHARACTER = re.compile("[\ud800-\udfff]")
 
 
@@ -30,6 +42,7 @@ class Problem(NamedTuple):
     sentence: str
     value: Any = None
     error: bool = True
+    hint: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,21 +87,28 @@ def declared_names(table: Table, guess: Guess, role: str) -> tuple[str, ...]:
 def label_names(tables: Sequence[Table], guess: Guess) -> tuple[str, ...]:
     """The names of classes or tags: as the source declares them, else sorted, whole numbers by size, "O" first."""
     role = "tags" if guess.kind == "token_classification" else "label"
-    if guess.kind not in ("classification", "token_classification"):
+    if guess.kind not in ("classification", "multi_label", "token_classification"):
         return ()
     declared = next((names for table in tables if (names := declared_names(table, guess, role))), ())
     if declared:
         return declared
     column = guess.columns[role]
     cells = [row.get(column) for table in tables for row in table.rows]
+    if guess.kind == "multi_label":
+        return tuple(sorted({label for cell in cells if not is_missing(cell) for label in labels_of(cell) or ()}))
     if role == "label":
-        labels = {label_text(cell) for cell in cells if is_plain(cell) and label_text(cell)}
+        labels = {label_text(cell) for cell in cells if is_plain(cell) and not is_missing(cell)}
         if {label.lower() for label in labels} <= TRUTHS:
             labels = {label.lower() for label in labels}
         numbers = all(whole_of(label) is not None for label in labels)
         return tuple(sorted(labels, key=lambda name: (int(name) if numbers else 0, name)))
     tags = {label_text(tag) for cell in cells for tag in words_of(cell) or () if is_plain(tag)} - {""}
-    return ("O", *sorted(tags - {"O"}))
+    return ("O", *sorted(tags - {"O"})) if are_bio(tags) else tuple(sorted(tags))
+
+
+def are_bio(tags: Iterable[str]) -> bool:
+    """Whether tags mark spans: one of them is O, or has the letter of a scheme. Others are a class for each word."""
+    return any(tag == "O" or _OF_SPANS.match(tag) for tag in tags)
 
 
 def count_choices(tables: Sequence[Table], guess: Guess) -> tuple[int, int]:
@@ -108,7 +128,7 @@ def read_examples(reader: Reader) -> tuple[list[Example], list[int], list[Fault]
     """The good rows as examples in the fields of docs/data.md, their row numbers, and the faults of the others."""
     read = _READERS[reader.guess.kind]
     examples, numbers, damaged = [], [], []
-    problems: defaultdict[tuple[str, bool], list[tuple[int, Any]]] = defaultdict(list)
+    problems: defaultdict[tuple[str, bool, str], list[tuple[int, Any]]] = defaultdict(list)
     for number, row in zip(reader.table.numbers, reader.table.rows, strict=True):
         example, wrong = read(reader, row)
         line = json.dumps(example, ensure_ascii=False)
@@ -117,16 +137,16 @@ def read_examples(reader: Reader) -> tuple[list[Example], list[int], list[Fault]
         elif "\N{REPLACEMENT CHARACTER}" in line:
             damaged.append(number)
         for problem in wrong:
-            problems[problem.sentence, problem.error].append((number, problem.value))
+            problems[problem.sentence, problem.error, problem.hint].append((number, problem.value))
         if not any(problem.error for problem in wrong):
             examples.append(example)
             numbers.append(number)
     where, unit = reader.table.where, reader.table.unit
     faults = []
-    for (sentence, error), rows in problems.items():
+    for (sentence, error, hint), rows in problems.items():
         value = rows[0][1]
         said = sentence if value is None else f"{sentence}, such as {shown(value)}"
-        faults.append(Fault(said, where, unit, tuple(number for number, _ in rows), error))
+        faults.append(Fault(said, where, unit, tuple(number for number, _ in rows), error, hint))
     if damaged and not any(fault.error for fault in reader.table.faults):
         said = "has \N{REPLACEMENT CHARACTER} where a character was lost"
         faults.append(Fault(said, where, unit, tuple(damaged), error=False))
@@ -135,7 +155,7 @@ def read_examples(reader: Reader) -> tuple[list[Example], list[int], list[Fault]
 
 def is_unlabelled(table: Table, column: str) -> bool:
     """Whether no row has a label, as in published test splits."""
-    return all(row.get(column) in _MISSING for row in table.rows)
+    return all(is_missing(cell := row.get(column)) or cell in _MISSING for row in table.rows)
 
 
 def part_of(
@@ -168,13 +188,44 @@ def _folded(text: str) -> str:
 def _text(reader: Reader, row: Row, role: str, problems: list[Problem]) -> str:
     """A role's text, which must not be empty."""
     cell = reader.cell(row, role)
-    if cell is None or (isinstance(cell, str) and not cell.strip()):
-        problems.append(Problem(f"{reader.column(role)} is empty"))
+    if is_missing(cell):
+        problems.append(Problem(f"{reader.column(role)} is {_emptiness(cell)}"))
         return ""
     if not is_plain(cell):
         problems.append(Problem(f"{reader.column(role)} is not text", cell))
         return ""
     return str(cell)
+
+
+def _several(reader: Reader, row: Row) -> tuple[Example, list[Problem]]:
+    """A row of 0 and 1, one a label."""
+    problems: list[Problem] = []
+    example = _texts(reader, row, problems)
+    cell = reader.cell(row, "label")
+    if is_missing(cell):
+        problems.append(_no_label(reader, cell))
+        return example, problems
+    declared = declared_names(reader.table, reader.guess, "label")
+    labels = _declared(cell, declared) if declared else labels_of(cell)
+    if labels is None:
+        problems.append(Problem(f"{reader.column('label')} is neither a label nor a list of labels", cell))
+        return example, problems
+    return {**example, "label": [int(name in labels) for name in reader.label_names]}, problems
+
+
+def _declared(cell: Any, names: Sequence[str]) -> list[str] | None:
+    """The names of a row of 0 and 1, one a name, or of a list of the names' numbers."""
+    if not isinstance(cell, list) or not all(isinstance(one, int) and 0 <= one < len(names) for one in cell):
+        return None
+    if len(cell) == len(names) and set(cell) <= {0, 1}:
+        return [name for name, there in zip(names, cell, strict=True) if there]
+    return [names[one] for one in cell]
+
+
+def _emptiness(cell: Any) -> str:
+    """How a missing value is missing."""
+    empty = cell is None or (isinstance(cell, str) and not cell.strip())
+    return "empty" if empty else f"missing: pandas writes {shown(cell)} for that"
 
 
 def _optional_text(reader: Reader, row: Row, role: str, problems: list[Problem]) -> str:
@@ -195,13 +246,17 @@ def _class(reader: Reader, row: Row) -> tuple[Example, list[Problem]]:
     problems: list[Problem] = []
     example = _texts(reader, row, problems)
     cell = reader.cell(row, "label")
-    if cell in _NOTHING or (isinstance(cell, str) and not cell.strip()) or cell != cell:
-        problems.append(Problem(f"{reader.column('label')} is empty"))
+    if is_missing(cell):
+        problems.append(_no_label(reader, cell))
         return example, problems
     label = reader.label_index(cell, "label") if is_plain(cell) else None
     if label is None:
         problems.append(Problem(f"{reader.column('label')} is not a label", cell))
     return {**example, "label": label}, problems
+
+
+def _no_label(reader: Reader, cell: Any) -> Problem:
+    return Problem(f"{reader.column('label')} is {_emptiness(cell)}", hint=_WITHOUT_LABEL)
 
 
 def _amount(reader: Reader, row: Row) -> tuple[Example, list[Problem]]:
@@ -212,10 +267,10 @@ def _amount(reader: Reader, row: Row) -> tuple[Example, list[Problem]]:
         value = math.nan if isinstance(cell, bool) else float(cell)
     except (TypeError, ValueError, OverflowError):
         value = math.nan
-    if not math.isfinite(value):
-        empty = cell is None or (isinstance(cell, str) and not cell.strip())
-        said = "is empty" if empty else "is not a number"
-        problems.append(Problem(f"{reader.column('label')} {said}", None if empty else cell))
+    if is_missing(cell):
+        problems.append(_no_label(reader, cell))
+    elif not math.isfinite(value):
+        problems.append(Problem(f"{reader.column('label')} is not a number", cell))
     return {**example, "label": value}, problems
 
 
@@ -229,7 +284,10 @@ def _question(reader: Reader, row: Row) -> tuple[Example, list[Problem]]:
         begin = context.find(text) if place is None else whole_of(place)
         if begin is None or begin < 0 or not text.strip() or context[begin : begin + len(text)] != text:
             where = "in its context" if place is None else "at its answer_start"
-            problems.append(Problem(f"{reader.column('answer')} does not stand {where}", text))
+            said = f"does not stand {where}"
+            if place is None and text.strip() and text.lower() in context.lower():
+                said = f"stands {where} only with other capitals and small letters"
+            problems.append(Problem(f"{reader.column('answer')} {said}", text))
         texts.append(text)
         starts.append(begin)
     return {"context": context, "question": question, "answers": {"text": texts, "answer_start": starts}}, problems
@@ -295,10 +353,11 @@ def _sentence(reader: Reader, row: Row) -> tuple[Example, list[Problem]]:
     if len(words or ()) != len(tags or ()):
         problems.append(Problem("has another number of tags than of tokens"))
     names = [reader.label_index(tag, "tags") for tag in tags or ()]
+    spans = are_bio(reader.label_names)
     for tag, index in zip(tags or (), names, strict=True):
         if reader.tags_are_numbers:
             break
-        if index is None or not is_bio(reader.label_names[index]):
+        if index is None or (spans and not is_bio(reader.label_names[index])):
             problems.append(Problem(f"{reader.column('tags')} has a tag that is neither O nor B-... nor I-...", tag))
             break
     return {"tokens": words, "tags": names}, problems
@@ -306,6 +365,7 @@ def _sentence(reader: Reader, row: Row) -> tuple[Example, list[Problem]]:
 
 _READERS: Mapping[str, Callable[[Reader, Row], tuple[Example, list[Problem]]]] = {
     "classification": _class,
+    "multi_label": _several,
     "regression": _amount,
     "extractive_qa": _question,
     "multiple_choice": _choice,

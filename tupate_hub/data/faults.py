@@ -92,7 +92,8 @@ class Part:
 def faults_of_parts(parts: Sequence[Part], *, classes: bool, names_declared: bool) -> list[Fault]:
     """What shows only when all examples are seen together; the first part is the one to train on.
 
-    With `names_declared` the classes come from a list of names, so that one of them seen once is rare and not a slip.
+    With `names_declared` the classes come from a list of names, or the rows are drawn from more, so that one of them
+    that is seen once is rare and not a slip.
     """
     train, *others = parts
     faults = [*_too_few(train), *_one_label(train), *_copies(parts)]
@@ -104,9 +105,12 @@ def faults_of_parts(parts: Sequence[Part], *, classes: bool, names_declared: boo
 
 
 def _too_few(train: Part) -> Iterator[Fault]:
-    rows = len(train.numbers)
+    rows, different = len(train.numbers), len(set(train.inputs))
     if rows < FEWEST_ROWS:
         yield train.fault(f"has {rows} good rows to train on, and {FEWEST_ROWS} is the least")
+    elif different < FEWEST_ROWS:
+        said = f"has {rows} good rows, but only {different} different texts, and {FEWEST_ROWS} is the least"
+        yield train.fault(said, hint="add rows with other texts")
     elif rows < _FEW_ROWS:
         yield train.fault(f"has only {rows} rows: its scores will be rough", error=False)
 

@@ -121,8 +121,9 @@ def _example(kind: str, roles: Mapping[str, Any], where: str) -> Example:
         if not any(leads.values()):
             raise FormatError(f"{where} has neither a context nor a question.", hint="give a question")
         return {**leads, "choices": [str(choice) for choice in choices], "label": 0}
+    label: Any = [0] if kind == "multi_label" else 0
     second = None if roles.get("text_b") is None else _text(roles, "text_b", where)
-    return {"text_a": _text(roles, "text", where), "text_b": second, "label": 0}
+    return {"text_a": _text(roles, "text", where), "text_b": second, "label": label}
 
 
 def _text(roles: Mapping[str, Any], role: str, where: str) -> str:

@@ -11,13 +11,11 @@ from typing import Any
 
 from tupate_hub.data.columns import lacks_header
 from tupate_hub.data.faults import Fault, shown
-from tupate_hub.data.table import Table, has_header, read_table, reader_of
+from tupate_hub.data.files import has_header, read_table, reader_of
+from tupate_hub.data.table import MOST_ROWS, Table, drawn_fault
 from tupate_hub.errors import FormatError, NotAvailableOffline, TupateHubError
 from tupate_hub.extras import install_command, is_installed
 from tupate_hub.hub.location import DATASET, Location, parse_location
-
-#: A larger Hub split is sampled down to so many rows.
-MOST_ROWS = 200_000
 
 _SPLITS = {
     "train": ("train", "training"),
@@ -39,8 +37,10 @@ class SplitTables:
     licence: str = "unknown"
 
 
-def read_source(source: str, configuration: str | None = None) -> SplitTables:
+def read_source(source: str, configuration: str | None = None, most: int = MOST_ROWS) -> SplitTables:
     """Read a file, a folder with a file for each split, or a dataset of the Hub (of a configuration, if it has some).
+
+    Of a file or split with more rows than `most`, so many are drawn.
 
     Raises
     ------
@@ -51,20 +51,20 @@ def read_source(source: str, configuration: str | None = None) -> SplitTables:
     """
     path = Path(source)
     if path.is_dir():
-        return _read_folder(path)
+        return _read_folder(path, most)
     if path.is_file():
-        return SplitTables({"train": _read_file(path)}, _stem(path), path.name)
+        return SplitTables({"train": _read_file(path, most)}, _stem(path), path.name)
     location = None if reader_of(path) else parse_location(source, DATASET)
     if location is None:
         raise FormatError(
             f"There is no file or folder {source!r}.", hint="give a file, a folder, or a Hub dataset as OWNER/NAME"
         )
-    return _read_hub(location, configuration)
+    return _read_hub(location, configuration, most)
 
 
-def _read_file(path: Path) -> Table:
+def _read_file(path: Path, most: int) -> Table:
     """The file's table, with a warning where its first line does not look like names of columns."""
-    table = read_table(path)
+    table = read_table(path, most)
     if has_header(path) and lacks_header(table):
         said = f"the first line was taken for the names of columns, but looks like a row: {shown(table.columns[0])}"
         table = replace(table, faults=(*table.faults, Fault(said, table.where, error=False)))
@@ -75,7 +75,7 @@ def _stem(path: Path) -> str:
     return path.name.removesuffix(".gz").rpartition(".")[0]
 
 
-def _read_folder(folder: Path) -> SplitTables:
+def _read_folder(folder: Path, most: int) -> SplitTables:
     files: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         split = split_of(_stem(path)) if reader_of(path) and path.is_file() else None
@@ -91,7 +91,7 @@ def _read_folder(folder: Path) -> SplitTables:
             hint="name the files train, validation and test, or give one file",
         )
     return SplitTables(
-        {split: _read_file(files[split]) for split in _SPLITS if split in files}, folder.name, folder.name
+        {split: _read_file(files[split], most) for split in _SPLITS if split in files}, folder.name, folder.name
     )
 
 
@@ -105,7 +105,7 @@ def split_of(name: str) -> str | None:
 # ---- the Hub ---------------------------------------------------------------------------------------------------------
 
 
-def _read_hub(location: Location, configuration: str | None) -> SplitTables:
+def _read_hub(location: Location, configuration: str | None, most: int) -> SplitTables:
     if not is_installed("datasets"):
         said = f"{location} is a dataset of the Hub, which needs the extra 'data'."
         raise FormatError(said, hint=install_command("data"))
@@ -119,7 +119,7 @@ def _read_hub(location: Location, configuration: str | None) -> SplitTables:
     for name in splits:
         split = split_of(name)
         if split is not None and split not in tables:
-            tables[split] = _of_split(name, splits[name])
+            tables[split] = _of_split(name, splits[name], most)
     if "train" not in tables:
         raise FormatError(f"{location} has no split for training.", hint=f"it has {', '.join(splits)}")
     ordered = {split: tables[split] for split in _SPLITS if split in tables}
@@ -146,17 +146,18 @@ def _refusal(location: Location, configuration: str | None, error: Exception) ->
     )
 
 
-def _of_split(name: str, split: Any) -> Table:
+def _of_split(name: str, split: Any, most: int) -> Table:
     """A split of `datasets`, sampled where it is too large; rows are numbered from 0, as the Hub shows them."""
     numbers: Sequence[int] = range(len(split))
-    faults = []
-    if len(split) > MOST_ROWS:
-        faults.append(Fault(f"{MOST_ROWS:,} of its {len(split):,} rows are used", name, error=False))
-        numbers = sorted(random.Random(name).sample(numbers, MOST_ROWS))
+    faults, more = [], None
+    if len(split) > most:
+        more = len(split)
+        faults.append(drawn_fault(name, most, more))
+        numbers = sorted(random.Random(name).sample(numbers, most))
         split = split.select(numbers)
     names = {}
     for column, feature in split.features.items():
         inner = getattr(feature, "feature", feature)
         if getattr(inner, "names", None):
             names[column] = tuple(inner.names)
-    return Table(name, "row", tuple(split.column_names), split.to_list(), numbers, names, tuple(faults))
+    return Table(name, "row", tuple(split.column_names), split.to_list(), numbers, names, tuple(faults), more)

@@ -12,7 +12,8 @@ from tupate_hub.data.examples import input_of
 E = TypeVar("E", bound=Mapping[str, Any])
 
 _SHARE = 0.1
-_MOST_HELD_OUT = 1000
+_FEW = 5
+MOST_HELD_OUT = 1000
 
 
 def cut_splits(kind: str, splits: Mapping[str, Sequence[E]], seed: int) -> tuple[Sequence[E], Sequence[E], Sequence[E]]:
@@ -29,13 +30,15 @@ def cut_splits(kind: str, splits: Mapping[str, Sequence[E]], seed: int) -> tuple
         return kept, held, scored
     train, validation = splits["train"], splits.get("validation")
     if "test" in splits and validation is not None:
-        return train, [validation[at] for at in limited(kind, validation, _MOST_HELD_OUT, seed)], splits["test"]
+        return train, [validation[at] for at in limited(kind, validation, MOST_HELD_OUT, seed)], splits["test"]
     kept, held = ([train[at] for at in part] for part in cut(kind, train, (_size(train),), seed))
     return kept, held, splits["test"] if validation is None else validation
 
 
 def _size(examples: Sequence[Any]) -> int:
-    return min(_MOST_HELD_OUT, max(1, round(_SHARE * len(examples))))
+    """A tenth; of few examples a fifth, as far as that is five."""
+    rows = len(examples)
+    return min(MOST_HELD_OUT, max(1, round(_SHARE * rows), min(_FEW, rows // 5)))
 
 
 def cut(kind: str, examples: Sequence[Mapping[str, Any]], sizes: Sequence[int], seed: int) -> list[list[int]]:

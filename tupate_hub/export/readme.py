@@ -14,6 +14,7 @@ from tupate_hub.head import Head
 _TASK_TYPES: Mapping[str, str] = {
     "classification": "SEQ_CLS",
     "regression": "SEQ_CLS",
+    "multi_label": "SEQ_CLS",
     "extractive_qa": "QUESTION_ANS",
     "token_classification": "TOKEN_CLS",
 }
@@ -107,6 +108,8 @@ def _headed_peft(embedding: TaskEmbedding, head: Head) -> list[str]:
     how = [f"{_base(embedding)}"]
     if head.label_names:
         how.append(f"num_labels={len(head.label_names)}, id2label=dict(enumerate(labels))")
+    if head.kind == "multi_label":
+        how.append('problem_type="multi_label_classification"')
     if head.kind == "regression":
         how.append('num_labels=1, problem_type="regression"')
     return [
@@ -131,6 +134,11 @@ def answering(embedding: TaskEmbedding, head: Head, named: bool = False) -> list
             tokenized.replace("TEXTS", '["A text."]') + "  # of a pair: [first], [second]",
             *names,
             "print([labels[number] for number in model(**batch).logits.argmax(-1)])",
+        ],
+        "multi_label": [
+            tokenized.replace("TEXTS", '["A text."]'),
+            *names,
+            "print([[labels[number] for number in row.nonzero()[:, 0]] for row in model(**batch).logits > 0])",
         ],
         "regression": [tokenized.replace("TEXTS", '["A text."]'), "print(model(**batch).logits[:, 0].tolist())"],
         "token_classification": [

@@ -100,17 +100,26 @@ def _in_words_of(head: Head, data: TaskData) -> TaskData:
             hint=f"it knows {', '.join(head.label_names)[:200]}",
         )
     numbers = [known[name] for name in data.label_names]
-    train, validation = ([_renumbered(one, numbers) for one in part] for part in (data.train, data.validation))
+    train, validation = (
+        [_renumbered(one, numbers, len(known)) for one in part] for part in (data.train, data.validation)
+    )
     return replace(data, label_names=head.label_names, train=train, validation=validation)
 
 
-def _renumbered(example: Example, numbers: Sequence[int]) -> Example:
+def _renumbered(example: Example, numbers: Sequence[int], count: int) -> Example:
+    if isinstance(example.get("label"), list | tuple):  # several labels, a 0 or 1 each
+        row = [0] * count
+        for number, is_so in zip(numbers, example["label"], strict=True):
+            row[number] = is_so
+        return {**example, "label": row}
     if "tags" in example:
         return {**example, "tags": [numbers[tag] for tag in example["tags"]]}
     return {**example, "label": numbers[example["label"]]}
 
 
 def _in_words(head: Head, data: TaskData, right: Any, at: int) -> Any:
+    if head.kind == "multi_label":
+        return [name for name, is_so in zip(data.label_names, right, strict=True) if is_so]
     if head.kind == "classification":
         return data.label_names[right]
     return data.validation[at]["choices"][right] if head.kind == "multiple_choice" else right
@@ -132,6 +141,11 @@ def _of_answers(right: Any, label: Any, said: Prediction) -> float:
     return 1 - answer_f1(right, label)
 
 
+def _of_labels(right: Any, label: Any, said: Prediction) -> float:
+    shared = sum(one and other for one, other in zip(right, label, strict=True))
+    return 1 - 2 * shared / (sum(right) + sum(label)) if sum(right) + sum(label) else 0.0
+
+
 def _of_tags(right: Any, label: Any, said: Prediction) -> float:
     true, found = tagged_spans(right), tagged_spans(label)
     return 1 - 2 * len(true & found) / (len(true) + len(found)) if true or found else 0.0
@@ -139,6 +153,7 @@ def _of_tags(right: Any, label: Any, said: Prediction) -> float:
 
 _ERRORS: Mapping[str, Callable[[Any, Any, Prediction], float]] = {
     "regression": _of_amounts,
+    "multi_label": _of_labels,
     "extractive_qa": _of_answers,
     "token_classification": _of_tags,
 }

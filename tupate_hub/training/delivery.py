@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any
+from typing import Any, NamedTuple
 
 from tupate_hub.collect.add import add_embeddings, open_or_start
 from tupate_hub.collect.keep import keep_head
@@ -33,12 +33,21 @@ from tupate_hub.training.result import Result
 from tupate_hub.zoo import Zoo
 
 
+class SeedScore(NamedTuple):
+    """One of several runs: the seed of its order, its score, and the held-out score by which the best is chosen."""
+
+    seed: int
+    score: float
+    held_out: float
+
+
 @dataclass(frozen=True)
 class Delivery:
     """Where everything is: the zoo with the new embedding, its file, and the run's folder.
 
     `adapter` is the folder that answers, by `load` and, where it has such a method, in the adapters library; `head` is
-    None where the labels' names took its place; `early` the files of the embeddings before the end.
+    None where the labels' names took its place; `early` the files of the embeddings before the end. `seeds` are the
+    runs of which this is the best, where there were several.
     """
 
     zoo: Zoo
@@ -49,6 +58,8 @@ class Delivery:
     adapter: Path
     head: Head | None
     early: tuple[Path, ...]
+    result: Result
+    seeds: tuple[SeedScore, ...] = ()
 
     @property
     def file(self) -> Path:
@@ -119,7 +130,7 @@ def deliver(zoo: Zoo, result: Result, base: str, source: Mapping[str, Any]) -> D
     run = run_folder(zoo, embedding.space, embedding.task)
     early = []
     for share in result.early:
-        before_the_end = _early(to_embedding(result, base, origin, share=share), share, record.steps)
+        before_the_end = _early(to_embedding(result, base, origin, share=share), share, result.planned or record.steps)
         early.append(run / "early" / f"{before_the_end.task}.safetensors")
         write_bytes(early[-1], before_the_end.to_bytes())
     head = head_of(result, embedding.task)
@@ -129,7 +140,7 @@ def deliver(zoo: Zoo, result: Result, base: str, source: Mapping[str, Any]) -> D
     if head is not None:
         zoo = keep_head(zoo, find_space(zoo.registry, embedding.space).name, head)
     entry = zoo.registry.entry(embedding.task, find_space(zoo.registry, embedding.space).name)
-    return Delivery(zoo, entry, embedding, record, run, adapter, head, tuple(early))
+    return Delivery(zoo, entry, embedding, record, run, adapter, head, tuple(early), result)
 
 
 def _early(embedding: TaskEmbedding, share: str, steps: int) -> TaskEmbedding:
@@ -161,6 +172,7 @@ def head_of(result: Result, task: str) -> Head | None:
         "scores": {name: round(value, 4) for name, value in record.scores.items()},
         "model_class": result.head_config["model_class"],
         **({"choices": config["num_choices"]} if "num_choices" in config else {}),
+        **({"pairs": True} if result.head_config.get("pairs") else {}),
     }
     return make_head(
         task,

@@ -19,6 +19,9 @@ Batch = dict[str, torch.Tensor]
 _CONTEXT_STRIDE = 128
 _MOST_ANSWER_TOKENS = 30
 _BEST_EDGES = 20
+_AT_ONCE = 1000  # what a tokenizer gives of a text takes far more memory than a feature
+#: A text is cut beforehand where it has more letters than a read token has anywhere, and then has so many to spare.
+_LETTERS_A_TOKEN, _MORE_TOKENS = 32, 32
 _NO_LABEL = -100  # what torch's cross-entropy leaves out
 
 
@@ -56,8 +59,14 @@ def encode(tokenizer: Any, kind: str, examples: Sequence[Example], max_length: i
     FormatError
         When words or spans are to be found in the text and the tokenizer is not a fast one.
     """
-    if not examples:
-        return []
+    features: list[Feature] = []
+    for begin in range(0, len(examples), _AT_ONCE):
+        some = _encode_some(tokenizer, kind, examples[begin : begin + _AT_ONCE], max_length)
+        features += [replace(one, example=begin + one.example) for one in some] if begin else some
+    return features
+
+
+def _encode_some(tokenizer: Any, kind: str, examples: Sequence[Example], max_length: int) -> list[Feature]:
     if kind in ("extractive_qa", "token_classification") and not tokenizer.is_fast:
         raise FormatError(
             "The base model's tokenizer cannot say which word a token is part of.",
@@ -69,27 +78,37 @@ def encode(tokenizer: Any, kind: str, examples: Sequence[Example], max_length: i
         return _encode_tags(tokenizer, examples, max_length)
     if kind == "multiple_choice":
         return _encode_choices(tokenizer, examples, max_length)
-    number = float if kind == "regression" else int
-    texts = [_plain(tokenizer, example["text_a"]) for example in examples]
-    seconds = None if examples[0]["text_b"] is None else [_plain(tokenizer, example["text_b"]) for example in examples]
+    label_of = _LABELS.get(kind, int)
+    texts = [_shown(tokenizer, example["text_a"], max_length) for example in examples]
+    seconds = None
+    if examples[0]["text_b"] is not None:
+        seconds = [_shown(tokenizer, example["text_b"], max_length) for example in examples]
     if _joins(tokenizer):
         texts = [text + "\n" if seconds else text or "\n" for text in texts]
     encoded = tokenizer(texts, seconds, truncation=True, max_length=max_length)
     return [
-        Feature((tuple(ids),), (_types(encoded, index),), {"labels": number(example["label"])}, index)
+        Feature((tuple(ids),), (_types(encoded, index),), {"labels": label_of(example["label"])}, index)
         for index, (ids, example) in enumerate(zip(encoded["input_ids"], examples, strict=True))
     ]
 
 
-def _plain(tokenizer: Any, text: str) -> str:
-    """The text without the mark of a text's end, by which the heads of decoders find the token that they read."""
-    end = tokenizer.eos_token
+def _shown(tokenizer: Any, text: str, max_length: int) -> str:
+    """The part of a text that is in sight, without the mark of a text's end: decoders' heads find their token by it."""
+    end, text = tokenizer.eos_token, _in_sight(tokenizer, text, max_length)
     return text.replace(end, f"{end[0]} {end[1:]}") if end and end in text else text
 
 
 def _joins(tokenizer: Any) -> bool:
     """Whether nothing stands between the two texts of a pair, as with GPT-2: a new line has to."""
     return int(tokenizer.num_special_tokens_to_add(pair=True)) == int(tokenizer.num_special_tokens_to_add(pair=False))
+
+
+def _several(label: Sequence[int]) -> tuple[float, ...]:
+    return tuple(map(float, label))
+
+
+#: An example's label as the model's loss wants it, by kind; that of others is a whole number.
+_LABELS: Mapping[str, Any] = {"regression": float, "multi_label": _several}
 
 
 def _encode_choices(tokenizer: Any, examples: Sequence[Example], max_length: int) -> list[Feature]:
@@ -176,6 +195,18 @@ def _beginning(tokenizer: Any, text: str, most: int) -> str:
     return text if len(spans) <= most else text[: spans[most - 1][1]]
 
 
+def _in_sight(tokenizer: Any, text: str, max_length: int) -> str:
+    """The beginning of a very long text, with the tokens that are read and some more: the rest only takes time."""
+    size, enough = _LETTERS_A_TOKEN * max_length, max_length + _MORE_TOKENS
+    while size < len(text):
+        beginning = text[:size]
+        read = tokenizer(beginning, add_special_tokens=False, truncation=True, max_length=enough)
+        if len(read["input_ids"]) == enough:
+            return beginning
+        size *= 4
+    return text
+
+
 def _token_span(offsets: Sequence[tuple[int, int] | None], answers: Mapping[str, Any]) -> tuple[int, int]:
     """First and last token of the first answer; (0, 0), the [CLS] token, where the window does not hold it."""
     if not answers["text"]:
@@ -229,9 +260,10 @@ def collate(features: Sequence[Feature], pad_id: int) -> Batch:
     batch = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
     for name, value in features[0].labels.items():
         labels = [feature.labels[name] for feature in features]
-        if isinstance(value, tuple):
+        real = isinstance(value[0] if isinstance(value, tuple) else value, float)
+        if isinstance(value, tuple) and not real:
             labels = [row + (_NO_LABEL,) * (length - len(row)) for row in labels]
-        kind = torch.float32 if isinstance(value, float) else torch.int64
+        kind = torch.float32 if real else torch.int64
         batch[name] = torch.tensor(labels, dtype=kind)
     return batch
 
@@ -260,12 +292,13 @@ def grouped_batches(features: Sequence[Feature], batch_size: int, seed: int) -> 
 def predict_tags(
     features: Sequence[Feature], logits: Sequence[Float32Array], label_names: Sequence[str]
 ) -> list[list[str]]:
-    """The best tag of each word of each example, "O" for a word that the model did not see.
+    """The best tag of each word of each example, "O" for a word that the model did not see, else the first tag.
 
     `logits` has one array of shape (length or more, labels) for each feature.
     """
+    unseen = "O" if "O" in label_names else label_names[0]
     return [
-        ["O" if position is None else label_names[int(np.argmax(row[position]))] for position in feature.words]
+        [unseen if position is None else label_names[int(np.argmax(row[position]))] for position in feature.words]
         for feature, row in zip(features, logits, strict=True)
     ]
 

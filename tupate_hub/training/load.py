@@ -59,7 +59,7 @@ def load(
     """
     require_extra("train")
     from tupate_hub.training.basemodel import find_base
-    from tupate_hub.training.run import device_of
+    from tupate_hub.training.device import device_of
     from tupate_hub.training.tuned import Tuned
 
     named = find_base(base) if base else None

@@ -71,7 +71,8 @@ def build_model(base: Path, data: TaskData, method: Method, init_seed: int) -> A
     elif data.kind == "token_classification":
         model.add_tagging_head(NAME, num_labels=data.num_labels, layers=1)
     else:
-        model.add_classification_head(NAME, num_labels=data.num_labels, layers=1)
+        several = data.kind == "multi_label"
+        model.add_classification_head(NAME, num_labels=data.num_labels, layers=1, multilabel=several)
     if NAME in model.adapters_config:
         model.set_active_adapters(NAME)
     model.active_head = NAME
@@ -114,18 +115,22 @@ def architecture(model: Any) -> dict[str, Any]:
     return {name: getattr(config, name) for name in names if hasattr(config, name)}
 
 
-def head_config(model: Any, label_names: Sequence[str]) -> dict[str, Any]:
-    """What the `adapters` library writes about a head, with the labels' own names; {} where there is none."""
+def head_config(model: Any, data: TaskData) -> dict[str, Any]:
+    """What the `adapters` library writes about a head, with the labels' own names; {} where there is none.
+
+    Beside that, `pairs` says whether it was tuned on pairs of texts.
+    """
     if NAME not in model.heads:
         return {}
     config = dict(model.heads[NAME].config)
-    if len(label_names) == config.get("num_labels"):
-        config["label2id"] = {name: number for number, name in enumerate(label_names)}
+    if len(data.label_names) == config.get("num_labels"):
+        config["label2id"] = {name: number for number, name in enumerate(data.label_names)}
     return {
         "config": config,
         "hidden_size": model.config.hidden_size,
         "model_class": type(model).__name__,
         "model_type": model.config.model_type,
+        "pairs": data.train[0].get("text_b") is not None,
     }
 
 
@@ -203,6 +208,8 @@ def read_logits(
         return list(predict_tags(features, values, label_names))
     if kind == "regression":
         return [float(row[0]) for row in values]
+    if kind == "multi_label":
+        return [[int(value > 0) for value in row] for row in values]  # a probability of one half
     return [int(np.argmax(row)) for row in values]
 
 

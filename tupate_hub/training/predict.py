@@ -31,11 +31,13 @@ class Prediction:
     Attributes
     ----------
     answer : str, float or list of str
-        The name of a class, an amount, the text of a choice or of an answer ("" for none), or a tag for each word.
+        The name of a class, an amount, the text of a choice or of an answer ("" for none), a tag for each word, or the
+        labels of a text that may have several.
     probability : float, optional
         Of that class or choice, by the softmax of the logits; a model that was tuned on little data is often too sure.
     probabilities : mapping of str to float
-        Of all classes; of choices by their numbers from 0.
+        Of all classes; of choices by their numbers from 0; of labels that do not exclude one another each for itself,
+        by the logistic function.
     choice : int, optional
         The number of the choice, from 0.
     spans : tuple of Span
@@ -53,11 +55,12 @@ class Prediction:
         fields: dict[str, Any] = {"answer": self.answer}
         if self.probability is not None:
             fields["probability"] = round(self.probability, 4)
+        if self.probabilities:
             fields["probabilities"] = {name: round(value, 4) for name, value in self.probabilities.items()}
+        elif isinstance(self.answer, list):
+            fields["spans"] = [vars(span) for span in self.spans]
         if self.choice is not None:
             fields["choice"] = self.choice
-        if isinstance(self.answer, list):
-            fields["spans"] = [vars(span) for span in self.spans]
         return fields
 
 
@@ -65,11 +68,15 @@ def prediction(head: Head, example: Example, label: Any, logits: Float32Array | 
     """What a label means, as `read_logits` has made it of an example; `logits` are those of classes or choices."""
     if head.kind == "token_classification":
         words = example["tokens"]
-        found = sorted(tagged_spans(label), key=lambda span: span[1])
-        spans = (Span(kind, " ".join(words[start:end]), start, end) for kind, start, end in found)
+        marked = sorted(tagged_spans(label), key=lambda span: span[1])
+        spans = (Span(kind, " ".join(words[start:end]), start, end) for kind, start, end in marked)
         return Prediction(list(label), spans=tuple(spans))
     if head.kind in ("regression", "extractive_qa") or logits is None:
         return Prediction(label)
+    if head.kind == "multi_label":
+        each = 1 / (1 + np.exp(-np.asarray(logits, dtype=np.float64)))
+        found = [name for name, is_so in zip(names_of(head), label, strict=True) if is_so]
+        return Prediction(found, probabilities=dict(zip(names_of(head), map(float, each), strict=True)))
     shares = softmax(logits)
     names = example["choices"] if head.kind == "multiple_choice" else names_of(head)
     called = map(str, range(len(shares))) if head.kind == "multiple_choice" else names

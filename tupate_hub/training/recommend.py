@@ -18,7 +18,7 @@ from tupate_hub.training.basemodel import BaseModel, find_base
 from tupate_hub.training.methods import Method, get_method
 from tupate_hub.training.model import base_sha256
 from tupate_hub.training.record import read_tensors
-from tupate_hub.training.regime import Setup, regime_for
+from tupate_hub.training.regime import Setup, regime_for, within_reach
 from tupate_hub.training.result import Snapshot
 from tupate_hub.training.run import Progress, Pulse
 from tupate_hub.training.trial import Trial, Watch, try_sources
@@ -255,6 +255,7 @@ def recommend(
     began = time.perf_counter()
     options, space = plan.options, plan.space
     regime = regime_for(data.kind, plan.method, init_seed=init_seed_of(space))
+    reached = within_reach(data, regime)
 
     def limited(steps: Iterable[int], total: int) -> Iterator[int]:
         for made, step in enumerate(progress(steps, total)):
@@ -266,7 +267,7 @@ def recommend(
     steps = 0
     setup = Setup(options.device)
     for snapshot in trace(
-        plan.base.folder, data, plan.method, regime, LOOKS, setup=setup, progress=limited, pulse=pulse
+        plan.base.folder, reached, plan.method, regime, LOOKS, setup=setup, progress=limited, pulse=pulse
     ):
         ranking = zoo.similar(embedded(snapshot, space, data), space=space.name, explain=True)
         looks.append(Look(snapshot.step, snapshot.loss, time.perf_counter() - began, ranking))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, NamedTuple
 
 from tupate_hub.arrays import Float32Array
+from tupate_hub.evaluation.performance import Performance, performance
 from tupate_hub.runrecord import RunRecord
 
 _PACKAGES = ("tupate-hub", "torch", "adapters", "transformers", "numpy")
@@ -38,12 +39,29 @@ class Snapshot:
     layout: Layout
 
 
+class Evaluation(NamedTuple):
+    """A look at a run on its way: after so many steps, the mean of the last losses and the held-out score."""
+
+    step: int
+    loss: float
+    held_out: float
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the kept checkpoint said of the validation examples, and what is right, as `scoring.score` takes them."""
+
+    gold: Sequence[Any] = ()
+    predicted: Sequence[Any] = ()
+    label_names: Sequence[str] = ()
+
+
 @dataclass(frozen=True)
 class Result:
     """A finished run: its record, and the tuned tensors under the `adapters` library's names.
 
-    `early` maps shares of the steps to the tensors at that point; `head_config` is what the library writes beside the
-    head, {} where there is none.
+    `early` maps shares of the `planned` steps to the tensors at that point; `head_config` is what the library writes
+    beside the head, {} where there is none. `losses` are those of the steps, `curve` the evaluations on the way.
     """
 
     record: RunRecord
@@ -52,6 +70,15 @@ class Result:
     head: Mapping[str, Float32Array] = field(default_factory=dict)
     head_config: Mapping[str, Any] = field(default_factory=dict)
     early: Mapping[str, Mapping[str, Float32Array]] = field(default_factory=dict)
+    planned: int = 0
+    losses: Sequence[float] = ()
+    curve: Sequence[Evaluation] = ()
+    answers: Answers = Answers()
+
+    def performance(self) -> Performance:
+        """The figures of the validation examples in detail."""
+        record, answers = self.record, self.answers
+        return performance(record.kind, record.metric, answers.label_names, answers.gold, answers.predicted)
 
 
 def versions() -> dict[str, str]:

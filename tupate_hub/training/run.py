@@ -6,20 +6,21 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from tupate_hub.arrays import Float32Array
 from tupate_hub.data.dataset import TaskData
-from tupate_hub.errors import TupateHubError, WorkFailed
+from tupate_hub.errors import WorkFailed
 from tupate_hub.runrecord import DataRecord, Regime, RunRecord
+from tupate_hub.training.advice import about_cut_texts, about_rising_loss, about_the_end
 from tupate_hub.training.checkpoint import Checkpoint
+from tupate_hub.training.device import attention, device_of
 from tupate_hub.training.features import (
     Feature,
     collate,
@@ -43,8 +44,9 @@ from tupate_hub.training.model import (
     round_to_float16,
     tuned_state,
 )
+from tupate_hub.training.optimizer import balanced_weights, loss_of, make_optimizer, set_rate
 from tupate_hub.training.regime import Setup
-from tupate_hub.training.result import Layout, Result, Snapshot, versions
+from tupate_hub.training.result import Answers, Evaluation, Layout, Result, Snapshot, versions
 from tupate_hub.training.scoring import gold_labels, score, trivial_baseline
 
 Tensors = dict[str, torch.Tensor]
@@ -83,9 +85,11 @@ class Run:
         tuned = {name: value for name, value in self.model.named_parameters() if value.requires_grad}
         self.parameters = list(tuned.values())
         self.optimizer = make_optimizer(tuned, regime)
+        self.weights = balanced_weights(data) if setup.balanced else None
         self.done = self.seen = 0
         self.seconds_before = 0.0
         self.losses: list[float] = []
+        self.curve: list[Evaluation] = []
         self.early: dict[str, Tensors] = {}
         self.best: dict[str, Any] | None = None
         self.held_out: float | None = None
@@ -108,9 +112,10 @@ class Run:
         data = self.data
         task = (data.name, data.sha256, data.kind, data.metric, data.label_names, len(data.train), len(data.held_out))
         usual = (self.base_sha256, task, self.method.name, settings, asdict(self.regime))
-        if not self.setup.start and self.setup.head == "trained":
+        cares = self.setup.cares()
+        if not self.setup.start and self.setup.head == "trained" and not cares:
             return repr(usual)
-        start = hashlib.sha256()
+        start = hashlib.sha256(repr(sorted(cares.items())).encode())
         for name, array in sorted(self.setup.start.items()):
             start.update(name.encode() + array.tobytes())
         return repr((*usual, self.setup.head, start.hexdigest()))
@@ -121,7 +126,9 @@ class Run:
             return
         self.done, self.losses, self.early = state["done"], state["losses"], state["early"]
         self.best, self.seconds_before = state["best"], state["seconds"]
-        self.zero_shot = state.get("zero_shot")
+        self.zero_shot, self.seen = state.get("zero_shot"), state.get("seen", 0)
+        self.curve = [Evaluation(*look) for look in state.get("curve", ())]
+        self.held_out = self.curve[-1].held_out if self.curve else None
         self.model.load_state_dict(state["model"], strict=False)
         self.optimizer.load_state_dict(state["optimizer"])
 
@@ -131,8 +138,10 @@ class Run:
                 "done": self.done,
                 "losses": self.losses,
                 "early": self.early,
+                "curve": [tuple(look) for look in self.curve],
                 "best": self.best,
                 "zero_shot": self.zero_shot,
+                "seen": self.seen,
                 "seconds": self._seconds(),
                 "model": tuned_state(self.model),
                 "optimizer": self.optimizer.state_dict(),
@@ -142,8 +151,10 @@ class Run:
     def _seconds(self) -> float:
         return self.seconds_before + time.perf_counter() - self.began
 
-    def train(self, progress: Progress, report: Say, pulse: Pulse) -> None:
+    def train(self, progress: Progress, report: Say, pulse: Pulse, warn: Say) -> None:
         """Make the remaining steps, evaluating and saving on the way."""
+        if cut := about_cut_texts(self.data.kind, self.train_features, self.regime.max_length):
+            warn(cut)
         regime = self.regime
         check_at = {round(self.steps * (n + 1) / regime.evaluations) for n in range(regime.evaluations)}
         early_at = {f"{share:g}": max(1, round(self.steps * share)) for share in regime.early}
@@ -152,12 +163,28 @@ class Run:
         if self.done:
             report(f"{self.data.name}: going on after step {self.done}/{self.steps}")
         self.model.train()
-        for done in self.advance(progress, pulse):
+        warned = False
+        for done in () if self._stopped() else self.advance(progress, pulse):
             for share in (share for share, step in early_at.items() if step == done):
                 self.early[share] = tuned_state(self.model)
+            if not warned and (rising := about_rising_loss(self.losses)):
+                warn(rising)
+                warned = True
             if done in check_at:
                 self._evaluate(report)
                 self._save()
+                if self._stopped():
+                    report(f"{self.data.name}: the held-out score no longer rises")
+                    break
+        if rising := about_the_end(self.curve, self._stopped()):
+            warn(rising)
+
+    def _stopped(self) -> bool:
+        """Whether the patience is at an end."""
+        if self.setup.patience is None or self.best is None:
+            return False
+        best: int = self.best["step"]
+        return sum(look.step > best for look in self.curve) >= self.setup.patience
 
     def advance(self, progress: Progress, pulse: Pulse) -> Iterator[int]:
         """Make the remaining steps one by one; yields how many are made."""
@@ -183,9 +210,26 @@ class Run:
 
     def _step(self, features: list[Feature]) -> None:
         set_rate(self.optimizer, self.regime.learning_rate_at(self.done, self.steps))
+        value = sum(self._backward(part, len(part) / len(features)) for part in self._parts(features))
+        torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.losses.append(value)
+        self.seen += len(features)
+        self.done += 1
+
+    def _parts(self, features: list[Feature]) -> list[list[Feature]]:
+        """A step's examples as they go through the model: all at once, or in parts of about one size."""
+        size = math.ceil(len(features) / self.setup.parts)
+        return [features[at : at + size] for at in range(0, len(features), size)]
+
+    def _backward(self, features: list[Feature], share: float) -> float:
+        """Add the gradient of a share of a step; returns what it adds to the loss."""
         batch = put_on(self.device, collate(features, self.tokenizer.pad_token_id))
         with self.precision(), attention(self.device):
-            loss = self.scorer(**batch).loss
+            loss = loss_of(self.scorer(**batch), batch.get("labels"), self.weights)
+        if share < 1:
+            loss = loss * share
         value = float(loss.detach())
         if not math.isfinite(value):
             raise WorkFailed(
@@ -193,12 +237,7 @@ class Run:
             )
         with attention(self.device):
             loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.losses.append(value)
-        self.seen += len(features)
-        self.done += 1
+        return value
 
     def precision(self) -> AbstractContextManager[Any]:
         """The regime's precision, for whatever is computed inside it."""
@@ -211,6 +250,7 @@ class Run:
         guesses = predict(self.scorer, data, data.held_out, self.held_features, self.tokenizer.pad_token_id)
         value = score(data.metric, gold_labels(data, data.held_out), guesses)["primary"]
         self.held_out = value
+        self.curve.append(Evaluation(self.done, self._loss(), value))
         report(f"{data.name}: step {self.done}/{self.steps} loss {self._loss():.3f} held-out {value:.4f}")
         if self.best is None or value > self.best["score"]:
             self.best = {"score": value, "step": self.done, "state": tuned_state(self.model)}
@@ -222,7 +262,8 @@ class Run:
         data = self.data
         state = round_to_float16(self.best["state"], self.origin)
         self._load(state)
-        scores = self.validate()
+        answers = self.answers()
+        scores = score(data.metric, answers.gold, answers.predicted)
         tensors, head = _split(state)
         record = self._record(scores)
         report(f"{data.name}: validation {scores['primary']:.4f}, baseline {record.baseline:.4f}")
@@ -231,16 +272,25 @@ class Run:
             tensors,
             self._layout(),
             head=in_units_of_targets(head, data),
-            head_config=head_config(self.model, data.label_names),
+            head_config=head_config(self.model, data),
             early={share: _split(round_to_float16(part, self.origin))[0] for share, part in self.early.items()},
+            planned=self.steps,
+            losses=tuple(self.losses),
+            curve=tuple(self.curve),
+            answers=answers,
         )
 
-    def validate(self) -> dict[str, float]:
-        """The scores of the validation examples."""
+    def answers(self) -> Answers:
+        """What the model says of the validation examples as it stands."""
         data = self.data
         features = encode(self.tokenizer, data.kind, data.validation, self.regime.max_length)
         guesses = predict(self.scorer, data, data.validation, features, self.tokenizer.pad_token_id)
-        return score(data.metric, gold_labels(data, data.validation), guesses)
+        return Answers(gold_labels(data, data.validation), guesses, data.label_names)
+
+    def validate(self) -> dict[str, float]:
+        """The scores of the validation examples."""
+        answers = self.answers()
+        return score(self.data.metric, answers.gold, answers.predicted)
 
     def _record(self, scores: Mapping[str, float]) -> RunRecord:
         data, best = self.data, self.best or {}
@@ -253,7 +303,7 @@ class Run:
             architecture=architecture(self.model),
             base_sha256=self.base_sha256,
             regime=self.regime,
-            steps=self.steps,
+            steps=self.done,
             best_step=best["step"],
             held_out_score=best["score"],
             final_loss=self._loss(),
@@ -271,6 +321,7 @@ class Run:
             device=self.device.type,
             head=self.setup.head,
             zero_shot=self.zero_shot,
+            cares=self.setup.cares(),
         )
 
     def _layout(self) -> Layout:
@@ -286,42 +337,6 @@ def _about(data: TaskData) -> DataRecord:
         source=data.facts.get("source", ""),
         sha256=data.sha256,
     )
-
-
-def make_optimizer(tuned: Mapping[str, torch.Tensor], regime: Regime) -> torch.optim.Optimizer:
-    """AdamW without weight decay for the tuned parameters, by name; the head learns `head_factor` times as fast."""
-    groups = [
-        {"params": [value for name, value in tuned.items() if not is_head(name)], "factor": 1.0},
-        {"params": [value for name, value in tuned.items() if is_head(name)], "factor": regime.head_factor},
-    ]
-    return torch.optim.AdamW(groups, lr=regime.learning_rate, weight_decay=0.0)
-
-
-def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """The learning rate of the next step."""
-    for group in optimizer.param_groups:
-        group["lr"] = group["factor"] * rate
-
-
-def device_of(name: str) -> torch.device:
-    """The device of that name.
-
-    Raises
-    ------
-    TupateHubError
-        When it is not there.
-    """
-    if name == "cuda" and not torch.cuda.is_available():
-        raise TupateHubError("There is no CUDA device here, or torch was built without CUDA.", hint="`device='cpu'`")
-    if name == "mps" and not torch.backends.mps.is_available():
-        raise TupateHubError("There is no MPS device here.", hint="`device='cpu'`")
-    return torch.device(name)
-
-
-def attention(device: torch.device) -> AbstractContextManager[Any]:
-    """On a CPU, plain matrix products: the fused kernel's backward pass takes two fifths of a step of short texts."""
-    plain: AbstractContextManager[Any] = sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
-    return plain
 
 
 def _split(state: Tensors) -> tuple[dict[str, Float32Array], dict[str, Float32Array]]:

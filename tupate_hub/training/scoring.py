@@ -69,6 +69,9 @@ def _matthews(gold: Array, predicted: Array) -> float:
 
 
 def _macro_f1(gold: Predictions, predicted: Predictions) -> float:
+    if np.ndim(gold) == 2:  # several labels: those that do not occur count as little as classes that do not
+        occur = (np.asarray(gold) + np.asarray(predicted)).any(axis=0)
+        gold, predicted = np.asarray(gold)[:, occur], np.asarray(predicted)[:, occur]
     return float(f1_score(gold, predicted, average="macro", zero_division=0))
 
 
@@ -83,6 +86,7 @@ _METRICS: Mapping[str, Callable[[Any, Any], Scores]] = {
     "matthews_correlation": lambda g, p: {"matthews": _matthews(g, p)},
     "pearson_and_spearman": _correlations,
     "macro_f1": lambda g, p: {"macro_f1": _macro_f1(g, p)},
+    "micro_f1": lambda g, p: {"micro_f1": float(f1_score(g, p, average="micro", zero_division=0))},
     "macro_recall": lambda g, p: {"macro_recall": float(recall_score(g, p, average="macro", zero_division=0))},
     "f1_answer": lambda g, p: {"f1": _positive_f1(g, p)},
     "squad_f1": _spans,
@@ -114,9 +118,16 @@ def score(metric: str, gold: Sequence[Any], predicted: Predictions) -> Scores:
     if metric not in _METRICS:
         raise UnknownName(f"Unknown metric {metric!r}.", hint="known: " + ", ".join(sorted(_METRICS)))
     spans = metric in _OF_SPANS
+    if not spans and any(isinstance(tag, str) for tags in gold if isinstance(tags, list) for tag in tags):
+        gold, predicted = _word_by_word(gold), _word_by_word(predicted)
     scores = _METRICS[metric](gold if spans else np.asarray(gold), predicted if spans else np.asarray(predicted))
     primary = scores["f1"] if spans else float(np.mean(list(scores.values())))
     return {"primary": primary, **scores}
+
+
+def _word_by_word(tagged: Predictions) -> list[str]:
+    """Tags that are no spans: each word is an example of its tag's class."""
+    return [tag for tags in tagged for tag in tags]
 
 
 def trivial_baseline(data: TaskData) -> tuple[str, float]:
@@ -124,7 +135,8 @@ def trivial_baseline(data: TaskData) -> tuple[str, float]:
 
     Classes and choices: the best constant. Regression: a constant, whose correlation is 0. Spans: no answer at all, or
     the sentence that shares most words with the question (the idea of the sliding-window baseline of Richardson et
-    al. 2013). Tags: no span at all, or the tag that each word has most often in training.
+    al. 2013). Tags: no span at all, or the tag that each word has most often in training. Several labels: the most
+    frequent ones, as many of them as is best.
     """
     gold = gold_labels(data, data.validation)
     if data.kind == "regression":
@@ -136,10 +148,11 @@ def trivial_baseline(data: TaskData) -> tuple[str, float]:
             "sentence with most question words": [_overlapping_sentence(example) for example in data.validation],
         }
     elif data.kind == "token_classification":
-        rules = {
-            "no span": [["O"] * len(tags) for tags in gold],
-            "most frequent tag of each word": _tags_from_memory(data),
-        }
+        rules = {"most frequent tag of each word": _tags_from_memory(data)}
+        if data.metric == "span_f1":
+            rules = {"no span": [["O"] * len(tags) for tags in gold], **rules}
+    elif data.kind == "multi_label":
+        rules = _most_frequent_labels(data)
     else:
         names = data.label_names if data.kind == "classification" else range(data.num_labels)
         rules = {f"always {name}": np.full(len(gold), label) for label, name in enumerate(names)}
@@ -149,13 +162,30 @@ def trivial_baseline(data: TaskData) -> tuple[str, float]:
 
 
 def _tags_from_memory(data: TaskData) -> list[list[str]]:
-    """Each validation word's most frequent tag in training, the first in label order of several; "O" if unseen."""
+    """Each validation word's most frequent tag in training, the first in label order of several.
+
+    An unseen word has "O", or the most frequent tag of all where tags are no spans.
+    """
     counts: defaultdict[str, Counter[int]] = defaultdict(Counter)
     for example in data.train:
         for word, tag in zip(example["tokens"], example["tags"], strict=True):
             counts[word][tag] += 1
     usual = {word: data.label_names[min(tags, key=lambda tag: (-tags[tag], tag))] for word, tags in counts.items()}
-    return [[usual.get(word, "O") for word in example["tokens"]] for example in data.validation]
+    every = Counter(tag for example in data.train for tag in example["tags"])
+    other = "O" if data.metric == "span_f1" else data.label_names[every.most_common(1)[0][0]]
+    return [[usual.get(word, other) for word in example["tokens"]] for example in data.validation]
+
+
+def _most_frequent_labels(data: TaskData) -> dict[str, Predictions]:
+    """The rules that always give the most frequent label of training, the two most frequent, and so on."""
+    counts = np.sum([example["label"] for example in data.train], axis=0)
+    order = np.argsort(-counts, kind="stable")
+    rules: dict[str, Predictions] = {}
+    for most in range(1, len(order) + 1):
+        row = np.isin(np.arange(len(order)), order[:most]).astype(int)
+        named = ", ".join(data.label_names[at] for at in order[:most][:5]) + (", ..." if most > 5 else "")
+        rules[f"always {named}"] = np.tile(row, (len(data.validation), 1))
+    return rules
 
 
 def _overlapping_sentence(example: Mapping[str, Any]) -> str:

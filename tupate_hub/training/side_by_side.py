@@ -22,8 +22,9 @@ from tupate_hub.runrecord import Regime
 from tupate_hub.training.features import Batch, collate, encode
 from tupate_hub.training.methods import Method
 from tupate_hub.training.model import batches_to_score, labels_from, put_on
+from tupate_hub.training.optimizer import make_optimizer, set_rate
 from tupate_hub.training.regime import Setup
-from tupate_hub.training.run import Progress, Run, make_optimizer, set_rate
+from tupate_hub.training.run import Progress, Run
 from tupate_hub.training.scoring import gold_labels, score
 
 Tensors = dict[str, torch.Tensor]

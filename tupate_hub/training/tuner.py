@@ -24,6 +24,7 @@ def tune(
     progress: Progress = lambda steps, total: steps,
     report: Say = lambda line: None,
     pulse: Pulse = lambda step, loss, held_out: None,
+    warn: Say = lambda sentence: None,
 ) -> Result:
     """Tune one method on one task and score it.
 
@@ -42,6 +43,9 @@ def tune(
         Called with a line after each evaluation.
     pulse : callable, optional
         Called after each step with its number, the mean of the last losses, and the last held-out score.
+    warn : callable, optional
+        Called with a sentence about what the user should know, as soon as it shows: texts that are cut, a loss that
+        rises, a score that was still rising at the end.
 
     Raises
     ------
@@ -51,7 +55,7 @@ def tune(
         When the loss is not a finite number, or there is no step to make.
     """
     run = Run(base, data, method, regime, setup or Setup(), checkpoint)
-    run.train(progress, report, pulse)
+    run.train(progress, report, pulse, warn)
     return run.finish(report)
 
 

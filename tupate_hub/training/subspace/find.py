@@ -17,9 +17,9 @@ from tupate_hub.runrecord import Regime
 from tupate_hub.subspace.maps import pca, with_tanh
 from tupate_hub.subspace.subspace import LOSSES, Subspace, found, stacked
 from tupate_hub.training.basemodel import BaseModel
+from tupate_hub.training.device import device_of
 from tupate_hub.training.model import base_sha256, load_tokenizer
 from tupate_hub.training.result import versions
-from tupate_hub.training.run import device_of
 from tupate_hub.training.subspace.encoder import FrozenEncoder
 from tupate_hub.training.subspace.manytasks import ManyTasks
 from tupate_hub.training.subspace.msf import ALPHA, fit

@@ -17,10 +17,10 @@ from tupate_hub.errors import FormatError
 from tupate_hub.runrecord import Regime
 from tupate_hub.subspace.subspace import Subspace
 from tupate_hub.training.basemodel import BaseModel
+from tupate_hub.training.device import device_of
 from tupate_hub.training.labels import SCALE
 from tupate_hub.training.model import load_tokenizer
 from tupate_hub.training.result import versions
-from tupate_hub.training.run import device_of
 from tupate_hub.training.scoring import score, trivial_baseline
 from tupate_hub.training.subspace.encoder import FrozenEncoder
 from tupate_hub.training.subspace.find import MAX_LENGTH, require_same_base
