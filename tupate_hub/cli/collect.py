@@ -135,15 +135,7 @@ def add_command(
             "The bundled zoo takes no additions.",
             hint=f"{output.command('add', path, '--registry', 'DIR')} (it is made if need be)",
         )
-    if everything and (task is not None or minus is not None):
-        other = "--task names one adapter" if task is not None else "--minus reads one model"
-        raise TupateHubError(f"{other}, --all takes many.", hint="leave one of them out")
-    if head and (everything or minus is not None):
-        raise TupateHubError("--head is that of one adapter.", hint="leave it out, or add adapters one by one")
-    if rank is not None and minus is None:
-        raise TupateHubError("--rank is that of a whole model's change.", hint="name its base model: --minus PATH")
-    if ray is not None and not everything:
-        raise TupateHubError("--ray is for many adapters.", hint="add --all")
+    _require_together(task, minus, rank, everything, ray, head)
     zoo = open_or_start(place)
     if everything:
         _add_all(zoo, Path(path), base, base_weights, force, ray, as_json)
@@ -163,6 +155,21 @@ def add_command(
     for note in embedding.facts["source"]["notes"] if minus is not None else ():
         output.note(f"  {note}")
     output.note(f"  {output.command('similar', embedding.task, '--space', space, '--registry', zoo.root)}")
+
+
+def _require_together(
+    task: str | None, minus: Path | None, rank: int | None, everything: bool, ray: str | None, head: bool
+) -> None:
+    """Refuse options of `add` of which one leaves nothing for another to do."""
+    if everything and (task is not None or minus is not None):
+        other = "--task names one adapter" if task is not None else "--minus reads one model"
+        raise TupateHubError(f"{other}, --all takes many.", hint="leave one of them out")
+    if head and (everything or minus is not None):
+        raise TupateHubError("--head is that of one adapter.", hint="leave it out, or add adapters one by one")
+    if rank is not None and minus is None:
+        raise TupateHubError("--rank is that of a whole model's change.", hint="name its base model: --minus PATH")
+    if ray is not None and not everything:
+        raise TupateHubError("--ray is for many adapters.", hint="add --all")
 
 
 def _add_finetuned(
