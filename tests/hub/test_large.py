@@ -89,8 +89,11 @@ def test_it_is_pushed_as_it_is(
         there = Zoo.open(NAME)
         assert there.verify() == []
         assert there.registry.shelves == sharded.registry.shelves
+        monkeypatch.setenv("TUPATE_HUB_CACHE", str(sharded.root / "cache"))
+        hub.seen.clear()
         again = invoke("push", NAME, "--registry", sharded.root, "--json")
         assert (again.json()["added"], again.json()["changed"], again.json()["removed"]) == ([], [], [])
+        assert not [one for one in hub.seen if "/entries/" in one.path or "/names/" in one.path]
 
 
 def test_two_large_ones_become_one_on_the_hub(

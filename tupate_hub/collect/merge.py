@@ -65,6 +65,8 @@ def merge(ours: Registry, theirs: Registry, prefer: Side | None = None) -> Merge
     """
     if theirs == ours or not (theirs.entries or theirs.tasks or theirs.spaces):
         return _alone(ours, len(theirs.entries))
+    if same_rows := theirs.entries == ours.entries and theirs.tasks == ours.tasks:
+        theirs = replace(theirs, tasks=ours.tasks, entries=ours.entries)  # which may be read from nearer by
     theirs = _with_our_names(ours, theirs)
     conflicts = [*_entry_conflicts(ours, theirs), *_space_conflicts(ours, theirs)]
     if conflicts and prefer is None:
@@ -87,6 +89,9 @@ def merge(ours: Registry, theirs: Registry, prefer: Side | None = None) -> Merge
     default = ours.default_space or theirs.default_space
     registry = Registry(dict(sorted(tasks.items())), dict(sorted(spaces.items())), entries, default)
     placed, files = _placed(registry, ours, theirs)
+    if same_rows and ours.shelves is not None:
+        placed = replace(placed, tasks=ours.tasks, entries=ours.entries)
+        files |= {file: Origin("ours", file, size, sha256) for file, size, sha256 in ours.shelves.files()}
     return Merged(placed, files, tuple(conflicts), _counts(ours, theirs))
 
 

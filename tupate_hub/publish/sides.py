@@ -44,10 +44,7 @@ class Sides:
 
 def united(ours: Zoo, theirs: Zoo, merged: Merged, location: Location) -> Zoo:
     """The zoo of a merged registry: one of the two where that has every file, else both."""
-    if merged.registry.entries is ours.registry.entries:
-        return replace(ours, registry=merged.registry)
-    wanted = set(merged.registry.files())
-    for zoo in (ours, theirs):
-        if wanted <= set(zoo.registry.files()):
+    for side, zoo in (("ours", ours), ("theirs", theirs)):
+        if all((origin.side, origin.file) == (side, file) for file, origin in merged.files.items()):
             return replace(zoo, registry=merged.registry)
     return Zoo(ours.root, merged.registry, Sides(location, {"ours": ours, "theirs": theirs}, merged.files))
