@@ -21,7 +21,6 @@ from tupate_hub.storage.atomic import write_bytes
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 ROWS, PAGE = DOCS / "scale.json", DOCS / "scale.md"
-HEADS = ["work", "embeddings", "measured", "limit"]
 #: Works that are drawn: the title, the measure, and each curve's name and work.
 PICTURES: Mapping[str, tuple[str, str, Mapping[str, str]]] = {
     "growth-seconds.svg": (
@@ -38,22 +37,34 @@ PICTURES: Mapping[str, tuple[str, str, Mapping[str, str]]] = {
 
 
 def shown(value: float, unit: str) -> str:
-    """A figure with its unit."""
-    text = f"{value:.3f}" if value < 1 else f"{value:.2f}" if value < 10 else f"{value:,.0f}"
+    """A figure with its unit, in three digits."""
+    text = f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.3g}"
     return f"{text} {unit}".strip()
 
 
 def limit(row: Mapping[str, Any]) -> str:
-    """What a figure is to be."""
-    if row["at_most"] is not None:
-        return f"at most {shown(row['at_most'], row['unit'])}"
-    return f"at least {shown(row['at_least'], row['unit'])}" if row["at_least"] is not None else ""
+    """What a figure is to be, "" where it may be anything."""
+    for way in ("most", "least"):
+        if row[f"at_{way}"] is not None:
+            return f"at {way} {shown(row[f'at_{way}'], row['unit'])}"
+    return ""
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A row for each work, a column for each size, and what the largest of them is to be that has a limit."""
+    sizes = sorted({row["embeddings"] for row in rows})
+    cells = []
+    for work in dict.fromkeys(row["work"] for row in rows):
+        found = {row["embeddings"]: row for row in rows if row["work"] == work}
+        values = [shown(found[size]["value"], found[size]["unit"]) if size in found else "" for size in sizes]
+        limits = [f"{limit(found[size])} at {size:,}" for size in sizes if size in found and limit(found[size])]
+        cells.append([work, *values, limits[-1] if limits else ""])
+    return markdown_table(["work", *(f"{size:,}" for size in sizes), "limit"], cells)
 
 
 def files(rows: Sequence[Mapping[str, Any]]) -> dict[Path, bytes]:
     """The page and the pictures."""
-    cells = [[row["work"], f"{row['embeddings']:,}", shown(row["value"], row["unit"]), limit(row)] for row in rows]
-    page = fill_tables(PAGE.read_text(encoding="utf-8"), {"scale": markdown_table(HEADS, cells)})
+    page = fill_tables(PAGE.read_text(encoding="utf-8"), {"scale": table(rows)})
     found = {PAGE: page.encode()}
     for name, (title, measure, works) in PICTURES.items():
         curves = {

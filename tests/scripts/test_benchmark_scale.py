@@ -87,8 +87,9 @@ def test_the_picture_and_the_page_are_those_of_the_rows(
     rows.append({**rows[0], "work": "recall", "unit": "", "value": 0.99, "at_least": 0.98})
     made = page.files(rows)
     text = made[tmp_path / "scale.md"].decode()
-    assert "| cold `similar NAME`, processor | 100,000 | 0.400 s |  |" in text
-    assert "| recall | 1,000 | 0.990 | at least 0.980 |" in text
+    assert "| work | 1,000 | 100,000 | limit |" in text
+    assert "| cold `similar NAME`, processor | 0.2 s | 0.4 s |  |" in text
+    assert "| recall | 0.99 |  | at least 0.98 at 1,000 |" in text
     drawn = made[tmp_path / "growth-seconds.svg"].decode()
     assert drawn.count("<circle") == 2
     assert "100,000" in drawn

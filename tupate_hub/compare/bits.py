@@ -64,10 +64,9 @@ def _by_numpy(bits: Bits, query: Bits, count: int) -> IndexArray:
     for start in range(0, len(words), _AT_ONCE):
         part = slice(start, start + _AT_ONCE)
         found[part] = _ones(words[part] ^ asked).sum(axis=1, dtype=np.uint16)
-    if count >= len(found):
-        return np.asarray(np.argsort(found, kind="stable"))
-    chosen = np.argpartition(found, count)[:count]
-    return np.asarray(chosen[np.argsort(found[chosen], kind="stable")])
+    most = int(np.searchsorted(np.cumsum(np.bincount(found)), count))
+    chosen = np.flatnonzero(found <= most)
+    return np.asarray(chosen[np.argsort(found[chosen], kind="stable")[:count]])
 
 
 def _by_usearch(bits: Bits, query: Bits, count: int) -> IndexArray:
