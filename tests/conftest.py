@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -245,6 +246,35 @@ def invoke(capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
         return Result(code, printed.out, printed.err)
 
     return run
+
+
+_CLUSTER = """
+import sys, ray
+print(ray.init(num_cpus=2, include_dashboard=False, object_store_memory=2**27).address_info["address"], flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture(scope="session")
+def _ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, dict[str, str]]]:
+    pytest.importorskip("ray", reason="needs Ray, the extra `cluster`")
+    home = str(tmp_path_factory.mktemp("ray"))
+    here = {"HOME": home, "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
+    program = [sys.executable, "-c", _CLUSTER]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(program, stdin=pipe, stdout=pipe, text=True, env={**os.environ, **here}) as process:
+        assert process.stdout is not None and process.stdin is not None
+        yield process.stdout.readline().strip(), here
+        process.stdin.close()
+
+
+@pytest.fixture
+def ray_cluster(_ray_cluster: tuple[str, dict[str, str]], monkeypatch: pytest.MonkeyPatch) -> str:
+    """The address of a Ray cluster of two workers on this machine, in a process of its own."""
+    address, here = _ray_cluster
+    for name, value in here.items():
+        monkeypatch.setenv(name, value)
+    return address
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ PACKAGE = Path(tupate_hub.__file__).parent
 
 #: Low to high. A room (a package, or a module that stands by itself) imports from lower floors and from its own.
 FLOORS = (
-    {"errors", "arrays", "extras", "knownbases", "notebook", "tasknames"},
+    {"errors", "arrays", "extras", "fan_out", "knownbases", "notebook", "tasknames"},
     {"space", "embedding", "runrecord", "entry", "task", "registry", "storage"},
     {"compare", "readers", "export", "subspace"},
     {"hub"},
@@ -50,7 +50,7 @@ HOMES = {
     "pyarrow": {"data"},
     "sklearn": {"training"},
     "scipy": {"training"},
-    "ray": {"training"},
+    "ray": {"fan_out"},
     "usearch": {"compare"},
 }
 PATHLESS = "compare"

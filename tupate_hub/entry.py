@@ -36,7 +36,7 @@ class Entry:
     `repeats` are other runs of the same task in the same space. `strength` is how much better than other sources the
     task makes targets, as measured transfer has it: `value`, `error`, `targets`; empty where nothing is known.
     `kept` is what the registry has of it, one of `KEPT`. Without a file `file` is "" and `bytes` 0; `sha256` is then
-    that of the file which there would be, or "" where that is not known.
+    that of its content (`collect.content`), "" where facts alone are kept.
     """
 
     task: str

@@ -108,7 +108,7 @@ def parse() -> argparse.Namespace:
 
 def main() -> int:
     options = parse()
-    from tupate_hub.training.fan_out import over_processes
+    from tupate_hub.fan_out import over_processes
 
     done = {Query(row["target"], int(row["examples"])) for row in read(options.out)}
     wanted = [Query(target, examples) for target in options.targets for examples in options.examples]

@@ -238,7 +238,7 @@ def parse() -> argparse.Namespace:
 
 def main() -> int:
     options = parse()
-    from tupate_hub.training.fan_out import over_processes, over_ray
+    from tupate_hub.fan_out import over_processes, over_ray
     from tupate_hub.training.transfer import PROTOCOLS
 
     steps = PROTOCOLS[options.protocol].score_at

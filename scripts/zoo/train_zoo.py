@@ -245,7 +245,7 @@ def main() -> int:
     if not missing:
         print("nothing to do", file=sys.stderr)
         return 0
-    from tupate_hub.training.fan_out import over_processes, over_ray
+    from tupate_hub.fan_out import over_processes, over_ray
 
     threads = int(os.environ.get("OMP_NUM_THREADS") or max(1, (os.cpu_count() or 1) // options.jobs))
     show = options.jobs == 1 and not options.ray  # several bars would write over each other

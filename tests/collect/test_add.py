@@ -19,12 +19,12 @@ from tupate_hub import Zoo
 from tupate_hub.collect.add import (
     Additions,
     add,
-    add_all,
     add_embeddings,
     keep_input_covariance,
     keep_pair_index,
     open_or_start,
 )
+from tupate_hub.collect.add_all import add_all
 from tupate_hub.compare.view import View
 from tupate_hub.embedding import TaskEmbedding
 from tupate_hub.errors import FormatError, TargetExists, TupateHubError, UnknownName, WorkFailed

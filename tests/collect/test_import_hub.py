@@ -23,6 +23,7 @@ from orchards import adapterhub_files, fetched, hub_cache, peft_files, plant, wr
 from tupate_hub import Zoo
 from tupate_hub.collect.add import open_or_start
 from tupate_hub.collect.import_hub import import_adapters
+from tupate_hub.collect.streaming import Wish
 from tupate_hub.errors import WorkFailed
 from tupate_hub.hub import rate_limit
 from tupate_hub.hub.cache import cache_root
@@ -301,7 +302,7 @@ def test_an_interrupt_leaves_what_was_done(hub: LoopbackHub, mine: Path) -> None
             yield one
 
     with pytest.raises(KeyboardInterrupt):
-        import_adapters(open_or_start(mine), BASE, library="peft", each=impatient)
+        import_adapters(open_or_start(mine), Wish(BASE), library="peft", each=impatient)
     assert len(tasks(mine)) == 5
     assert Zoo.open(mine).verify() == []
 
@@ -312,7 +313,7 @@ def test_an_interrupt_leaves_what_was_done(hub: LoopbackHub, mine: Path) -> None
 def test_several_are_fetched_at_once(hub: LoopbackHub, mine: Path) -> None:
     orchard(hub, 8)
     hub.fault("meet", "GET /api/models/")
-    assert len(import_adapters(open_or_start(mine), BASE, library="peft").added) == 8
+    assert len(import_adapters(open_or_start(mine), Wish(BASE), library="peft").added) == 8
 
 
 @pytest.mark.parametrize("headers", [{"Retry-After": "1"}, {"RateLimit": '"api";r=0;t=1'}])

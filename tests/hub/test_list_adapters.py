@@ -58,7 +58,9 @@ def test_every_page_is_read(page: int, hub: LoopbackHub) -> None:
 def test_what_a_row_says(hub: LoopbackHub) -> None:
     commit = plant(hub, "a/x", peft_files(1, base="google-bert/bert-base-uncased"), 9)
     (one,) = list_adapters("bert-base-uncased", library="peft")
-    assert one == ListedRepository("a/x", commit, 9, ("bert-base-uncased",))
+    files = ("README.md", "adapter_config.json", "adapter_model.safetensors", "optimizer.pt", "training_args.bin")
+    tags = tuple(f"{kind}:google-bert/bert-base-uncased" for kind in ("base_model", "base_model:adapter"))
+    assert one == ListedRepository("a/x", commit, 9, ("bert-base-uncased",), tags, files)
     assert one.location() == Location(MODEL, "a/x", commit)
 
 

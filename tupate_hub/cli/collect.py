@@ -96,6 +96,7 @@ def _described(adapter: Adapter, size: Magnitude) -> dict[str, Any]:
 @click.option("--minus", type=_PATH, metavar="PATH", help="PATH is a whole model: add its change from this base model.")
 @click.option("--rank", type=click.IntRange(1), help="With --minus: the rank of the update. [default: 16]")
 @click.option("--all", "everything", is_flag=True, help="Add every adapter below PATH.")
+@click.option("--ray", metavar="ADDRESS", help="With --all: read on the workers of a Ray cluster; local: of one here.")
 @click.option("--force", is_flag=True, help="Replace a task that the registry has already.")
 @output.own_registry_option
 @output.json_option
@@ -107,6 +108,7 @@ def add_command(
     minus: Path | None,
     rank: int | None,
     everything: bool,
+    ray: str | None,
     force: bool,
     registry: str | None,
     as_json: bool,
@@ -136,9 +138,11 @@ def add_command(
         raise TupateHubError(f"{other}, --all takes many.", hint="leave one of them out")
     if rank is not None and minus is None:
         raise TupateHubError("--rank is that of a whole model's change.", hint="name its base model: --minus PATH")
+    if ray is not None and not everything:
+        raise TupateHubError("--ray is for many adapters.", hint="add --all")
     zoo = open_or_start(place)
     if everything:
-        _add_all(zoo, Path(path), base, base_weights, force, as_json)
+        _add_all(zoo, Path(path), base, base_weights, force, ray, as_json)
         return
     before = zoo.registry
     if minus is not None:
@@ -168,15 +172,17 @@ def _add_finetuned(
         return put_finetuned(zoo, pair, bar, base=base, task=task, rank=rank or RANK, force=force)
 
 
-def _add_all(zoo: Zoo, folder: Path, base: str | None, base_weights: Path | None, force: bool, as_json: bool) -> None:
+def _add_all(
+    zoo: Zoo, folder: Path, base: str | None, base_weights: Path | None, force: bool, ray: str | None, as_json: bool
+) -> None:
     from tupate_hub.cli.hints import for_verb
-    from tupate_hub.collect.add import add_all
+    from tupate_hub.collect.add_all import add_all
     from tupate_hub.collect.among import adapters_below, unique_names
 
     paths = adapters_below(folder)
     names = unique_names(paths, folder)
     with output.progress(paths, "add", len(paths)) as bar:
-        zoo, became = add_all(zoo, bar, names, base=base, base_weights=base_weights, force=force)
+        zoo, became = add_all(zoo, bar, names, base=base, base_weights=base_weights, force=force, ray=ray)
     taken = [
         {"path": str(path), "what": what, "task": name, "space": space}
         for what, found in (("added", became.added), ("already there", became.kept))

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
+from tupate_hub.collect.content import STORED, content_digest
 from tupate_hub.collect.nearest import KnownSketches, with_nearest
-from tupate_hub.collect.read_adapter import plain_name, read_for_registry, read_from
+from tupate_hub.collect.read_adapter import read_from
 from tupate_hub.collect.shelf import Shelf
 from tupate_hub.collect.sizes import Sizes
 from tupate_hub.compare.input_covariance import InputCovariance
 from tupate_hub.compare.similarity import DEFAULT, get_similarity
+from tupate_hub.compare.sketch import Sketch
 from tupate_hub.embedding import TaskEmbedding
 from tupate_hub.entry import KEPT, Entry
 from tupate_hub.errors import FormatError, TargetExists, TupateHubError
-from tupate_hub.registry import FILENAME, Registry, SpaceEntry, placed
+from tupate_hub.registry import FILENAME, Registry, SpaceEntry
 from tupate_hub.space import Space
 from tupate_hub.storage.atomic import alone
 from tupate_hub.subspace.subspace import Subspace
@@ -28,8 +30,6 @@ from tupate_hub.task import Task, fold, spellings
 from tupate_hub.tasknames import aliases, single
 from tupate_hub.zoo import Zoo
 
-#: The precision of the files that additions write.
-_STORED = "float32"
 #: What PEFT's word for a model's head says of the kind of task.
 _KINDS = {"SEQ_CLS": "classification", "QUESTION_ANS": "extractive_qa", "TOKEN_CLS": "token_classification"}
 
@@ -83,12 +83,14 @@ def add_embeddings(
     *,
     force: bool = False,
     keep: str = KEPT[0],
+    sketches: Mapping[str, Sketch] = MappingProxyType({}),
 ) -> tuple[Zoo, Additions]:
     """Write embeddings, each with where it was read, into a zoo's folder and then, at once, the registry of them.
 
     Where the work is interrupted, what was written until then is listed all the same; where it is killed, the old
-    registry stands (`Shelf`). Other processes that add to the folder wait. With `keep` at `sketch` the registry lists
-    embeddings without their files, which are not written.
+    registry stands (`Shelf`). Other processes that add to the folder wait. With `keep` at `sketch` or `facts` the
+    registry lists embeddings without their files, which are not written. `sketches` are those that were made before,
+    by `content_digest`; an embedding that has one is looked at no more, and may have lost its numbers.
 
     Returns
     -------
@@ -96,14 +98,15 @@ def add_embeddings(
     `force`), unless it is the very file, and those whose sizes are of another base model.
     """
     with _held(zoo) as zoo:
-        return _add(zoo, embeddings, force, keep)
+        return _add(zoo, embeddings, force, keep, sketches)
 
 
-def _add(zoo: Zoo, embeddings: Iterable[tuple[Path, TaskEmbedding]], force: bool, keep: str) -> tuple[Zoo, Additions]:
+def _add(
+    zoo: Zoo, embeddings: Iterable[tuple[Path, TaskEmbedding]], force: bool, keep: str, sketches: Mapping[str, Sketch]
+) -> tuple[Zoo, Additions]:
     registry, shelf = zoo.registry, Shelf(zoo.folder, zoo.registry)
     added, kept, rejected = [], [], []
-    known = _KnownTasks(registry)
-    sketches = KnownSketches(registry)
+    known, passing = _KnownTasks(registry), KnownSketches(registry)
     spaces, sizes = dict(registry.spaces), Sizes()
     new: dict[tuple[str, str], tuple[Entry, Task, SpaceEntry]] = {}
     try:
@@ -127,14 +130,14 @@ def _add(zoo: Zoo, embeddings: Iterable[tuple[Path, TaskEmbedding]], force: bool
                 rejected.append(RejectedFile(path, reason, "say which model it was tuned on: `base=MODEL_ID`"))
                 continue
             entry = _put(shelf, replace(embedding, task=task.name), space, keep)
-            sketches.note(entry, embedding)
+            passing.note(entry, embedding, sketches.get(entry.sha256))
             added.append((path, *key))
             repeats = old.repeats if old is not None and entry.has_file else ()
             new[key] = (replace(entry, repeats=repeats), task, space)
     finally:
         if new:
             registry = registry.with_entries(list(new.values()))
-            registry = with_nearest(shelf, zoo, registry, sketches, {space for _, space in new})
+            registry = with_nearest(shelf, zoo, registry, passing, {space for _, space in new})
             registry = shelf.write_registry(registry)
     return replace(zoo, registry=registry), Additions(tuple(added), tuple(kept), tuple(rejected))
 
@@ -187,40 +190,6 @@ def add(
     zoo, became = add_embeddings(zoo, [(Path(path), embedding)], force=force)
     became.require_all()
     return zoo, replace(embedding, task=zoo.registry.task(embedding.task).name)
-
-
-def add_all(
-    zoo: Zoo,
-    paths: Iterable[Path],
-    names: Sequence[str],
-    *,
-    base: str | None = None,
-    base_weights: Path | None = None,
-    force: bool = False,
-) -> tuple[Zoo, Additions]:
-    """Read many adapters into a zoo; what cannot be read is refused, with its sentence, and left out.
-
-    `names` are for those that do not say their task, or say the same as one before them in their space; `base` is for
-    those that name no base model of the Hub.
-    """
-    rejected: list[RejectedFile] = []
-    seen: set[tuple[str, Space]] = set()
-
-    def readable() -> Iterable[tuple[Path, TaskEmbedding]]:
-        for path, name in zip(paths, names, strict=True):
-            try:
-                embedding = read_for_registry(path, fallback_base=base, fallback_task=name, base_weights=base_weights)
-                if (fold(embedding.task), embedding.space) in seen:
-                    embedding = replace(embedding, task=plain_name(name))
-            except TupateHubError as error:
-                rejected.append(RejectedFile(path, error.message, error.hint))
-            else:
-                seen.add((fold(embedding.task), embedding.space))
-                yield path, embedding
-
-    zoo, became = add_embeddings(zoo, readable(), force=force)
-    everything = sorted([*rejected, *became.rejected], key=lambda rejection: rejection.path)
-    return zoo, replace(became, rejected=tuple(everything))
 
 
 def keep_input_covariance(zoo: Zoo, space: str, covariance: InputCovariance) -> Zoo:
@@ -333,7 +302,7 @@ def _is_the_same(embedding: TaskEmbedding, entry: Entry, zoo: Zoo) -> bool:
     if digest is None or digest != entry.source.get("sha256"):
         return False
     if not entry.has_file:
-        return hashlib.sha256(replace(embedding, task=entry.task).to_bytes(_STORED)).hexdigest() == entry.sha256
+        return True
     held = zoo.load(entry)
     scales = [{block.name: block.scale for block in one.blocks} for one in (embedding, held)]
     return scales[0] == scales[1] and np.array_equal(embedding.vector(), held.vector())
@@ -364,8 +333,10 @@ def _text(facts: Mapping[str, Any], name: str) -> str:
 
 
 def _put(shelf: Shelf, embedding: TaskEmbedding, space: SpaceEntry, keep: str) -> Entry:
-    file, data = f"zoo/{space.name}/{embedding.task}.safetensors", embedding.to_bytes(_STORED)
-    place = shelf.put(file, data) if keep == KEPT[0] else {**placed("", data), "bytes": 0}
+    if keep == KEPT[0]:
+        place = shelf.put(f"zoo/{space.name}/{embedding.task}.safetensors", embedding.to_bytes(STORED))
+    else:
+        place = {"file": "", "bytes": 0, "sha256": content_digest(embedding) if keep == "sketch" else ""}
     source = {name: value for name, value in _group(embedding, "source").items() if name != "notes"}
     figures = _group(embedding, "scores") if _is_run(embedding) else {}
     scores = {name: round(value, 4) if isinstance(value, float) else value for name, value in figures.items()}

@@ -50,8 +50,16 @@ class KnownSketches:
         """Know a sketch that was made elsewhere."""
         self.found[sha256] = sketch
 
-    def note(self, entry: Entry, embedding: TaskEmbedding) -> None:
-        """Sketch an embedding that is about to be an entry, if its space is large; some are sketched at once."""
+    def note(self, entry: Entry, embedding: TaskEmbedding, made: Sketch | None = None) -> None:
+        """Sketch an embedding that is about to be an entry, if its space is large; some are sketched at once.
+
+        Where its sketch was `made` already, that is taken. Of facts alone there is none.
+        """
+        if not entry.sha256:
+            return
+        if made is not None:
+            self.add(entry.sha256, made)
+            return
         space = entry.space
         if space not in self._counts:
             known = space in self._registry.spaces

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -23,6 +24,7 @@ from tupate_hub.tasknames import canonical, dashed
 
 if TYPE_CHECKING:
     from tupate_hub.hub.download import DownloadedAdapter
+    from tupate_hub.readers.in_memory import InMemory
 
 _MOST_BYTES = 200
 #: Files that stand beside the embeddings of a space: `moments.safetensors`, `index-<similarity>.safetensors`,
@@ -150,17 +152,44 @@ def read_for_registry(
     dataset = dataset_of(path)
     name = plain_name(task or adapter.task or fallback_task or default_name(path, dataset))
     adapter = replace(adapter, base=require_base(adapter.base or fallback_base or adapter.local_base, str(path)))
-    source: dict[str, Any] = {
-        "kind": "file",
-        "file": detection.weights.name,
-        "layout": detection.layout,
-        "sha256": loaded.sha256,
-        "left_out": dict(adapter.left_out),
-        "notes": list(adapter.notes),
-    }
-    if dataset:
-        source["dataset"] = dataset
-    return _checked(embed(adapter, name, {"source": source}), check)
+    said = {"dataset": dataset} if dataset else {}
+    return _checked(_named(adapter, name, detection.weights.name, detection.layout, loaded.sha256, said), check)
+
+
+def read_streamed(read: InMemory, said: Mapping[str, str | None], source: Mapping[str, Any]) -> TaskEmbedding:
+    """What was read from memory as an embedding; `said` is what its repository's card says, as `list_adapters.facts`.
+
+    Raises
+    ------
+    FormatError
+        When it names no base model.
+    """
+    adapter = read.adapter
+    name = canonical(plain_name(adapter.task or said.get("task") or ""))
+    base = require_base(adapter.base or said.get("base") or adapter.local_base, read.file)
+    embedding = _named(replace(adapter, base=base), name, read.file, read.layout, read.sha256, source)
+    licence = {"licence": said["licence"]} if said.get("licence") else {}
+    return replace(embedding, facts={**embedding.facts, **licence})
+
+
+def require_direction(embedding: TaskEmbedding) -> None:
+    """Refuse an update that cannot be compared.
+
+    Raises
+    ------
+    FormatError
+        When it is all zero, or too large to measure.
+    """
+    pack([embedding])
+
+
+def _named(
+    adapter: Adapter, name: str, file: str, layout: str, sha256: str, source: Mapping[str, Any]
+) -> TaskEmbedding:
+    """An adapter's embedding, with where it came from."""
+    found: dict[str, Any] = {"kind": "file", "file": file, "layout": layout, "sha256": sha256}
+    found |= {"left_out": dict(adapter.left_out), "notes": list(adapter.notes), **source}
+    return embed(adapter, name, {"source": found})
 
 
 def embedding_file(path: Path) -> Path | None:
@@ -179,9 +208,8 @@ def _of_ours(file: Path, base: str | None, task: str | None) -> TaskEmbedding:
 
 
 def _checked(embedding: TaskEmbedding, check: bool) -> TaskEmbedding:
-    """Refuse an update that is all zero or too large to measure, if asked to."""
     if check:
-        pack([embedding])
+        require_direction(embedding)
     return embedding
 
 

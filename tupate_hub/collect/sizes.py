@@ -18,6 +18,8 @@ class Sizes:
     """The sizes of the blocks of spaces, as the first embedding that has a block gives them."""
 
     known: dict[str, dict[str, tuple[tuple[int, ...], str]]] = field(default_factory=dict)
+    #: Those of the first embedding of a space, where the registry has no file of it.
+    widths: dict[str, frozenset[int]] = field(default_factory=dict)
 
     def misfit(self, embedding: TaskEmbedding, space: SpaceEntry, zoo: Zoo) -> str:
         """Why an embedding cannot be of a space's base model, in a sentence; "" where it can, and is then known.
@@ -29,6 +31,10 @@ class Sizes:
         entry = None if seen else next(iter(zoo.registry.in_space(space.name)), None)
         if entry is not None and entry.has_file:
             seen |= {block.name: (block.outer, entry.task) for block in zoo.outline(entry.task, space.name).blocks}
+        elif entry is not None:
+            told = entry.source.get("widths")
+            widths = told if isinstance(told, list) else []
+            self.widths[space.name] = frozenset(width for width in widths if type(width) is int)
         for block in embedding.blocks:
             outer, task = seen.get(block.name, (block.outer, ""))
             if outer != block.outer:
@@ -36,7 +42,7 @@ class Sizes:
                     f"{embedding.task!r} is not of {space.base}: its block {block.name!r} has {_said(block.outer)}, "
                     f"that of {task!r} {_said(outer)}."
                 )
-        sizes = {size for outer, _ in seen.values() for size in outer}
+        sizes = {size for outer, _ in seen.values() for size in outer} | self.widths.get(space.name, frozenset())
         if sizes and not any(sizes & set(block.outer) for block in embedding.blocks):
             first = embedding.blocks[0]
             return (

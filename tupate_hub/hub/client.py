@@ -52,15 +52,21 @@ def get(location: Location, file: str, most: int) -> Answer:
     WorkFailed
         When the Hub fails, or asks to be left alone.
     """
-    response = _ask("GET", location, _address(location, file), file, {"Range": f"bytes=0-{most}"}, most + 1)
-    if response.status_code == 416:
-        if response.headers.get("Content-Range") != "bytes */0":  # an empty file has no range
-            raise http_error(location, file, response, "authorization" in response.request.headers)
-        return Answer(b"", _commit(location, response), 0, _digest(location, response))
-    whole = re.fullmatch(r"bytes \d+-\d+/(\d+)", response.headers.get("Content-Range") or "")
-    data = bytes(response.content)
-    size = int(whole[1]) if whole else len(data)
-    return Answer(data[: most + 1], _commit(location, response), size, _digest(location, response))
+    return _get(location, file, 0, most + 1)
+
+
+def get_range(location: Location, file: str, start: int, stop: int) -> Answer:
+    """The bytes of a file from `start` to `stop`, that one left out. One request; errors as `get`.
+
+    Raises
+    ------
+    WorkFailed
+        When others arrived, or not all.
+    """
+    answer = _get(location, file, start, stop)
+    if len(answer.data) != stop - start:
+        raise WorkFailed(f"{file} of {location} arrived damaged: not kept.", hint="retry")
+    return answer
 
 
 def get_whole(location: Location, file: str, most: int) -> Answer:
@@ -112,6 +118,22 @@ def _ask(method: str, location: Location, url: str, file: str, headers: Mapping[
     if response.status_code >= 400 and response.status_code != 416:
         raise http_error(location, file, response, "authorization" in sent)
     return response
+
+
+def _get(location: Location, file: str, start: int, stop: int) -> Answer:
+    """What the file has of these bytes; from `start` on where the Hub sends the whole of it instead."""
+    asked = {"Range": f"bytes={start}-{stop - 1}"}
+    response = _ask("GET", location, _address(location, file), file, asked, stop - start)
+    if response.status_code == 416:
+        if response.headers.get("Content-Range") != "bytes */0":  # an empty file has no range
+            raise http_error(location, file, response, "authorization" in response.request.headers)
+        return Answer(b"", _commit(location, response), 0, _digest(location, response))
+    told = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range") or "")
+    data = bytes(response.content)
+    size = int(told[2]) if told else len(data)
+    began = int(told[1]) if told else 0
+    data = data[: stop - start] if began == start else data[start:stop] if not began else b""
+    return Answer(data, _commit(location, response), size, _digest(location, response))
 
 
 def _commit(location: Location, response: Any) -> str:

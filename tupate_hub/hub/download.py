@@ -10,31 +10,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tupate_hub.errors import FormatError, SpaceMismatch
+from tupate_hub.errors import FormatError
 from tupate_hub.hub import list_adapters
+from tupate_hub.hub.adapter_files import CONFIG, MOST_CONFIG, container_in, parse_config, weights_of
 from tupate_hub.hub.cache import MOST_FILE, cached_commit, folder, keep, record, require_modest
 from tupate_hub.hub.digest import file_has_digest
 from tupate_hub.hub.location import Location, endpoint
 from tupate_hub.hub.repository import look_up
 from tupate_hub.hub.session import hub_api
-from tupate_hub.space import normalise_base, require_base
 from tupate_hub.storage.atomic import alone
-from tupate_hub.storage.strangers_json import parse_json
 
-_CONFIG = "adapter_config.json"
 _FACTS = "facts.json"
-#: What diffusers calls a LoRA's file, which has no configuration beside it.
-_DIFFUSERS = "pytorch_lora_weights.safetensors"
-_MOST_CONFIG = 4_000_000
-_MOST_ITEMS = 200_000
-#: The fields of configurations that name the base model: those of PEFT, AdapterHub and MLX.
-_BASES = ("base_model_name_or_path", "model_name", "model")
-
 #: What the card's tags say.
 _TOLD = ("task", "base", "dataset", "licence")
 
@@ -43,7 +33,10 @@ Files = Mapping[str, tuple[int, str]]
 
 @dataclass(frozen=True)
 class DownloadedAdapter:
-    """An adapter of a model repository: its folder in the cache, and what the repository says of it."""
+    """An adapter of a model repository: its folder in the cache, and what the repository says of it.
+
+    `fetched` is how many bytes of it came over the network, 0 where the cache had it.
+    """
 
     location: Location
     folder: Path
@@ -51,6 +44,7 @@ class DownloadedAdapter:
     base: str | None
     dataset: str | None
     licence: str | None
+    fetched: int = field(default=0, compare=False)
 
     @property
     def source(self) -> dict[str, Any]:
@@ -78,17 +72,18 @@ def download_adapter(location: Location, base: str | None = None) -> DownloadedA
         As `hub_api`.
     """
     try:
-        commit, _ = cached_commit(location, lambda at: held_folder(at) is not None, _CONFIG)
+        commit, _ = cached_commit(location, lambda at: held_folder(at) is not None, CONFIG)
     except FormatError:  # its branch has no configuration by whose head it could be told whether it has moved
         commit = None
     at = location.at(commit) if commit else _survey(location)
-    held = held_folder(at)
+    held, was_there = held_folder(at), True
     if held is None or not _is_right(at, held):
         with alone(folder(at)):  # what one process finds damaged and takes away, another may just have mended
-            held = _fetch_both(at, base)
+            held, was_there = _fetch_both(at, base), False
     record(location, str(at.revision))
     facts = _facts(at)
-    return DownloadedAdapter(at, held, *(facts.get(name) for name in _TOLD))
+    fetched = 0 if was_there else sum(facts["files"][name][0] for name in facts["held"])
+    return DownloadedAdapter(at, held, **{name: facts.get(name) for name in _TOLD}, fetched=fetched)
 
 
 def _fetch_both(at: Location, base: str | None) -> Path:
@@ -98,13 +93,11 @@ def _fetch_both(at: Location, base: str | None) -> Path:
     """
     facts = _facts(at)
     files = facts["files"]
-    if _CONFIG in files:
-        config = _fetch(at, _CONFIG, files, _MOST_CONFIG)
-        names = [_CONFIG, _weights_of(at, config, files, facts.get("base"), base)]
+    if CONFIG in files:
+        config = _fetch(at, CONFIG, files, MOST_CONFIG)
+        names = [CONFIG, weights_of(at, _read_config(at, config), files, facts.get("base"), base)]
     else:
-        names = [_container_in(at, files)]
-        if base is not None:
-            _require_of(at, base, facts.get("base"))
+        names = [container_in(at, files, facts.get("base"), base)]
     held = _fetch(at, names[-1], files, MOST_FILE).parent
     _keep_facts(at, {**facts, "folder": str(held), "held": names})
     return held
@@ -172,44 +165,11 @@ def _is_whole(path: Path, size: int, digest: str) -> bool:
 # --- files -----------------------------------------------------------------------------------------------------
 
 
-def _container_in(at: Location, files: Files) -> str:
-    """The one file that holds a LoRA by its name: diffusers' own, or one in safetensors or GGUF that is called so."""
-    called = [name for name in files if name.endswith((".safetensors", ".gguf")) and "lora" in name.lower()]
-    if _DIFFUSERS in files:
-        return _DIFFUSERS
-    if len(called) != 1:
-        but = f", and {len(called)} files called a LoRA" if called else ""
-        raise FormatError(
-            f"{at} does not hold an adapter: it has no {_CONFIG}{but}.",
-            hint=f"see what it holds: {at.page}/tree/main",
-        )
-    return called[0]
-
-
-def _require_of(at: Location, base: str, named: str | None) -> None:
-    if (of := require_base(named, str(at))) != base:
-        raise SpaceMismatch(f"{at} is an adapter of {of}, not of {base}.", hint=f"name that model: `base={of!r}`")
-
-
-def _weights_of(at: Location, config: Path, files: Files, tagged: str | None, base: str | None) -> str:
-    """The weights that go with a configuration; `tagged` is the base model where that names none."""
-    from tupate_hub.readers.table import LAYOUTS
-
+def _read_config(at: Location, path: Path) -> Mapping[str, Any]:
     try:
-        fields = parse_json(config.read_bytes().decode("utf-8-sig"), _MOST_ITEMS)
-        layout = next((one for one in LAYOUTS if one.config is not None and one.config(fields)), None)
-        named = next((fields[name] for name in _BASES if normalise_base(fields.get(name))), tagged)
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise FormatError(f"{_CONFIG} of {at} is not a JSON object.") from error
-    if layout is None:
-        raise FormatError(f"{_CONFIG} of {at} is not that of a known library.")
-    if base is not None:
-        _require_of(at, base, named)
-    names = (name for pattern in layout.weights for name in sorted(files) if fnmatchcase(name, pattern))
-    weights = next(names, None)
-    if weights is None:
-        raise FormatError(f"{at} holds a configuration without weights: {' or '.join(layout.weights)} is missing.")
-    return weights
+        return parse_config(at, path.read_bytes())
+    except OSError as error:
+        raise FormatError(f"{path} cannot be read: {error.strerror}.") from error
 
 
 def _fetch(at: Location, name: str, files: Files, most: int) -> Path:

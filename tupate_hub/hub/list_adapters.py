@@ -20,8 +20,12 @@ if TYPE_CHECKING:
 #: Library -> the tag by which the Hub lists its adapters.
 LIBRARIES: Mapping[str, str] = MappingProxyType({"adapters": "adapter-transformers", "peft": "peft"})
 
-_MOST = 20_000
-_MOST_PAGES = 200
+_MOST = 200_000
+_MOST_PAGES = 2_000
+#: Of one repository: what has more files at its top is no adapter.
+_MOST_FILES = 1_000
+#: What is read of tags.
+_KINDS = ("adapterhub:", "base_model:", "dataset:", "license:")
 _MOST_TAG = 200
 
 
@@ -29,13 +33,16 @@ _MOST_TAG = 200
 class ListedRepository:
     """A model repository as the Hub lists it: nothing of it is believed, or fit to be shown, before `location`.
 
-    `bases` are the base models that its tags name; there may be none.
+    `bases` are the base models that its tags name; there may be none. `tags` are those that say something of the
+    adapter, `files` the names of its files, those in folders left out; () where the Hub does not say.
     """
 
     id: str
     commit: str
     downloads: int
     bases: tuple[str, ...]
+    tags: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
 
     def location(self) -> Location:
         """The repository at the commit that was listed.
@@ -125,8 +132,16 @@ def _listed(filters: list[str], author: str | None, limit: int | None) -> list[L
 def _row(model: ModelInfo) -> ListedRepository:
     tags = _plain(model.tags)
     bases = (normalise_base(base) for kind in ("base_model:adapter", "base_model") for base in _tagged(tags, kind))
+    named = tuple(dict.fromkeys(base for base in bases if base))
     count = model.downloads if isinstance(model.downloads, int) else 0
-    return ListedRepository(str(model.id), str(model.sha), count, tuple(dict.fromkeys(base for base in bases if base)))
+    told = tuple(tag for tag in tags if tag.startswith(_KINDS))
+    return ListedRepository(str(model.id), str(model.sha), count, named, told, _files(model.siblings))
+
+
+def _files(siblings: object) -> tuple[str, ...]:
+    names = [getattr(one, "rfilename", None) for one in siblings] if isinstance(siblings, list) else []
+    top = (name for name in names if isinstance(name, str) and "/" not in name and len(name) <= _MOST_TAG)
+    return tuple(sorted(islice(top, _MOST_FILES)))
 
 
 def _plain(tags: object) -> list[str]:

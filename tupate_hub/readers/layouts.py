@@ -142,10 +142,20 @@ def open_source(
     data = None
     if layout.whole:
         data = read_bytes(detection.weights)
-        metadata = parse_metadata(data, detection.weights) if layout.metadata else {}
-        tensors = parse_weights(data, detection.weights, legacy)
+        tensors, metadata = content(layout, data, detection.weights, legacy)
     source = Source(path, detection.weights, config, tensors, layout.name, base, task, base_weights, metadata)
     return Opened(detection, layout, source, data)
+
+
+def content(
+    layout: Layout, data: bytes, weights: Path, legacy: Legacy | None = None
+) -> tuple[Mapping[str, Array], Mapping[str, Any]]:
+    """The tensors of a weights file, and what it says beside them where the layout asks for it.
+
+    Errors as `parse_weights`.
+    """
+    metadata = parse_metadata(data, weights) if layout.metadata else {}
+    return parse_weights(data, weights, legacy), metadata
 
 
 def read_adapter(

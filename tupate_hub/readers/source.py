@@ -281,15 +281,16 @@ def _opened_weights(path: Path) -> Iterator[FileIO]:
         if not path.is_file():
             raise FormatError(f"{path} is not a file.")
         with path.open("rb", buffering=0) as file:  # what was buffered would be copied once more
-            _require_weights(path, os.fstat(file.fileno()).st_size, file.read(len(_POINTER)))
+            require_weights(path, os.fstat(file.fileno()).st_size, file.read(len(_POINTER)))
             file.seek(0)
             yield file
     except OSError as error:
         raise FormatError(f"{path} cannot be read: {error.strerror}.") from error
 
 
-def _require_weights(path: Path, size: int, first: bytes) -> None:
-    if first == _POINTER:
+def require_weights(path: Path, size: int, first: bytes) -> None:
+    """Refuse what is not a weights file, by its size and its first bytes; errors as in `read_bytes`."""
+    if first.startswith(_POINTER):
         raise FormatError(f"{path} is a Git LFS pointer, not the weights themselves.", hint="fetch them: git lfs pull")
     if size == 0:
         raise FormatError(f"{path} is empty.")

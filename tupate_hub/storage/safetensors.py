@@ -166,8 +166,8 @@ def parse_tensorfile(data: bytes | mmap, where: str) -> TensorFile:
     header, begin = read_header(data, where)
     metadata = _metadata(header, where)
     buffer = memoryview(data)[begin:]
-    spans = _spans(header, where, len(buffer))
-    tensors = {name: _array(buffer[slice(*span)], name, header[name], where) for name, span in spans.items()}
+    spans = tensor_spans(header, where, len(buffer))
+    tensors = {name: tensor_of(buffer[slice(*span)], name, header[name], where) for name, span in spans.items()}
     return TensorFile(tensors, metadata)
 
 
@@ -204,7 +204,7 @@ def read_file_header(path: Path) -> tuple[dict[str, Any], int]:
 def read_tensors(path: Path, wanted: Callable[[str], bool]) -> dict[str, Array]:
     """Those tensors of a file on disk whose names are wanted; errors as in `parse_tensorfile`."""
     pieces = read_pieces(path, wanted)
-    return {name: _array(memoryview(data), name, entry, str(path)) for name, entry, data in pieces}
+    return {name: tensor_of(memoryview(data), name, entry, str(path)) for name, entry, data in pieces}
 
 
 def read_pieces(
@@ -221,7 +221,7 @@ def read_pieces(
     header.pop("__metadata__", None)
     try:
         with path.open("rb") as file:
-            spans = _spans(header, str(path), os.fstat(file.fileno()).st_size - begin)
+            spans = tensor_spans(header, str(path), os.fstat(file.fileno()).st_size - begin)
             for name, (start, stop) in spans.items():
                 if wanted(name):
                     file.seek(begin + start)
@@ -242,7 +242,7 @@ def read_tensor(path: Path, name: str, entry: Any, begin: int) -> Array:
         with path.open("rb") as file:
             start, stop = _span(entry, name, str(path), os.fstat(file.fileno()).st_size - begin)
             file.seek(begin + start)
-            return _array(memoryview(file.read(stop - start)), name, entry, str(path))
+            return tensor_of(memoryview(file.read(stop - start)), name, entry, str(path))
     except OSError as error:
         raise FormatError(f"{path} cannot be read: {error.strerror}.") from error
 
@@ -265,7 +265,7 @@ def _metadata(header: dict[str, Any], where: str) -> Mapping[str, str]:
     return metadata
 
 
-def _spans(header: dict[str, Any], where: str, room: int) -> dict[str, tuple[int, int]]:
+def tensor_spans(header: dict[str, Any], where: str, room: int) -> dict[str, tuple[int, int]]:
     """Where each tensor lies in a buffer of `room` bytes.
 
     All of them are looked at before one is read: tensors that overlap can be converted to any multiple of the file.
@@ -289,7 +289,7 @@ def _span(entry: Any, name: str, where: str, room: int) -> tuple[int, int]:
     return start, stop
 
 
-def _array(data: memoryview, name: str, entry: Mapping[str, Any], where: str) -> Array:
+def tensor_of(data: memoryview, name: str, entry: Mapping[str, Any], where: str) -> Array:
     """The tensor that an entry of the header describes, of its bytes."""
     code, shape = entry.get("dtype"), entry.get("shape")
     if not isinstance(code, str) or code not in _DTYPES:

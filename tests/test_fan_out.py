@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tupate_hub.training.fan_out import RETRIES, over_processes, over_ray
+from tupate_hub.fan_out import RETRIES, in_order_over_ray, over_processes, over_ray
 
 
 def doubled(number):
@@ -74,3 +74,29 @@ def test_files_go_out_and_results_come_back_from_a_cluster(monkeypatch, tmp_path
     needs = {"num_cpus": 1, "num_gpus": 0}
     finished = dict(over_ray(read, ["first", "second"], file_of, address="local", jobs=2, needs=needs))
     assert finished == {"first": "for first: first", "second": "for second: second"}
+
+
+@pytest.mark.timeout(300)
+def test_results_of_a_cluster_come_in_order_although_a_worker_is_killed(ray_cluster, tmp_path):
+    taken = []
+
+    def letters():
+        for letter in "abcdefghijklmnopqrstuvwxyz":
+            taken.append(letter)
+            yield letter
+
+    def spelled(letter):
+        if letter == "b" and not (tmp_path / "seen").exists():
+            (tmp_path / "seen").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        if letter == "c":
+            raise ValueError("c is no letter")
+        return f"{letter} {os.environ['ADDED']}"
+
+    finished = in_order_over_ray(spelled, letters(), address=ray_cluster, jobs=1, environment={"ADDED": "made"})
+    assert next(finished) == ("a", "a made")
+    assert len(taken) < 26  # what is not needed yet is not asked for
+    assert next(finished) == ("b", "b made")
+    run, error = next(finished)
+    assert (run, str(error)) == ("c", "c is no letter")
+    assert list(finished) == [(letter, f"{letter} made") for letter in "defghijklmnopqrstuvwxyz"]
