@@ -16,7 +16,8 @@ from damage import snapshot
 
 import tupate_hub.collect.add
 from tupate_hub import Zoo
-from tupate_hub.collect.add import Additions, add, add_all, add_embeddings, open_or_start
+from tupate_hub.collect.add import Additions, add, add_embeddings, open_or_start
+from tupate_hub.collect.add_all import add_all
 from tupate_hub.collect.keep import keep_input_covariance, keep_pair_index
 from tupate_hub.compare.view import View
 from tupate_hub.embedding import TaskEmbedding

@@ -13,7 +13,8 @@ from loopback import LoopbackHub
 from orchards import peft_files, plant, written
 
 from tupate_hub import Zoo
-from tupate_hub.collect.add import add_all, open_or_start
+from tupate_hub.collect.add import open_or_start
+from tupate_hub.collect.add_all import add_all
 from tupate_hub.collect.among import unique_names
 from tupate_hub.collect.fetching import Budget
 from tupate_hub.collect.import_hub import import_adapters

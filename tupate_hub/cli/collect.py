@@ -187,7 +187,7 @@ def _add_all(
     zoo: Zoo, folder: Path, base: str | None, base_weights: Path | None, force: bool, ray: str | None, as_json: bool
 ) -> None:
     from tupate_hub.cli.hints import for_verb
-    from tupate_hub.collect.add import add_all
+    from tupate_hub.collect.add_all import add_all
     from tupate_hub.collect.among import adapters_below, unique_names
 
     paths = adapters_below(folder)

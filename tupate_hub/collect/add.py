@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -13,9 +13,8 @@ from tupate_hub.collect.content import STORED, content_digest
 from tupate_hub.collect.keep import held, keep_head, space_entry
 from tupate_hub.collect.listed import described, entry_of, is_from_there, is_of_its_file, task_of
 from tupate_hub.collect.nearest import KnownSketches, with_nearest
-from tupate_hub.collect.read_adapter import find_adapter, legacy_reader, plain_name, read_from
+from tupate_hub.collect.read_adapter import find_adapter, legacy_reader, read_from
 from tupate_hub.collect.read_head import find_head
-from tupate_hub.collect.reading import read_all
 from tupate_hub.collect.shelf import Shelf
 from tupate_hub.collect.sizes import Sizes
 from tupate_hub.compare.sketch import Sketch
@@ -209,48 +208,6 @@ def _head_of(path: str | Path) -> Head:
     return head
 
 
-def add_all(
-    zoo: Zoo,
-    paths: Iterable[Path],
-    names: Sequence[str],
-    *,
-    base: str | None = None,
-    base_weights: Path | None = None,
-    force: bool = False,
-    ray: str | None = None,
-) -> tuple[Zoo, Additions]:
-    """Read many adapters into a zoo; what cannot be read is refused, with its sentence, and left out.
-
-    `names` are for those that do not say their task, or say the same as one before them in their space; `base` is for
-    those that name no base model of the Hub. `ray` is the address of a Ray cluster whose workers read, or `local`.
-
-    Raises
-    ------
-    TupateHubError
-        When Ray is wanted and not installed, or together with `base_weights`; and as `add_embeddings`.
-    """
-    rejected: list[RejectedFile] = []
-    seen: set[tuple[str, Space]] = set()
-    named = zip(paths, names, strict=True)
-
-    def readable() -> Iterable[tuple[Path, TaskEmbedding]]:
-        for path, name, embedding in read_all(named, base, base_weights, ray):
-            try:
-                if isinstance(embedding, TupateHubError):
-                    raise embedding
-                if (fold(embedding.task), embedding.space) in seen:
-                    embedding = replace(embedding, task=plain_name(name))
-            except TupateHubError as error:
-                rejected.append(RejectedFile(path, error.message, error.hint))
-            else:
-                seen.add((fold(embedding.task), embedding.space))
-                yield path, embedding
-
-    zoo, became = add_embeddings(zoo, readable(), force=force)
-    everything = sorted([*rejected, *became.rejected], key=lambda rejection: rejection.path)
-    return zoo, replace(became, rejected=tuple(everything))
-
-
 def _space(spaces: Mapping[str, SpaceEntry], space: Space) -> SpaceEntry:
     """The space's entry without its indexes, which are of other embeddings from now on."""
     return replace(space_entry(spaces, space), index={}, nearest={})
@@ -262,9 +219,9 @@ def _is_the_same(embedding: TaskEmbedding, entry: Entry, zoo: Zoo) -> bool:
         return False
     if not entry.has_file:
         return True
-    held = zoo.load(entry)
-    scales = [{block.name: block.scale for block in one.blocks} for one in (embedding, held)]
-    return scales[0] == scales[1] and np.array_equal(embedding.vector(), held.vector())
+    there = zoo.load(entry)
+    scales = [{block.name: block.scale for block in one.blocks} for one in (embedding, there)]
+    return scales[0] == scales[1] and np.array_equal(embedding.vector(), there.vector())
 
 
 def _put(shelf: Shelf, embedding: TaskEmbedding, space: SpaceEntry, keep: str) -> Entry:

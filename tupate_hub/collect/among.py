@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tupate_hub.collect.add import Additions, add_all, open_or_start
+from tupate_hub.collect.add import Additions, open_or_start
+from tupate_hub.collect.add_all import add_all
 from tupate_hub.collect.naming import default_name
 from tupate_hub.errors import FormatError
 from tupate_hub.readers import find_adapters
