@@ -2,12 +2,14 @@
 
 import os
 import signal
+import socket
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+from tupate_hub.errors import WorkFailed
 from tupate_hub.fan_out import RETRIES, in_order_over_ray, over_processes, over_ray
 
 
@@ -100,3 +102,12 @@ def test_results_of_a_cluster_come_in_order_although_a_worker_is_killed(ray_clus
     run, error = next(finished)
     assert (run, str(error)) == ("c", "c is no letter")
     assert list(finished) == [(letter, f"{letter} made") for letter in "defghijklmnopqrstuvwxyz"]
+
+
+def test_a_cluster_that_is_not_there_is_told():
+    pytest.importorskip("ray", reason="needs Ray, the extra `cluster`")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"  # bound, and nobody listens
+        with pytest.raises(WorkFailed, match=f"no Ray cluster at '{address}'"):
+            next(in_order_over_ray(str, ["a"], address=address, jobs=1))

@@ -7,6 +7,7 @@ as it is there. Both `work` and the runs are sent to other processes, so `work` 
 
 from __future__ import annotations
 
+import socket
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -29,6 +30,7 @@ Started = TypeVar("Started")
 RETRIES = 3
 #: Runs that are started ahead of their turn, for each that can be done at once.
 AHEAD = 4
+_SECONDS_TO_REACH = 10.0
 
 
 def over_processes(
@@ -157,12 +159,9 @@ def _cluster(
     here: dict[str, Any] = {**room, "object_store_memory": 2**28, "include_dashboard": False}
     there = {"runtime_env": {"env_vars": dict(environment)}} if environment else {}
     try:  # what Ray says would stand among the data on standard output
-        ray.init(
-            log_to_driver=False,
-            logging_level="warning",
-            **there,
-            **here if address == "local" else {"address": address},
-        )
+        _reach(address)
+        where = here if address == "local" else {"address": address}
+        ray.init(log_to_driver=False, logging_level="warning", **there, **where)
     except (OSError, ValueError, RuntimeError) as error:
         said = str(error).partition("\n")[0].rstrip(".")
         raise WorkFailed(
@@ -173,6 +172,13 @@ def _cluster(
         yield remote.remote
     finally:
         ray.shutdown()
+
+
+def _reach(address: str) -> None:
+    """Raise an OSError where nobody listens at HOST:PORT: Ray would try for minutes, and then end the process."""
+    host, _, port = address.rpartition("/")[2].rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), _SECONDS_TO_REACH).close()
 
 
 def _call(work: Callable[..., Result], *arguments: Any) -> Result:
