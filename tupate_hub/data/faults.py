@@ -109,7 +109,8 @@ def _too_few(train: Part) -> Iterator[Fault]:
     if rows < FEWEST_ROWS:
         yield train.fault(f"has {rows} good rows to train on, and {FEWEST_ROWS} is the least")
     elif different < FEWEST_ROWS:
-        said = f"has {rows} good rows, but only {different} different texts, and {FEWEST_ROWS} is the least"
+        texts = "text" if different == 1 else "different texts"
+        said = f"has {rows} good rows, but only {different} {texts}, and {FEWEST_ROWS} is the least"
         yield train.fault(said, hint="add rows with other texts")
     elif rows < _FEW_ROWS:
         yield train.fault(f"has only {rows} rows: its scores will be rough", error=False)

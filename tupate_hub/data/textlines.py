@@ -122,5 +122,5 @@ def _utf16_without_mark(head: bytes) -> str | None:
         text = head[: len(head) // 2 * 2].decode(encoding, "replace")
         lines = 2 * text.count("\n") > head.count(b"\n")
         if lines and all(char.isprintable() or char.isspace() for char in text[:-1]) and _LOST not in text[:-1]:
-            return encoding.upper()
+            return encoding.upper().replace("-LE", "LE").replace("-BE", "BE")  # as iconv calls them
     return None

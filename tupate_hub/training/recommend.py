@@ -255,7 +255,6 @@ def recommend(
     began = time.perf_counter()
     options, space = plan.options, plan.space
     regime = regime_for(data.kind, plan.method, init_seed=init_seed_of(space))
-    reached = within_reach(data, regime)
 
     def limited(steps: Iterable[int], total: int) -> Iterator[int]:
         for made, step in enumerate(progress(steps, total)):
@@ -265,7 +264,7 @@ def recommend(
 
     looks: list[Look] = []
     steps = 0
-    setup = Setup(options.device)
+    reached, setup = within_reach(data, regime), Setup(options.device)
     for snapshot in trace(
         plan.base.folder, reached, plan.method, regime, LOOKS, setup=setup, progress=limited, pulse=pulse
     ):
