@@ -23,7 +23,7 @@ from tupate_hub.training.tuned import Tuned
 #: From strong to weak: each starts where the one before has ended.
 PENALTIES = (30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003)
 _MOST_STEPS = 50
-_MOST_WORDS = 10_000
+_MOST_LOGITS = 1_500_000  # of words: a step with a hundred tags would take a second otherwise
 _NOTHING = -1e4  # a logit of padding
 
 Weights = tuple[torch.Tensor, torch.Tensor]
@@ -49,7 +49,11 @@ def fit_head(tuned: Tuned, data: TaskData, most_examples: int, most_tokens: int)
     """
     examples = _within(tuned, data.train[:most_examples], most_tokens)
     train, held = (part_of(tuned, data, part) for part in (examples, data.held_out))
-    weight, bias, facts = fit(data.kind, train, held, 1 if data.kind == "multiple_choice" else data.num_labels)
+    outputs = 1 if data.kind == "multiple_choice" else data.num_labels
+    if data.kind == "token_classification":
+        rows = _MOST_LOGITS // outputs
+        train = Part(train.states[:rows], train.labels[:rows])
+    weight, bias, facts = fit(data.kind, train, held, outputs)
     fitted = {"examples": len(examples), **facts}
     return make_head(
         data.name,
@@ -84,10 +88,10 @@ def _of_rows(features: Sequence[Feature], states: Sequence[torch.Tensor]) -> Par
 
 
 def _of_words(features: Sequence[Feature], states: Sequence[torch.Tensor]) -> Part:
-    """A row for each word that has a tag, of the first ones of many."""
+    """A row for each word that has a tag."""
     labels = [torch.tensor(feature.labels["labels"]) for feature in features]
     rows = [state[: len(tags)][tags >= 0] for state, tags in zip(states, labels, strict=True)]
-    return Part(torch.cat(rows)[:_MOST_WORDS], torch.cat([tags[tags >= 0] for tags in labels])[:_MOST_WORDS])
+    return Part(torch.cat(rows), torch.cat([tags[tags >= 0] for tags in labels]))
 
 
 def _of_windows(features: Sequence[Feature], states: Sequence[torch.Tensor]) -> Part:
