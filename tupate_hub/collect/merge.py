@@ -177,12 +177,20 @@ def _with_our_names(ours: Registry, theirs: Registry) -> Registry:
 
 def _entry_conflicts(ours: Registry, theirs: Registry) -> list[str]:
     """The embeddings that both have with other content; of which one side has facts alone, it has none."""
-    known = {(entry.task, entry.space): entry.sha256 for entry in ours.entries if entry.sha256}
+    known = {(entry.task, entry.space): entry for entry in ours.entries}
     return [
         f"{entry.task} in {entry.space}"
         for entry in theirs.entries
-        if entry.sha256 and known.get((entry.task, entry.space), entry.sha256) != entry.sha256
+        if not _is_same(entry, known.get((entry.task, entry.space), entry))
     ]
+
+
+def _is_same(one: Entry, other: Entry) -> bool:
+    """Whether two entries are of one content, as far as is known: one without weights is told by where it was read."""
+    if one.sha256 == other.sha256 or not (one.sha256 and other.sha256):
+        return True
+    read = one.source.get("sha256")
+    return not (one.has_file and other.has_file) and read is not None and read == other.source.get("sha256")
 
 
 def _space_conflicts(ours: Registry, theirs: Registry) -> list[str]:
@@ -229,7 +237,7 @@ def _entry(first: Entry, second: Entry) -> Entry:
 
     Where the second side keeps more of the same, its weights or a sketch, that stands.
     """
-    if first.sha256 in ("", second.sha256) and KEPT.index(second.kept) < KEPT.index(first.kept):
+    if _is_same(first, second) and KEPT.index(second.kept) < KEPT.index(first.kept):
         return second
     repeats = {repeat.sha256: repeat for repeat in (*second.repeats, *first.repeats) if repeat.sha256 != first.sha256}
     ordered = sorted(repeats.values(), key=lambda repeat: (repeat.seed, repeat.init_seed, repeat.sha256))
