@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from builders import LORA, lora
 from large import grown, loras
 
 from tupate_hub import Zoo
+from tupate_hub.collect.keep import keep_head
 from tupate_hub.collect.named import Named
 from tupate_hub.collect.shelf import Shelf
+from tupate_hub.head import make_head
 
 
 def test_what_is_named_and_what_is_not(toy_zoo: Path, sharded: Zoo) -> None:
@@ -57,3 +60,20 @@ def test_a_file_that_some_other_task_may_have_is_not_overwritten(sharded: Zoo) -
     assert place["file"] != file
     assert (sharded.root / file).read_bytes() == b"of another task"
     assert (sharded.root / place["file"]).read_bytes() == b"new"
+
+
+def test_a_head_stays_beside_its_embedding_when_others_are_added(sharded: Zoo) -> None:
+    head = make_head("k-task-000", "classification", ("no", "yes"), [(np.eye(2, 8), np.zeros(2))])
+    zoo = keep_head(sharded, LORA.name, head)
+    place = zoo.registry.entry("k-task-000", LORA.name).head
+    assert Named(zoo.registry).digest(place["file"]) == place["sha256"]
+    later = grown(zoo.folder, lora("k-another", 9))
+    kept = later.head(later.registry.entry("k-task-000", LORA.name))
+    assert kept is not None
+    assert kept.label_names == ("no", "yes")
+    gone = later.registry.with_entry(
+        replace(later.registry.entry("k-task-000", LORA.name), head={}),
+        later.registry.tasks["k-task-000"],
+        later.registry.spaces[LORA.name],
+    )
+    assert place["file"] in Named(later.registry).without(Named(gone))

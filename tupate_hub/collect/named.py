@@ -9,15 +9,15 @@ from functools import cached_property
 from tupate_hub.registry import Entry, Registry
 
 _SHARD = re.compile(r"zoo/(entries|names)/[0-9a-f]{16}\.json")
-_OF_A_TASK = re.compile(r"zoo/(?P<space>.+)/(?P<task>[^/]+?)\.safetensors")
+_OF_A_TASK = re.compile(r"zoo/(?P<space>.+?)(?:/heads)?/(?P<task>[^/]+?)\.safetensors")
 _DIGEST = re.compile(r"-[0-9a-f]{12}$")
 
 
 class Named:
     """What a registry names.
 
-    Of one in shards an embedding's file is looked for where additions put it, `zoo/SPACE/TASK.safetensors`: what is
-    said of another place is never that it is not named.
+    Of one in shards the files of an embedding are looked for where additions put them, `zoo/SPACE/TASK.safetensors` and
+    `zoo/SPACE/heads/TASK.safetensors`: what is said of another place is never that it is not named.
     """
 
     def __init__(self, registry: Registry) -> None:
@@ -33,7 +33,8 @@ class Named:
         """The sha256 of the content under which a file is named; None where it is not, or nothing is known of it."""
         if file in self._files or not self.in_part:
             return self._files.get(file)
-        return next((run.sha256 for entry in self._owners(file) for run in entry.runs() if run.file == file), None)
+        own = (one for entry in self._owners(file) for one in entry.files())
+        return next((sha256 for path, _, sha256 in own if path == file), None)
 
     def lacks(self, file: str) -> bool:
         """Whether a file is certainly not named."""
@@ -65,4 +66,4 @@ class Named:
 
 
 def _files_of(entries: Iterable[Entry]) -> Iterator[str]:
-    return (run.file for entry in entries for run in entry.runs())
+    return (path for entry in entries for path, _, _ in entry.files())
