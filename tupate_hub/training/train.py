@@ -200,7 +200,7 @@ def setup_of(plan: TrainPlan, data: TaskData, regime: Regime) -> Setup:
     if plan.source is not None:
         start = starting_tensors(plan.base.folder, data, plan.method, regime.init_seed, plan.source)
     balanced = options.class_weights == "balanced"
-    return Setup(options.device, options.head, start, options.accumulate, balanced, options.patience)
+    return Setup(options.device, options.head, start, options.accumulate, balanced, options.patience, latest=True)
 
 
 def origin_of(plan: TrainPlan) -> dict[str, Any]:
