@@ -159,6 +159,6 @@ _TRAINING = (
     "steps", "best_step", "held_out_score", "final_loss", "examples_seen", "train_examples", "validation_examples",
     "seconds", "threads",
 )  # fmt: skip
-_CARES = ("parts", "class_weights", "patience")
+_CARES = ("parts", "class_weights", "patience", "latest")
 #: Fields whose names in the header are no names in Python.
 _IN_HEADER = {"task_class": "class"}

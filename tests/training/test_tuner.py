@@ -658,3 +658,11 @@ def test_tags_of_words_are_learned(run, load):
     assert result.record.scores["primary"] > result.record.baseline
     assert result.performance().primary == pytest.approx(result.record.scores["primary"])
     assert len(result.performance().confusion) == 3
+
+
+def test_of_equal_held_out_scores_the_last_is_kept_where_that_is_asked_for(run):
+    """The zoo keeps the first (above); with few held-out examples a longer run is as good there and better elsewhere."""
+    result = run("toy_choices", hooks={"setup": Setup(latest=True)})
+    best = [look.step for look in result.curve if look.held_out == result.record.held_out_score]
+    assert len(best) > 1 and result.record.best_step == best[-1]
+    assert result.record.cares == {"latest": True}

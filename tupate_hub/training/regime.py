@@ -39,7 +39,8 @@ class Setup:
     `start` are the method's first values, by the names of `Result.tensors`, instead of those that the seed draws.
     `parts` is in how many parts a step's examples go through the model, one after another, for less memory. Where
     `balanced`, each class weighs the same in the loss. A run with `patience` ends after so many evaluations in a row
-    that did not raise the held-out score.
+    that did not raise the held-out score. Where `latest`, the last of the best checkpoints is kept, else the first:
+    many checkpoints answer equally many of few held-out examples.
     """
 
     device: str = "cpu"
@@ -48,10 +49,13 @@ class Setup:
     parts: int = 1
     balanced: bool = False
     patience: int | None = None
+    latest: bool = False
 
     def cares(self) -> dict[str, Any]:
         """What is minded beyond what the zoo's runs mind."""
         cares: dict[str, Any] = {"parts": self.parts} if self.parts > 1 else {}
+        if self.latest:
+            cares["latest"] = True
         if self.balanced:
             cares["class_weights"] = "balanced"
         return cares if self.patience is None else {**cares, "patience": self.patience}

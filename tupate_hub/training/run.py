@@ -183,8 +183,8 @@ class Run:
         """Whether the patience is at an end."""
         if self.setup.patience is None or self.best is None:
             return False
-        best: int = self.best["step"]
-        return sum(look.step > best for look in self.curve) >= self.setup.patience
+        scores = [look.held_out for look in self.curve]
+        return len(scores) - 1 - scores.index(max(scores)) >= self.setup.patience
 
     def advance(self, progress: Progress, pulse: Pulse) -> Iterator[int]:
         """Make the remaining steps one by one; yields how many are made."""
@@ -252,7 +252,8 @@ class Run:
         self.held_out = value
         self.curve.append(Evaluation(self.done, self._loss(), value))
         report(f"{data.name}: step {self.done}/{self.steps} loss {self._loss():.3f} held-out {value:.4f}")
-        if self.best is None or value > self.best["score"]:
+        best = -math.inf if self.best is None else self.best["score"]
+        if value > best or (self.setup.latest and value == best):
             self.best = {"score": value, "step": self.done, "state": tuned_state(self.model)}
 
     def finish(self, report: Say) -> Result:

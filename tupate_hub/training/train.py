@@ -212,7 +212,7 @@ def setup_of(plan: TrainPlan, data: TaskData, regime: Regime) -> Setup:
     if plan.head is not None:
         start |= starting_head(plan.head, data, plan.base.architecture()["hidden_size"])
     balanced = options.class_weights == "balanced"
-    return Setup(options.device, options.head, start, options.accumulate, balanced, options.patience)
+    return Setup(options.device, options.head, start, options.accumulate, balanced, options.patience, latest=True)
 
 
 def origin_of(plan: TrainPlan) -> dict[str, Any]:
