@@ -32,3 +32,8 @@ def put(root: Path, file: str, data: bytes) -> None:
 def snapshot(folder: Path) -> dict[str, bytes]:
     """Every file below a folder with its bytes."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def elsewhere(files: dict[str, bytes], folder: Path) -> dict[str, bytes]:
+    """The files of a folder as they would be in any other: a README there names its own."""
+    return {name: data.replace(str(folder).encode(), b"HERE") for name, data in files.items()}

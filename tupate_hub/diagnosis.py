@@ -37,6 +37,7 @@ PACKAGES: tuple[tuple[str, str, str], ...] = (
     ("pyarrow", "pyarrow", "data"),
     ("peft", "peft", "peft"),
     ("ray", "ray", "cluster"),
+    ("usearch", "usearch", "scale"),
 )
 #: What an extra is for; commands that the core does alone are not among them.
 NEEDED_FOR = {
@@ -44,7 +45,8 @@ NEEDED_FOR = {
     "train": "train, recommend, transfer, stats, subspace tune",
     "data": "data in Parquet files and of the Hub",
     "peft": "loading adapters that pull writes for PEFT",
-    "cluster": "making a zoo on a Ray cluster",
+    "cluster": "making a zoo on a Ray cluster, import and add with one",
+    "scale": "searching more than a million embeddings on all cores",
 }
 _TRAINING = "train"
 #: On Linux pip takes the build with CUDA's libraries, some gigabytes of them.

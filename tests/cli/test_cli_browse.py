@@ -42,6 +42,7 @@ def test_list_json_has_the_documented_fields(toy_zoo: Path, invoke: Any) -> None
         "flags",
         "repeats",
         "strength",
+        "head",
         "kept",
         "kind",
     }

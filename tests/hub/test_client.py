@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from builders import BASE, LORA, lora
-from damage import change, put, snapshot
+from damage import change, elsewhere, put, snapshot
 from loopback import LoopbackHub, User
 from orchards import hub_cache
 from published import FIRST, INDEX, NAME, REGISTRY, TOKEN, make_stale, publish
@@ -150,7 +150,8 @@ def test_pull_takes_one_file(hub: LoopbackHub, published: str, tmp_path: Path, t
     assert invoke("pull", "imdb", "--as", "peft", "--bare", "--registry", NAME, "--to", tmp_path / "a").code == 0
     assert len(hub.requests()) == 2
     assert invoke("pull", "imdb", "--as", "peft", "--bare", "--registry", toy_zoo, "--to", tmp_path / "b").code == 0
-    assert snapshot(tmp_path / "a") == snapshot(tmp_path / "b")
+    here, there = (elsewhere(snapshot(tmp_path / name), tmp_path / name) for name in "ab")
+    assert here == there
 
 
 def test_the_environment_may_name_a_repository(

@@ -321,7 +321,7 @@ def own(script, toys, tmp_path, monkeypatch, capsys, load_script):
     from tiny_bases import make_tiny_base
     from transformers.utils import logging
 
-    from tupate_hub.training import fan_out
+    from tupate_hub import fan_out
 
     base = make_tiny_base(tmp_path / "tiny-gpt2", "gpt2")
     toys.make_data(tmp_path / "data", train=40, validation=16)

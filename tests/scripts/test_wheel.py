@@ -97,7 +97,7 @@ def test_the_wheel_holds_the_zoo_and_the_types(wheel: Path) -> None:
 def test_the_commands_run_there(installed: Path, tmp_path: Path) -> None:
     pulled = Path(run(installed, tmp_path, "tupate-hub", "pull", "sst2").strip())
     assert pulled == tmp_path / "cache" / "all-MiniLM-L6-v2" / "lora" / "sst2" / "embedding"
-    assert [path.name for path in pulled.iterdir()] == ["sst2.safetensors"]
+    assert {path.name for path in pulled.iterdir()} == {"sst2.safetensors", "head.safetensors", "README.md"}
     listed = [line.split("\t")[0] for line in run(installed, tmp_path, "tupate-hub", "list").splitlines()[1:]]
     assert "sst2" in listed
     ranked = [

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tupate_hub.cli import output
-from tupate_hub.errors import TargetExists, UnknownName
+from tupate_hub.errors import FormatError, TargetExists, UnknownName
 
 if TYPE_CHECKING:
     from tupate_hub.embedding import TaskEmbedding
@@ -54,7 +54,13 @@ def pull_command(
     from tupate_hub.storage.atomic import write_folder
 
     embedding, where, head = _asked(output.opened(registry), task, space)
-    files = export(embedding, form, bare=bare, head=head)
+    try:
+        files = export(embedding, form, bare=bare, head=head)
+    except FormatError as error:
+        if head is None or bare:
+            raise
+        files = export(embedding, form)  # what is wrong with more than the head is raised again
+        output.note(f"without the head: {error.message}")
     place = target or cache_root() / where / embedding.task / (f"{form}-bare" if bare else form)
     if force:
         require_only(place, files)

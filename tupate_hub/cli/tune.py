@@ -113,7 +113,7 @@ def train_command(
     """
     require_extra("train")
     if options["start_from"] is None:
-        require_base(options["base"])
+        require_base(options["base"], options["method"], options["kind"])
     how = _train_options(options)
     zoo = output.opened(registry)
     loaded = load(data, data_asked(options))  # what is wrong with the data is told before torch is loaded
@@ -149,13 +149,13 @@ def train_command(
 # --- what is asked ---------------------------------------------------------------------------------------------
 
 
-def require_base(written: str | None) -> None:
-    """Refuse in one sentence a base model that is nowhere or cannot be tuned, before torch is loaded."""
+def require_base(written: str | None, method: str | None = None, kind: str | None = None) -> None:
+    """Refuse in one sentence a base model that is nowhere or cannot be tuned so, before torch is loaded."""
     require_extra("train")
     from tupate_hub.architectures import require_tunable
     from tupate_hub.training.basemodel import find_config
 
-    require_tunable(find_config(written))
+    require_tunable(find_config(written), method, kind)
 
 
 def require_training() -> None:

@@ -116,15 +116,14 @@ def as_saved_modules(embedding: TaskEmbedding, head: Head, form: str) -> tuple[d
     FormatError
         When the class has no place for such a head, or the model type is not known.
     """
-    kind = model_type(embedding)
-    if not kind:
+    places = (_OF_CHOICES if head.kind == "multiple_choice" else _OF_TEXTS).get(model_type(embedding))
+    if places is None:
         raise refusal(embedding, form, "where transformers has the head of its base model is not known", _BARE)
     if head.kind in OF_TOKENS:
         if len(head.layers) > 1:
             raise refusal(embedding, form, "its head has two layers, the class of transformers has one", _BARE)
         module = "qa_outputs" if head.kind == "extractive_qa" else "classifier"
         return _tensors({module: head.layers[0]}), [module]
-    places = (_OF_CHOICES if head.kind == "multiple_choice" else _OF_TEXTS)[kind]
     if head.pooled:
         if not places.pooler or len(head.layers) > 1:
             raise refusal(embedding, form, "its head reads a pooler, which this class of transformers lacks", _BARE)

@@ -22,8 +22,7 @@ def verify(zoo: Zoo, each: Callable[[Iterator[Entry]], Iterator[Entry]]) -> list
     outages = Outages()
     sketches = PassingSketches(zoo)
     for entry in each(iter(zoo.registry.entries)):
-        with outages.beside(problems):
-            _require_task(zoo, entry)
+        problems += _misnamed(zoo, entry)
         for at, run in enumerate(entry.runs()):
             with outages.beside(problems):
                 embedding = zoo.load(run)
@@ -55,12 +54,16 @@ def verify(zoo: Zoo, each: Callable[[Iterator[Entry]], Iterator[Entry]]) -> list
     return problems
 
 
-def _require_task(zoo: Zoo, entry: Entry) -> None:
-    """Look an entry's task up, by its name and by each alias, which another task could have."""
-    task = zoo.registry.tasks[entry.task]
-    for name in (task.name, *task.aliases):
-        if zoo.registry.called(name) != task.name:
-            raise RegistryError(f"{name!r} is a name of task {task.name!r} and means {zoo.registry.called(name)!r}.")
+def _misnamed(zoo: Zoo, entry: Entry) -> list[str]:
+    """What is wrong with the name and the aliases of an entry's task, of which another task could have one."""
+    try:
+        task = zoo.registry.tasks[entry.task]
+        meant = {name: zoo.registry.called(name) for name in (task.name, *task.aliases)}
+    except RegistryError as error:
+        return [error.message]
+    return [
+        f"{name!r} is a name of task {task.name!r} and means {of!r}." for name, of in meant.items() if of != task.name
+    ]
 
 
 def _without_company(zoo: Zoo, space: SpaceEntry, index: PairIndex) -> list[str]:
