@@ -509,7 +509,7 @@ def test_logits_made_of_the_labels_give_the_gold_answers(tokenizer, load):
 
 def test_a_very_long_text_is_read_as_far_as_it_goes(tokenizer, monkeypatch):
     """The same tokens as the library's truncation gives, and only a beginning is given to it."""
-    text = "the river " * 3_000
+    text = "the river " * 300  # the library itself takes memory by the square of the length
     rows = [{"text_a": text, "text_b": second, "label": 0} for second in ("town", text)]
     seen = []
     call = type(tokenizer).__call__
@@ -521,7 +521,7 @@ def test_a_very_long_text_is_read_as_far_as_it_goes(tokenizer, monkeypatch):
     expected = tokenizer([text, text], ["town", text], truncation=True, max_length=16)["input_ids"]
     monkeypatch.setattr(type(tokenizer), "__call__", noting)
     assert [list(one.ids[0]) for one in encode(tokenizer, "classification", rows, 16)] == expected
-    assert max(seen) < 10_000
+    assert max(seen) < len(text)
 
 
 def test_many_examples_are_encoded_in_parts_and_keep_their_numbers(tokenizer, monkeypatch):
