@@ -179,6 +179,24 @@ def test_names_that_fold_to_one_within_a_run(tmp_path: Path) -> None:
     assert sound(zoo).embedding("MY TASK").blocks[0].scale == 1.0
 
 
+def test_many_are_written_some_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that memory does not grow with them, and what was written stays where the rest fails."""
+    monkeypatch.setattr("tupate_hub.collect.add_all.AT_ONCE", 2)
+    paths = [peft(tmp_path / str(number), scale=1.0 + number) for number in range(5)]
+
+    def failing() -> Iterator[Path]:
+        yield from paths[:3]
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        add_all(open_or_start(tmp_path / "zoo"), failing(), list("abcde"))
+    assert [entry.task for entry in sound(Zoo.open(tmp_path / "zoo")).registry.entries] == ["a", "b", "c"]
+    zoo, became = add_all(open_or_start(tmp_path / "zoo"), paths, list("abcde"))
+    assert [task for _, task, _ in became.kept] == ["a", "b", "c"]
+    assert [task for _, task, _ in became.added] == ["d", "e"]
+    assert [entry.task for entry in sound(zoo).registry.entries] == list("abcde")
+
+
 def prompt_file(folder: Path, seed: int) -> Path:
     """A soft prompt whose folder says its task."""
     folder.mkdir(parents=True)

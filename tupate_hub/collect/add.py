@@ -49,6 +49,10 @@ class Additions:
     kept: tuple[tuple[Path, str, str], ...] = ()
     rejected: tuple[RejectedFile, ...] = ()
 
+    def with_more(self, other: Additions) -> Additions:
+        """These, and then those."""
+        return Additions(self.added + other.added, self.kept + other.kept, self.rejected + other.rejected)
+
     def require_all(self) -> None:
         """Raise the first rejection as the error that it is, where there is one."""
         for one in self.rejected:
