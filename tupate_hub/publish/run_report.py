@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 from tupate_hub.data.dataset import Loaded, TaskData
 from tupate_hub.evaluation.performance import Performance
@@ -94,15 +95,25 @@ def _head(story: RunStory) -> str:
 def _went(story: RunStory) -> str:
     record, regime = story.record, story.record.regime
     rows = [
-        ("method", f"{record.method}, {', '.join(f'{name} {value}' for name, value in record.settings.items())}"),
+        (
+            "method",
+            f"{record.method}, {', '.join(f'{name} {_said(value)}' for name, value in record.settings.items())}",
+        ),
         ("steps", f"{record.steps} of {regime.batch_size} examples; the best checkpoint after {record.best_step}"),
         ("tokens of a text", f"{regime.max_length} at most"),
         ("learning rate", f"{regime.learning_rate:g}"),
         ("seed", str(regime.seed)),
-        *((name.replace("_", " "), str(value)) for name, value in record.cares.items()),
+        *((name.replace("_", " "), _said(value)) for name, value in record.cares.items() if name != "latest"),
         ("time", f"{record.seconds} s on {record.device or 'cpu'}"),
     ]
     return _table(("", ""), rows) + (_listed(story.notes) if story.notes else "")
+
+
+def _said(value: Any) -> str:
+    """A setting's value in words."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return " and ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
 def _classes(measured: Performance) -> str:
