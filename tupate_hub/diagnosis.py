@@ -42,7 +42,7 @@ PACKAGES: tuple[tuple[str, str, str], ...] = (
 #: What an extra is for; commands that the core does alone are not among them.
 NEEDED_FOR = {
     "": "similar, explain, pull, check, push and all that tunes nothing",
-    "train": "train, recommend, transfer, stats, subspace tune",
+    "train": "train, predict, score, recommend, transfer, stats, subspace tune",
     "data": "data in Parquet files and of the Hub",
     "peft": "loading adapters that pull writes for PEFT",
     "cluster": "making a zoo on a Ray cluster, import and add with one",

