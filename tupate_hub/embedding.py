@@ -25,7 +25,7 @@ SCHEMA = "tupate-hub-embedding/1"
 
 
 #: The parts of each form of block, in the order in which they are flattened.
-FORMS: Mapping[str, tuple[str, ...]] = {
+FORMS: Mapping[str, tuple[str, ...]] = {  # the parts of each in alphabetical order
     "lowrank": ("A", "B"),
     "bottleneck": ("down", "down_bias", "up", "up_bias"),
     "bias": ("bias",),
@@ -73,7 +73,7 @@ def make_block(name: str, parts: Mapping[str, Array], scale: float = 1.0, where:
     FormatError
         When the parts do not make up a form, their shapes do not fit together, or a number is not finite.
     """
-    form = next((form for form, names in FORMS.items() if set(names) == set(parts)), None)
+    form = _FORM_OF.get(tuple(sorted(parts)))
     if form is None:
         raise FormatError(
             f"{where or 'A file'}: the parts {sorted(parts)[:8]} of {name!r} do not make up a known block."

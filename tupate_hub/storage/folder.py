@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,13 +27,16 @@ class Folder:
         """
         path = self.root / file
         try:
-            if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(self.root)):
+            root, target = os.path.realpath(self.root), os.path.realpath(path)
+            if not target.startswith(os.path.join(root, "")):  # noqa: PTH118 - a question reads many files
                 raise FormatError(f"{path} leads out of the zoo.", hint="tupate-hub verify")
-            if path.exists() and not path.is_file():
+            told = path.stat()
+            if not stat.S_ISREG(told.st_mode):
                 raise FormatError(f"{path} is not a file.", hint="tupate-hub verify")
-            on_disk = path.stat().st_size
-            if on_disk != size:
-                raise FormatError(f"{path} has {on_disk} bytes, the registry says {size}.", hint="tupate-hub verify")
+            if told.st_size != size:
+                raise FormatError(
+                    f"{path} has {told.st_size} bytes, the registry says {size}.", hint="tupate-hub verify"
+                )
             data = path.read_bytes()
         except OSError as error:
             raise FormatError(f"{path} cannot be read: it {why_not(error)}.", hint="tupate-hub verify") from error
