@@ -245,8 +245,10 @@ def _size_of(folder: Path) -> tuple[int, int]:
 def _devices(packages: tuple[Package, ...]) -> tuple[str, ...]:
     if not any(package.name == "torch" and package.version for package in packages):
         return ()
-    from tupate_hub.training.devices import devices
-
+    try:
+        from tupate_hub.training.device import devices
+    except (ImportError, OSError) as error:  # a library of another platform
+        return (f"none: torch cannot be imported ({str(error)[:100]})",)
     return devices()
 
 

@@ -174,7 +174,7 @@ def test_a_dry_run_says_what_will_come_and_leaves_nothing(train: Any, here: Path
     assert (found["dry_run"], found["steps"], found["runs"], found["passes"]) == (True, 10, 2, 1.0)
     assert found["seconds"] > found["steps"] * found["seconds_per_step"] > 0
     told = dict(line.split("\t") for line in train("--dry-run", "--steps", 1).out.splitlines())
-    assert re.fullmatch(r"about \d+ s, measured on 1 steps", told["time"])
+    assert re.fullmatch(r"about \d+ s, measured on 3 steps", told["time"])
     assert "plan" not in told and told["steps"].startswith("1 of 16 examples")
 
 

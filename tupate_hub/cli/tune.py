@@ -118,10 +118,10 @@ def train_command(
     zoo = output.opened(registry)
     loaded = load(data, data_asked(options))  # what is wrong with the data is told before torch is loaded
     require_training()
-    from tupate_hub.cli.tuned import Told, print_estimate, print_run
+    from tupate_hub.cli.tuned import Told, print_cost, print_run
     from tupate_hub.collect.add import open_or_start
+    from tupate_hub.training.cost import cost_of_plan
     from tupate_hub.training.delivery import name_in
-    from tupate_hub.training.estimate import estimate
     from tupate_hub.training.tensorboard import events
     from tupate_hub.training.train import plan_training, train
 
@@ -132,7 +132,7 @@ def train_command(
     if plan.source is not None:
         output.note(about_source(options["start_from"], plan.source))
     if dry_run:
-        print_estimate(estimate(plan, loaded.data), plan, loaded, as_json)
+        print_cost(cost_of_plan(plan, loaded.data), plan, loaded, as_json)
         return
     meter, told = output.Meter(name_in(target, loaded.data.name), as_json), Told()
     with nullcontext() if tensorboard is None else events(Path(tensorboard)) as writer, output.resumable():

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from tupate_hub.data.dataset import Loaded
     from tupate_hub.evaluation.performance import Performance
+    from tupate_hub.training.cost import Cost
     from tupate_hub.training.delivery import Delivery
-    from tupate_hub.training.estimate import Estimate
     from tupate_hub.training.train import TrainPlan
     from tupate_hub.zoo import Zoo
 
@@ -35,8 +35,11 @@ class Told:
             output.note(said)
 
 
-def print_estimate(found: Estimate, plan: TrainPlan, loaded: Loaded, as_json: bool) -> None:
+def print_cost(found: Cost, plan: TrainPlan, loaded: Loaded, as_json: bool) -> None:
     """What a run will come to."""
+    from tupate_hub.training.train import regime_of
+
+    regime = regime_of(plan, loaded.data.kind)
     if as_json:
         output.document(
             {
@@ -46,11 +49,11 @@ def print_estimate(found: Estimate, plan: TrainPlan, loaded: Loaded, as_json: bo
                 "settings": dict(plan.method.settings),
                 "steps": found.steps,
                 "passes": round(found.passes, 2),
-                "batch_size": found.batch_size,
-                "max_length": found.max_length,
+                "batch_size": regime.batch_size,
+                "max_length": regime.max_length,
                 "parameters": found.parameters,
                 "runs": found.runs,
-                "seconds_per_step": round(found.seconds_per_step, 3),
+                "seconds_per_step": round(found.step_seconds, 3),
                 "seconds": round(found.seconds, 1),
                 "columns": dict(loaded.columns),
                 "warnings": list(loaded.warnings),
@@ -63,8 +66,8 @@ def print_estimate(found: Estimate, plan: TrainPlan, loaded: Loaded, as_json: bo
             ("task", loaded.data.name),
             ("space", plan.space.name),
             ("parameters", found.parameters),
-            ("steps", f"{runs}{found.steps} of {found.batch_size} examples, {found.passes:.1f} passes"),
-            ("tokens", f"{found.max_length} of a text at most"),
+            ("steps", f"{runs}{found.steps} of {regime.batch_size} examples, {found.passes:.1f} passes"),
+            ("tokens", f"{regime.max_length} of a text at most"),
             ("time", f"about {output.duration(found.seconds)}, measured on {found.measured} steps"),
         ]
     )

@@ -13,8 +13,9 @@ from tupate_hub.data.dataset import TaskData
 from tupate_hub.runrecord import Regime
 from tupate_hub.training.methods import Method
 from tupate_hub.training.model import is_head
-from tupate_hub.training.regime import Setup
+from tupate_hub.training.regime import Setup, within_reach
 from tupate_hub.training.run import Run
+from tupate_hub.training.train import TrainPlan, regime_of, setup_of
 
 #: Examples that are looked at: enough for batches as long as the run's, few enough to be read at once.
 _EXAMPLES, _SCORED = 512, 32
@@ -25,14 +26,19 @@ _WARMING, _TIMED = 1, 3
 class Cost:
     """What a run would take: `steps` of `step_seconds` each, `seconds` with the scoring between and after them.
 
-    `parameters` are the method's own, without the head's; `bytes` what their embedding has on disk, in float16.
+    The steps make so many `passes` over the data; `step_seconds` is the median of `measured` ones. `parameters` are the
+    method's own, without the head's; `bytes` what their embedding has on disk, in float16. Where several `runs` are
+    made, `seconds` are those of all.
     """
 
     steps: int
+    passes: float
     step_seconds: float
+    measured: int
     seconds: float
     parameters: int
     bytes: int
+    runs: int = 1
 
 
 def cost_of(base: Path, data: TaskData, method: Method, regime: Regime, *, setup: Setup | None = None) -> Cost:
@@ -54,10 +60,20 @@ def cost_of(base: Path, data: TaskData, method: Method, regime: Regime, *, setup
     scoring = _seconds(run.validate) / len(few.validation)
     features = len(run.train_features) / len(few.train) * len(data.train)  # a long context gives several
     steps = min(regime.steps, regime.most_epochs * math.ceil(features / regime.batch_size))
+    passes = steps * regime.batch_size / features
     scored = regime.evaluations * len(data.held_out) + len(data.validation)
     tuned = {name: value.numel() for name, value in run.model.named_parameters() if value.requires_grad}
     parameters = sum(size for name, size in tuned.items() if not is_head(name))
-    return Cost(steps, step, steps * step + scored * scoring, parameters, 2 * parameters + _HEADER)
+    seconds = steps * step + scored * scoring
+    return Cost(steps, passes, step, _TIMED, seconds, parameters, 2 * parameters + _HEADER)
+
+
+def cost_of_plan(plan: TrainPlan, data: TaskData) -> Cost:
+    """What the runs of a plan would take; what `train.train` would refuse is refused here."""
+    regime = regime_of(plan, data.kind)
+    task, seeds = within_reach(data, regime), plan.options.seeds
+    found = cost_of(plan.base.folder, task, plan.method, regime, setup=setup_of(plan, task, regime))
+    return replace(found, runs=seeds, seconds=seeds * found.seconds)
 
 
 #: About what an embedding's header has: its facts, and the names of its blocks.

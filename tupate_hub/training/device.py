@@ -1,4 +1,4 @@
-"""Device: where tensors are and how attention is computed there."""
+"""Device: where tensors are, of those that this computer has, and how attention is computed there."""
 
 from __future__ import annotations
 
@@ -24,6 +24,15 @@ def device_of(name: str) -> torch.device:
     if name == "mps" and not torch.backends.mps.is_available():
         raise TupateHubError("There is no MPS device here.", hint="`device='cpu'`")
     return torch.device(name)
+
+
+def devices() -> tuple[str, ...]:
+    """The names that `device_of` takes here, each with what it is."""
+    found = [f"cpu ({torch.get_num_threads()} threads)"]
+    found += [f"cuda ({torch.cuda.get_device_name(number)})" for number in range(torch.cuda.device_count())]
+    if torch.backends.mps.is_available():
+        found.append("mps (Apple)")
+    return tuple(found)
 
 
 def attention(device: torch.device) -> AbstractContextManager[Any]:
