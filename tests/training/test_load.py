@@ -205,3 +205,27 @@ def test_a_head_of_another_width_is_refused(delivered: Any, base: Path, tmp_path
     write_folder(tmp_path / "x", {**export(run.delivery.embedding, "embedding"), "head.safetensors": narrow.to_bytes()})
     with pytest.raises(FormatError, match="reads 5 numbers"):
         load(tmp_path / "x", base=str(base))
+
+
+def test_windows_read_a_text_to_its_end(delivered: Any, base: Path) -> None:
+    """A short text answers as ever; a long one as the average, by tokens, of what its windows say."""
+    folder = delivered("toy_classes", "lora").delivery.run
+    plain, whole = (load(folder, base=str(base), windows=windows) for windows in (False, True))
+    texts = [one["text_a"] for one in delivered("toy_classes", "lora").data.validation[:4]]
+    assert [one.answer for one in whole.predict(texts)] == [one.answer for one in plain.predict(texts)]
+    cut = replace(whole, max_length=6)
+    example = {"text_a": " ".join(texts), "text_b": None, "label": 0}
+    features = cut.features([example])
+    assert len(features) > 2 and {one.example for one in features} == {0}
+    rows = np.stack(cut.logits(features))
+    said = rows - np.log(np.exp(rows).sum(axis=1, keepdims=True))
+    mean = np.average(said, axis=0, weights=[one.length for one in features])
+    (found,) = cut.predict([example["text_a"]])
+    assert found.answer == cut.head.label_names[int(mean.argmax())]
+    expected = np.exp(mean) / np.exp(mean).sum()
+    assert list(found.probabilities.values()) == pytest.approx(list(expected), abs=1e-5)
+
+
+def test_windows_are_of_single_texts(delivered: Any, base: Path) -> None:
+    with pytest.raises(FormatError, match="no windows"):
+        load(delivered("toy_tags", "lora").delivery.run, base=str(base), windows=True)

@@ -31,6 +31,7 @@ def tuned_options(function: F) -> F:
         click.option(
             "--device", type=click.Choice(["cpu", "cuda", "mps"]), default="cpu", show_default=True, help="Where."
         ),
+        click.option("--windows", is_flag=True, help="Read long texts to their end, in windows that are averaged."),
         click.option("--base", metavar="MODEL", help="The base model's folder, or its id on the Hub."),
         click.option("--space", help="The space that the task is taken from."),
         click.option("--column", "columns", multiple=True, metavar="ROLE=NAME", help="Which column is the text, ..."),

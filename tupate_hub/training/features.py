@@ -66,6 +66,24 @@ def encode(tokenizer: Any, kind: str, examples: Sequence[Example], max_length: i
     return features
 
 
+def encode_windows(tokenizer: Any, examples: Sequence[Example], max_length: int) -> list[Feature]:
+    """Single texts to their end, each as so many features of at most `max_length` tokens as it takes.
+
+    Raises
+    ------
+    FormatError
+        When the tokenizer is not a fast one.
+    """
+    if not tokenizer.is_fast:
+        raise FormatError("The base model's tokenizer cannot cut a text into windows.", hint="leave out `windows`")
+    features = []
+    for index, example in enumerate(examples):
+        cut = tokenizer(example["text_a"], truncation=True, max_length=max_length, return_overflowing_tokens=True)
+        for at, ids in enumerate(cut["input_ids"]):
+            features.append(Feature((tuple(ids),), (_types(cut, at),), {}, index))
+    return features
+
+
 def _encode_some(tokenizer: Any, kind: str, examples: Sequence[Example], max_length: int) -> list[Feature]:
     if kind in ("extractive_qa", "token_classification") and not tokenizer.is_fast:
         raise FormatError(

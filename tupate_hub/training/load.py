@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from tupate_hub.zoo import Zoo
 if TYPE_CHECKING:
     from tupate_hub.training.tuned import Tuned
 
+_OF_TEXTS = frozenset({"classification", "multi_label", "regression"})
 #: Where a run keeps what answers, inside its own folder.
 _INSIDE = ("adapter", "head")
 
@@ -29,6 +31,7 @@ def load(
     space: str | None = None,
     base: str | None = None,
     device: str = "cpu",
+    windows: bool = False,
 ) -> Tuned:
     """A tuned task, ready to answer: `load("sst2").predict(["A fine film."])`.
 
@@ -45,6 +48,8 @@ def load(
         Folder or id of the base model; by default the one that the parameters were tuned on.
     device : str
         `cpu`, `cuda` or `mps`.
+    windows : bool
+        Read long texts to their end, in windows whose answers are averaged.
 
     Raises
     ------
@@ -68,7 +73,9 @@ def load(
     on = device_of(device)
     tuned = Tuned.of(model.folder, embedding, head)
     tuned.model.to(on)
-    return tuned
+    if windows and head.kind not in _OF_TEXTS:
+        raise FormatError(f"{head.task} is no task of single texts: it has no windows.", hint="leave out `windows`")
+    return replace(tuned, windows=windows)
 
 
 def _found(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from tupate_hub.arrays import Float32Array
@@ -15,7 +16,7 @@ from tupate_hub.data.inputs import as_examples
 from tupate_hub.embedding import TaskEmbedding
 from tupate_hub.errors import FormatError
 from tupate_hub.head import OF_TOKENS, Head
-from tupate_hub.training.features import Feature, encode
+from tupate_hub.training.features import Feature, encode, encode_windows
 from tupate_hub.training.methods import NAME
 from tupate_hub.training.model import batches_to_score, load_base, load_tokenizer, put_on, read_logits, tuned_state
 from tupate_hub.training.predict import Prediction, prediction
@@ -55,7 +56,9 @@ class Tuned:
     """A tuned model of a task.
 
     `head` turns its states into logits; `metric` is the task's, `max_length` the tokens that it was tuned with. Answers
-    are given in float32; `bfloat16` is the precision of the zoo's regime, for what is fitted to many states.
+    are given in float32; `bfloat16` is the precision of the zoo's regime, for what is fitted to many states. With
+    `windows` texts are read to their end, in pieces of `max_length` tokens whose log probabilities, or amounts, are
+    averaged by their tokens; pairs of texts are cut as in tuning.
     """
 
     model: Any
@@ -64,6 +67,7 @@ class Tuned:
     metric: str
     max_length: int
     precision: str = "float32"
+    windows: bool = False
 
     @classmethod
     def of(cls, base: Path, embedding: TaskEmbedding, head: Head) -> Tuned:
@@ -88,6 +92,8 @@ class Tuned:
 
     def features(self, examples: Sequence[Example]) -> list[Feature]:
         """The examples as token ids, labels left aside."""
+        if self.windows and all(example["text_b"] is None for example in examples):
+            return encode_windows(self.tokenizer, examples, self.max_length)
         return encode(self.tokenizer, self.head.kind, examples, self.max_length)
 
     def states(self, features: Sequence[Feature]) -> Iterable[tuple[int, torch.Tensor]]:
@@ -128,7 +134,7 @@ class Tuned:
     def answers(self, examples: Sequence[Example]) -> list[Any]:
         """The label of each example: a class, number, choice, text or tags, as runs are scored by."""
         features = self.features(examples)
-        return self.labels(self.logits(features), examples, features)
+        return self.labels(self._of_examples(self.logits(features), features), examples, features)
 
     def predict(self, inputs: Iterable[Any]) -> list[Prediction]:
         """What the model answers: texts, pairs of texts, or mappings of roles (`data.inputs.as_examples`).
@@ -162,13 +168,25 @@ class Tuned:
         """Each example's prediction, and the label that it stands for, as runs are scored by."""
         self.refuse_single_texts(examples)
         features = self.features(examples)
-        logits = self.logits(features)
+        logits = self._of_examples(self.logits(features), features)
         labels = self.labels(logits, examples, features)
         each = logits if len(logits) == len(examples) else [None] * len(examples)  # a long context has several
         return [
             (prediction(self.head, example, label, row), label)
             for example, label, row in zip(examples, labels, each, strict=True)
         ]
+
+    def _of_examples(self, logits: list[Float32Array], features: Sequence[Feature]) -> list[Float32Array]:
+        """The logits of examples, from those of their windows."""
+        if not self.windows:
+            return logits
+        rows = torch.from_numpy(np.stack(logits))
+        said = torch.log_softmax(rows, dim=-1) if self.head.kind == "classification" else rows
+        of = torch.tensor([feature.example for feature in features])
+        tokens = torch.tensor([[float(feature.length)] for feature in features])
+        total = torch.zeros(int(of.max()) + 1, rows.shape[1]).index_add_(0, of, said * tokens)
+        count = torch.zeros(len(total), 1).index_add_(0, of, tokens)
+        return list((total / count).numpy())
 
     def labels(
         self, logits: Sequence[Float32Array], examples: Sequence[Example], features: Sequence[Feature]
