@@ -214,6 +214,38 @@ def test_dataclasses_are_frozen(module: str) -> None:
             assert name == GATHERS or all("frozen=True" in one for one in decorators), name
 
 
+def names_of(path: Path) -> set[str]:
+    """The names that a module has when it has been imported."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            found.add(node.name)
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            found |= {alias.asname or alias.name for alias in node.names}
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+    return found
+
+
+def test_what_scripts_import_is_there() -> None:
+    """Within functions, too: scripts that run for hours are in no suite."""
+    scripts = PACKAGE.parent / "scripts"
+    if not scripts.is_dir():
+        pytest.skip("no scripts beside the package")
+    missing = []
+    for path in sorted(scripts.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.ImportFrom) or not f"{node.module}.".startswith("tupate_hub."):
+                continue
+            place = PACKAGE.parent / str(node.module).replace(".", "/")
+            file = place.with_suffix(".py") if place.with_suffix(".py").exists() else place / "__init__.py"
+            there = names_of(file) if file.exists() else set()
+            there |= {one.stem for one in place.iterdir()} if place.is_dir() else set()
+            there |= set(tupate_hub.__all__) if place == PACKAGE else set()
+            missing += [f"{path.name}: {node.module}.{one.name}" for one in node.names if one.name not in there]
+    assert not missing
+
+
 def test_every_public_name_is_there() -> None:
     assert all(getattr(tupate_hub, name) for name in tupate_hub.__all__)
     assert set(tupate_hub.__all__) <= set(dir(tupate_hub))

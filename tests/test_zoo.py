@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -24,6 +25,7 @@ from tupate_hub.publish.frontmatter import About
 from tupate_hub.registry import Repeat
 from tupate_hub.search.similar import explain_pair, pair_scores
 from tupate_hub.space import Space
+from tupate_hub.storage.folder import Folder
 
 FIRST = f"zoo/{LORA.name}/imdb.safetensors"
 
@@ -125,6 +127,27 @@ def test_a_link_that_leads_out(toy_zoo: Path, tmp_path: Path) -> None:
     (toy_zoo / FIRST).symlink_to(outside)
     with pytest.raises(FormatError, match="leads out of the zoo"):
         Zoo.open(toy_zoo).embedding("imdb")
+
+
+def test_a_link_that_leads_out_beside_what_was_read(toy_zoo: Path, tmp_path: Path) -> None:
+    zoo = Zoo.open(toy_zoo)
+    first, second = (zoo.registry.find(task, None) for task in ("imdb", "rte"))
+    zoo.load(first)
+    outside = tmp_path / "secret.safetensors"
+    (toy_zoo / second.file).rename(outside)
+    (toy_zoo / second.file).symlink_to(outside)
+    with pytest.raises(FormatError, match="leads out of the zoo"):
+        zoo.load(second)
+
+
+@pytest.mark.parametrize("file", ["../secret", "zoo/../../secret"])
+def test_a_name_that_leads_out_never_does(toy_zoo: Path, file: str) -> None:
+    data = b"not yours"
+    (toy_zoo.parent / "secret").write_bytes(data)
+    folder = Folder(toy_zoo)
+    for _ in range(2):
+        with pytest.raises(FormatError, match="leads out of the zoo"):
+            folder.read(file, len(data), hashlib.sha256(data).hexdigest())
 
 
 def test_a_linked_folder_that_leads_out(toy_zoo: Path, tmp_path: Path) -> None:

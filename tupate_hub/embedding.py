@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +101,7 @@ def _fits(form: str, parts: Mapping[str, Float32Array]) -> bool:
     return len(shapes[0]) == (2 if form == "rows" else 1)
 
 
+@lru_cache(maxsize=8192)  # the embeddings of a space name the same blocks
 def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
     """Sorts names with their numbers as numbers: layer.2 before layer.10. No two names have one key."""
     keys = []
@@ -231,7 +232,10 @@ def embedding_of(file: TensorFile, where: str) -> TaskEmbedding:
         task, base, method = meta.pop("task"), meta.pop("base"), meta.pop("method")
         scales = parse_json(meta.pop("scales"), _MOST_FACTS)
         facts = {key: parse_json(value, _MOST_FACTS) for key, value in meta.items()}
-        _json([task, base, method, facts]).encode()  # a lone surrogate can be neither shown nor written
+        written = "".join((*file.metadata, *file.metadata.values()))
+        written.encode()  # a lone surrogate can be neither shown nor written
+        if "\\u" in written:
+            _json(facts).encode()
     except KeyError as error:
         raise FormatError(f"{where} has a header without {error}.") from error
     except ValueError as error:

@@ -90,7 +90,11 @@ class Zoo:
         """
         if self.remote is not None:
             return self.remote.read(file, size, sha256)
-        return Folder(self.root).read(file, size, sha256)
+        return self._disk.read(file, size, sha256)
+
+    @cached_property
+    def _disk(self) -> Folder:
+        return Folder(self.root)
 
     @property
     def folder(self) -> Path:
@@ -157,9 +161,9 @@ class Zoo:
     def _embedding(self, entry: Entry, file: TensorFile) -> TaskEmbedding:
         from tupate_hub.embedding import embedding_of
 
-        embedding = embedding_of(file, self.where(entry.file))
-        wanted = self.registry.space(entry.space).space
         where = self.where(entry.file)
+        embedding = embedding_of(file, where)
+        wanted = self.registry.space(entry.space).space
         if embedding.space != wanted:
             said = f"{where} holds {embedding.space}; the registry says {wanted}."
             raise SpaceMismatch(said, hint="tupate-hub verify")

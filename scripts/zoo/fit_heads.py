@@ -80,8 +80,7 @@ def main() -> int:
     parser.add_argument("--most-tokens", type=int, default=MOST_TOKENS, help="of them [default: %(default)s]")
     parser.add_argument("--jobs", type=int, default=1, help="tasks side by side [default: 1]")
     options = parser.parse_args()
-    from tupate_hub.training.fan_out import over_processes
-
+    from tupate_hub.fan_out import over_processes
     from tupate_hub.storage.atomic import write_bytes
 
     files = sorted((ROOT / "zoo").glob(f"*/{options.method}/*.safetensors"))

@@ -60,10 +60,11 @@ def nearest(bits: Bits, query: Bits, count: int, by: str | None = None) -> Index
 def _by_numpy(bits: Bits, query: Bits, count: int) -> IndexArray:
     """Every row is looked at: `bitwise_count` of some words a row."""
     words, asked = bits.view(np.uint64), query.view(np.uint64)
-    found = np.empty(len(words), dtype=np.uint16)
+    found = np.zeros(len(words), dtype=np.uint16)
     for start in range(0, len(words), _AT_ONCE):
         part = slice(start, start + _AT_ONCE)
-        found[part] = _ones(words[part] ^ asked).sum(axis=1, dtype=np.uint16)
+        for ones in _ones(words[part] ^ asked).T:  # twice as fast as a sum over so short an axis
+            found[part] += ones
     most = int(np.searchsorted(np.cumsum(np.bincount(found)), count))
     chosen = np.flatnonzero(found <= most)
     return np.asarray(chosen[np.argsort(found[chosen], kind="stable")[:count]])
