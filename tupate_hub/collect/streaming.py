@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -32,6 +34,8 @@ _ROOM = Allowance(256_000_000)
 #: Threads that compute at once: one alone where the linear algebra has threads of its own, which spin for each other.
 _ALONE = "1" in (os.environ.get("OPENBLAS_NUM_THREADS"), os.environ.get("OMP_NUM_THREADS"))
 _COMPUTING = threading.Semaphore((os.cpu_count() or 1) if _ALONE else 1)
+#: Adapters that are sketched together, at most.
+_MOST_TOGETHER = 8
 
 
 @dataclass(frozen=True)
@@ -142,9 +146,9 @@ def _gist(read: InMemory, adapter: StreamedAdapter, fetched: int, said: Mapping[
         raise SpaceMismatch(f"It is an adapter of {embedding.space.base}, not of {wish.base}.")
     shapes = {one.name: {part: array.shape for part, array in one.parts.items()} for one in embedding.blocks}
     scales = {one.name: one.scale for one in embedding.blocks}
-    with _COMPUTING:
-        sketch = _sketcher().sketch(embedding) if wish.keep == "sketch" else None
-        if sketch is None or not 0 < sketch.norm < np.inf:  # a sketch of what has a direction tells that it has one
+    sketch = _TOGETHER.sketch(embedding) if wish.keep == "sketch" else None
+    if sketch is None or not 0 < sketch.norm < np.inf:  # a sketch of what has a direction tells that it has one
+        with _COMPUTING:
             require_direction(embedding)
     data = embedding.to_bytes(STORED) if wish.keep == KEPT[0] else None
     fetched += adapter.config_size
@@ -157,6 +161,45 @@ def _figures(read: InMemory) -> dict[str, Any]:
     ranks = sorted({len(one.parts["A"]) for one in blocks if one.form == "lowrank"})
     counted = {"parameters": sum(array.size for one in blocks for array in one.parts.values()), "blocks": len(blocks)}
     return {**counted, "ranks": ranks, "widths": sorted({size for one in blocks for size in one.outer})}
+
+
+class _Together:
+    """Sketches what several threads have at a time together: a block's signs are then read once for all of them."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[tuple[TaskEmbedding, Future[Sketch]]] = deque()
+
+    def sketch(self, embedding: TaskEmbedding) -> Sketch:
+        """The sketch of an embedding, made by this thread or by another that found it waiting."""
+        own: Future[Sketch] = Future()
+        self._waiting.append((embedding, own))
+        with _COMPUTING:
+            if not own.done():
+                self._make(list(self._taken()))
+        return own.result()
+
+    def _taken(self) -> Iterator[tuple[TaskEmbedding, Future[Sketch]]]:
+        for _ in range(_MOST_TOGETHER):
+            try:
+                yield self._waiting.popleft()
+            except IndexError:
+                return
+
+    def _make(self, some: list[tuple[TaskEmbedding, Future[Sketch]]]) -> None:
+        try:
+            made = list(_sketcher().sketches(embedding for embedding, _ in some))
+        except BaseException as error:  # each of them is waited for, in a thread of its own
+            if len(some) > 1:
+                for one in some:
+                    self._make([one])
+            else:
+                some[0][1].set_exception(error)
+        else:
+            for (_, future), sketch in zip(some, made, strict=True):
+                future.set_result(sketch)
+
+
+_TOGETHER = _Together()
 
 
 @lru_cache(maxsize=1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import numpy.typing as npt
 
@@ -11,6 +13,7 @@ _WORD = 32
 Words = npt.NDArray[np.uint32]
 
 
+@lru_cache(maxsize=8192)  # the embeddings of a space name the same blocks
 def key_of(text: str) -> int:
     """FNV-1a of the text in UTF-8, 32 bits."""
     found = 0x811C9DC5

@@ -165,10 +165,12 @@ class Sketcher:
             rows = (factors.bt, factors.a)[side]
             by_width.setdefault(rows.shape[1], {})[at] = rows
         for width, parts in by_width.items():
-            seen = np.concatenate(list(parts.values())) * self._of_block(name, side, width)
-            seen = seen @ self._columns(name, side, width)
-            edges = np.cumsum([len(rows) for rows in parts.values()])[:-1]
-            yield from zip(parts, np.split(seen, edges), strict=True)
+            every = np.concatenate(list(parts.values())) if len(parts) > 1 else next(iter(parts.values()))
+            seen = (every * self._of_block(name, side, width)) @ self._columns(name, side, width)
+            stop = 0
+            for at, rows in parts.items():
+                start, stop = stop, stop + len(rows)
+                yield at, seen[start:stop]
 
     def _of_block(self, name: str, side: int, width: int) -> Float32Array:
         """The signs of a block's own, of shape (width,)."""

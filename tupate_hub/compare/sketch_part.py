@@ -18,8 +18,8 @@ from tupate_hub.errors import FormatError
 from tupate_hub.storage.safetensors import TensorFile
 
 SCHEMA = "tupate-hub-sketches/1"
-#: Sketches of a part, at most: 17 MB.
-MOST = 8192
+#: Sketches of a part, at most: 4.3 MB, which an addition writes anew, and holds a few times while it does.
+MOST = 2048
 
 
 @dataclass(frozen=True)

@@ -190,31 +190,26 @@ def _neighbors(
     best = sorted(found, key=lambda row: (-found[row], row))  # rows are in order of their names
     best = [row for row in best[: k + len(exact.left_out)] if held.tasks[row] not in exact.left_out][:k]
     scores = [found[row] for row in best]
-    neighbors = []
+    origins, neighbors = _origins(search), []
     for rank, (row, tie) in enumerate(zip(best, tied(scores), strict=True), 1):
         known, shared = held.row(row), exact.shared(row)
-        neighbor = Neighbor(rank, known.task, found[row], None, known.kind, known.train_size, shared=shared)
-        neighbors.append(replace(neighbor, notes=_notes(search, row, neighbor, tie)))
+        notes = told(
+            found[row],
+            search.similarity,
+            None if held.spread is None else held.spread.noise,
+            same_data=any(one and one == other for one, other in zip(origins, known.origins, strict=True)),
+            diverged=bool(held.marks[row] & DIVERGES),
+            weak=known.weak,
+            shared=shared,
+            tie=tie,
+        )
+        neighbors.append(Neighbor(rank, known.task, found[row], None, known.kind, known.train_size, notes, shared))
     if held.spread is not None:
         shares = percentiles(np.array(scores), held.spread.quantiles, ROUNDING)
         neighbors = [replace(one, percentile=float(share)) for one, share in zip(neighbors, shares, strict=True)]
     if explain and exact.compared is not None:
         neighbors = [replace(one, **exact.explained(row)) for one, row in zip(neighbors, best, strict=True)]
     return tuple(neighbors)
-
-
-def _notes(search: _Search, row: int, neighbor: Neighbor, tie: bool) -> tuple[str, ...]:
-    held, known = search.held, search.held.row(row)
-    return told(
-        neighbor.score,
-        search.similarity,
-        None if held.spread is None else held.spread.noise,
-        same_data=any(one and one == other for one, other in zip(_origins(search), known.origins, strict=True)),
-        diverged=bool(held.marks[row] & DIVERGES),
-        weak=known.weak,
-        shared=neighbor.shared,
-        tie=tie,
-    )
 
 
 def _origins(search: _Search) -> tuple[int, ...]:
