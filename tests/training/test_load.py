@@ -20,6 +20,7 @@ from tupate_hub.collect.add import open_or_start
 from tupate_hub.errors import FormatError, UnknownName
 from tupate_hub.export import export
 from tupate_hub.storage.atomic import write_folder
+from tupate_hub.storage.safetensors import parse_tensorfile
 from tupate_hub.training.assess import assess
 from tupate_hub.training.delivery import Delivery, deliver
 from tupate_hub.training.features import encode
@@ -124,6 +125,17 @@ def test_a_pulled_folder_answers(name: str, form: str, delivered: Any, base: Pat
     files = export(run.delivery.embedding, form, head=run.delivery.head)
     write_folder(tmp_path / "pulled", files)
     assert_as_said(answers(tmp_path / "pulled", run, base), run)
+
+
+def test_what_torch_wrote_before_1_6_answers(delivered: Any, base: Path, tmp_path: Path) -> None:
+    run = delivered("toy_classes")
+    files = export(run.delivery.embedding, "adapters", head=run.delivery.head)
+    write_folder(tmp_path / "old", {name: data for name, data in files.items() if name.endswith(".json")})
+    for name in ("adapter", "model_head"):
+        found = parse_tensorfile(files[f"{name}.safetensors"], name).tensors
+        tensors = {key: torch.from_numpy(array.copy()) for key, array in found.items()}
+        torch.save(tensors, tmp_path / "old" / f"pytorch_{name}.bin", _use_new_zipfile_serialization=False)
+    assert_as_said(answers(tmp_path / "old", run, base), run)
 
 
 def test_predictions_in_words(delivered: Any, base: Path) -> None:

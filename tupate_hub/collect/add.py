@@ -13,8 +13,8 @@ from tupate_hub.collect.content import STORED, content_digest
 from tupate_hub.collect.keep import held, keep_head, space_entry
 from tupate_hub.collect.listed import described, entry_of, is_from_there, is_of_its_file, task_of
 from tupate_hub.collect.nearest import KnownSketches, with_nearest
-from tupate_hub.collect.read_adapter import find_adapter, legacy_reader, read_from
-from tupate_hub.collect.read_head import find_head
+from tupate_hub.collect.read_adapter import read_from
+from tupate_hub.collect.read_head import head_of
 from tupate_hub.collect.shelf import Shelf
 from tupate_hub.collect.sizes import Sizes
 from tupate_hub.compare.sketch import Sketch
@@ -205,8 +205,7 @@ def _head_of(path: str | Path) -> Head:
     FormatError
         When it has none that can be told.
     """
-    found = find_adapter(path)
-    head = find_head(found if isinstance(found, Path) else found.folder, legacy=legacy_reader())
+    head = head_of(path)
     if head is None:
         raise FormatError(f"{path} holds no head of a known form.", hint="leave out `head=True`")
     return head

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from tupate_hub.arrays import Array
+from tupate_hub.collect.read_adapter import find_adapter, legacy_reader
 from tupate_hub.errors import FormatError
 from tupate_hub.head import FILENAME, NAMED, Head, make_head, parse_head
 from tupate_hub.readers.source import Legacy, read_bytes, read_config, read_weights
@@ -37,6 +38,12 @@ _PAIRS = (
 )
 _KEY = re.compile(r"heads\.[^.]+\.(\d{1,2})\.(weight|bias)")
 _PREFIX = re.compile(r"^base_model\.(?:model\.)?|\.modules_to_save(?:\.[^.]+)?(?=\.(?:weight|bias)$)")
+
+
+def head_of(written: str | Path) -> Head | None:
+    """The head of an adapter on disk or of the Hub, as `find_head`; errors as that, and as `find_adapter`."""
+    found = find_adapter(written)
+    return find_head(found if isinstance(found, Path) else found.folder, legacy=legacy_reader())
 
 
 def find_head(folder: Path, task: str = "task", legacy: Legacy | None = None) -> Head | None:

@@ -166,7 +166,8 @@ class Sketcher:
             by_width.setdefault(rows.shape[1], {})[at] = rows
         for width, parts in by_width.items():
             every = np.concatenate(list(parts.values())) if len(parts) > 1 else next(iter(parts.values()))
-            seen = (every * self._of_block(name, side, width)) @ self._columns(name, side, width)
+            seen = np.asarray(every * self._of_block(name, side, width), dtype=np.float32)
+            seen = seen @ self._columns(name, side, width)
             stop = 0
             for at, rows in parts.items():
                 start, stop = stop, stop + len(rows)

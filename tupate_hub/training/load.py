@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tupate_hub.collect.read_adapter import find_adapter, read_from
-from tupate_hub.collect.read_head import find_head
+from tupate_hub.collect.read_adapter import read_from
+from tupate_hub.collect.read_head import head_of
 from tupate_hub.embedding import TaskEmbedding
 from tupate_hub.errors import FormatError, UnknownName
 from tupate_hub.extras import require_extra
@@ -90,9 +90,7 @@ def _found(
     except UnknownName:
         if "/" not in str(task):
             raise
-        found = find_adapter(task)
-        folder = found if isinstance(found, Path) else found.folder
-        return read_from(task, base=base, check=False), _require(find_head(folder), str(task)), ()
+        return read_from(task, base=base, check=False), _require(head_of(task), str(task)), ()
     return zoo.load(entry), _require(zoo.head(entry), f"{entry.task} in {entry.space}"), zoo.registry.spaces.values()
 
 
@@ -106,7 +104,7 @@ def read_folder(folder: Path, base: str | None = None) -> tuple[TaskEmbedding, H
     """
     inside = [folder / name for name in _INSIDE if (folder / name).is_dir()]
     folder = inside[0] if inside and not (folder / FILENAME).exists() else folder
-    head = _require(find_head(folder), str(folder))
+    head = _require(head_of(folder), str(folder))
     return read_from(folder, base=base, check=False), head
 
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
 from tupate_hub.arrays import Float32Array
-from tupate_hub.collect.read_adapter import find_adapter, legacy_reader
-from tupate_hub.collect.read_head import find_head
+from tupate_hub.collect.read_head import head_of
 from tupate_hub.data.dataset import TaskData
 from tupate_hub.embedding import TaskEmbedding
 from tupate_hub.errors import FormatError, UnknownName
@@ -33,8 +30,7 @@ def source_head(zoo: Zoo, written: str, source: TaskEmbedding) -> Head:
     try:
         task = zoo.registry.task(written).name
     except UnknownName:
-        found = find_adapter(written)
-        head = find_head(found if isinstance(found, Path) else found.folder, legacy=legacy_reader())
+        head = head_of(written)
     else:
         head = zoo.head(zoo.registry.entry(task, find_space(zoo.registry, source.space).name))
     if head is None:

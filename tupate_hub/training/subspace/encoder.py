@@ -23,7 +23,8 @@ from tupate_hub.training.subspace.manytasks import Texts
 #: The parameters of several tasks by block and part, each of shape (tasks, ...).
 Parts = Mapping[str, Mapping[str, torch.Tensor]]
 
-_AT_ONCE = {"cpu": 48, "cuda": 512}
+#: On a CPU what a forward pass needs has to stay in its cache.
+_AT_ONCE = {"cpu": 24, "cuda": 512}
 
 
 class FrozenEncoder:
