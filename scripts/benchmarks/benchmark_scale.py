@@ -210,6 +210,18 @@ def warm(made: Made) -> list[Row]:
     return rows
 
 
+def duplicates(made: Made) -> list[Row]:
+    """`duplicates` of a whole registry, in a process of its own."""
+    rows = []
+    for count in made.sizes:
+        ran = run(command("duplicates", "--registry", str(made.registry(count)), "--json"))
+        rows += [
+            Row("`duplicates`", count, ran.seconds, "s"),
+            Row("`duplicates`, memory", count, ran.memory / 1e6, "MB"),
+        ]
+    return rows
+
+
 def files(made: Made) -> list[Row]:
     """How large the files are that a question reads: nearest embeddings, and on the same disk whole sketches."""
     rows = []
@@ -388,6 +400,7 @@ def _recall(told: Float64Array, exact: Float64Array, asked: Sequence[int], withi
 WORKS: Mapping[str, Callable[[Made], list[Row]]] = {
     "cold": cold,
     "warm": warm,
+    "duplicates": duplicates,
     "files": files,
     "hub": hub,
     "directions": directions,

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from tupate_hub.collect.keep import held
 from tupate_hub.collect.shelf import Shelf
 from tupate_hub.collect.spread import spread_of
 from tupate_hub.compare.nearest import ORIGINS, Nearest, Row, Spread, origin
@@ -25,7 +26,6 @@ from tupate_hub.errors import WorkFailed
 from tupate_hub.hub.checked import remember
 from tupate_hub.registry import Entry, Registry, Task
 from tupate_hub.search.nearest_files import open_nearest, open_parts
-from tupate_hub.storage.atomic import alone
 from tupate_hub.zoo import Zoo
 
 #: A smaller space is compared with as a whole, which takes no longer.
@@ -146,12 +146,10 @@ def _is_large(registry: Registry, space: str) -> bool:
 
 def keep_nearest(zoo: Zoo, spaces: Sequence[str] | None = None) -> Zoo:
     """Make the files of the large spaces of a zoo in a folder, or of some of its spaces."""
-    with alone(zoo.folder):
-        zoo = Zoo.open(zoo.folder)
+    with held(zoo) as zoo:
         shelf = Shelf(zoo.folder, zoo.registry)
         registry = with_nearest(shelf, zoo, zoo.registry, KnownSketches(zoo.registry), spaces)
-        shelf.write_registry(registry)
-    return replace(zoo, registry=registry)
+        return replace(zoo, registry=shelf.write_registry(registry))
 
 
 @dataclass(frozen=True)
@@ -194,10 +192,8 @@ class _Making:
 
         Of registries in shards those alone are looked at that have changed.
         """
-        space, change = (
-            self.old.registry.spaces.get(self.space),
-            _change(self.old.registry, self.zoo.registry, self.space),
-        )
+        space = self.old.registry.spaces.get(self.space)
+        change = _change(self.old.registry, self.zoo.registry, self.space)
         held = open_nearest(self.old, space, DEFAULT) if space is not None else None
         if space is None or held is None or change is None:
             return None
@@ -206,9 +202,9 @@ class _Making:
         total = sum(map(len, parts))
         if 2 * len(held) < total:
             return None
-        had = {entry.task: place for entry in put if (place := _old_place(held, entry)) is not None}
-        new = [entry for entry in put if entry.task not in had]
-        at = {**had, **{entry.task: total + number for number, entry in enumerate(new)}}
+        at = {entry.task: place for entry in put if (place := _old_place(held, entry)) is not None}
+        new = [entry for entry in put if entry.task not in at]
+        at |= {entry.task: total + number for number, entry in enumerate(new)}
         made = zip((entry.sha256 for entry in new), self._sketches(new, {}), strict=True)
         parts, places = self._appended(parts, places, list(made))
         rows = [row_of(entry, self.zoo.registry.tasks[entry.task]) for entry in put]

@@ -18,7 +18,7 @@ from itertools import islice
 import numpy as np
 
 from tupate_hub.arrays import Float32Array, Float64Array
-from tupate_hub.compare.bits import Bits, cosines, differing
+from tupate_hub.compare.bits import Bits, cosines, differences
 from tupate_hub.compare.lowrank import Factors
 from tupate_hub.compare.magnitude import Magnitude
 from tupate_hub.compare.random_signs import Words, key_of, sign_matrix, words
@@ -35,9 +35,9 @@ MEAN_ERROR = 0.0115
 STARTS = 1024
 #: Signs that are looked at first where at most such a share of all may differ, and by how much more of these may: by
 #: four standard deviations.
-_FIRST = ((0.25, 256, 0.11), (1.0, 1024, 0.06))
-#: Rows that are compared with so many others at once.
-_ROWS, _COLUMNS_AT_ONCE = 64, 8192
+_FIRST = ((0.1, 64, 0.15), (0.25, 256, 0.11), (1.0, 1024, 0.06))
+#: Rows that are compared with so many others at once, and pairs of which whole sketches are.
+_ROWS, _COLUMNS_AT_ONCE, _PAIRS = 64, 8192, 1024
 #: Embeddings that are seen through a block's signs at once, and columns by which the matrix of signs grows.
 _BATCH, _COLUMNS = 16, 4096
 #: The transform of ENTRIES numbers is this one on both sides of a square of them.
@@ -89,11 +89,12 @@ def pairs_above(bits: Bits, cosine: float) -> Iterator[tuple[int, int]]:
     for start in range(0, len(bits), _ROWS):
         rows = first[start : start + _ROWS, None]
         for begin in range(start, len(bits), _COLUMNS_AT_ONCE):
-            near = differing(rows, first[None, begin : begin + _COLUMNS_AT_ONCE]) <= most + slack
-            for row, column in zip(*np.nonzero(np.triu(near, start - begin + 1)), strict=True):
-                pair = start + int(row), begin + int(column)
-                if float(cosines(bits[pair[0]], bits[pair[1]][None])[0]) >= cosine - 3 * MEAN_ERROR:
-                    yield pair
+            differ = differences(rows, first[None, begin : begin + _COLUMNS_AT_ONCE])
+            near = np.argwhere(np.triu(differ <= count * (most + slack), start - begin + 1))
+            near += np.array([start, begin])
+            for pairs in np.array_split(near, -(-len(near) // _PAIRS) or 1):
+                told = cosines(bits[pairs[:, 0]], bits[pairs[:, 1]])
+                yield from map(tuple, pairs[told >= cosine - 3 * MEAN_ERROR].tolist())
 
 
 def entries(embeddings: Iterable[TaskEmbedding], similarity: str = DEFAULT) -> Float64Array:
