@@ -22,7 +22,7 @@ from tupate_hub.export import export
 from tupate_hub.runrecord import Regime
 from tupate_hub.training.basemodel import BaseModel
 from tupate_hub.training.design import SIZES, count
-from tupate_hub.training.features import collate, encode
+from tupate_hub.training.features import collate, encode, encode_windows
 from tupate_hub.training.methods import METHODS, get_method
 from tupate_hub.training.model import build_model, is_head, load_tokenizer, tuned_state
 from tupate_hub.training.predictors.labelled import labelled_states
@@ -256,6 +256,18 @@ def test_two_texts_of_a_pair_are_parted_where_the_tokenizer_has_no_mark_for_it(b
     assert tokenizer.decode(window.ids[0]) == "how many\nthe nine"
     (nothing,) = encode(tokenizer, "classification", [{"text_a": "", "text_b": None, "label": 0}], 32)
     assert nothing.length == 1
+
+
+@pytest.mark.parametrize(("kind", "mark"), [("gpt2", "<|endoftext|>"), ("roberta", "</s>")])
+def test_windows_read_texts_as_they_are_read_whole(kind: str, mark: str, base_of: Any) -> None:
+    tokenizer = load_tokenizer(base_of(kind))
+    examples = [{"text_a": text, "text_b": None, "label": 0} for text in ("good music", f"good {mark} music", "")]
+    whole = encode(tokenizer, "classification", examples, 48)
+    assert [one.ids for one in encode_windows(tokenizer, examples, 48)] == [one.ids for one in whole]
+    cut = encode_windows(tokenizer, [*examples, {**examples[0], "text_a": "good music " * 20}], 12)
+    assert {one.example for one in cut} == {0, 1, 2, 3}
+    assert sum(one.example == 3 for one in cut) > 1
+    assert max(one.length for one in cut) <= 12
 
 
 @pytest.mark.parametrize(("kind", "mark"), [("gpt2", "<|endoftext|>"), ("t5", "</s>"), ("bart", "</s>")])

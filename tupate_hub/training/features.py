@@ -77,10 +77,12 @@ def encode_windows(tokenizer: Any, examples: Sequence[Example], max_length: int)
     if not tokenizer.is_fast:
         raise FormatError("The base model's tokenizer cannot cut a text into windows.", hint="leave out `windows`")
     features = []
-    for index, example in enumerate(examples):
-        cut = tokenizer(example["text_a"], truncation=True, max_length=max_length, return_overflowing_tokens=True)
-        for at, ids in enumerate(cut["input_ids"]):
-            features.append(Feature((tuple(ids),), (_types(cut, at),), {}, index))
+    for begin in range(0, len(examples), _AT_ONCE):
+        some = [_without_end(tokenizer, example["text_a"]) for example in examples[begin : begin + _AT_ONCE]]
+        texts = [text or "\n" for text in some] if _joins(tokenizer) else some
+        cut = tokenizer(texts, truncation=True, max_length=max_length, return_overflowing_tokens=True)
+        for row, index in enumerate(cut["overflow_to_sample_mapping"]):
+            features.append(Feature((tuple(cut["input_ids"][row]),), (_types(cut, row),), {}, begin + index))
     return features
 
 
@@ -111,8 +113,13 @@ def _encode_some(tokenizer: Any, kind: str, examples: Sequence[Example], max_len
 
 
 def _shown(tokenizer: Any, text: str, max_length: int) -> str:
-    """The part of a text that is in sight, without the mark of a text's end: decoders' heads find their token by it."""
-    end, text = tokenizer.eos_token, _in_sight(tokenizer, text, max_length)
+    """The part of a text that is in sight."""
+    return _without_end(tokenizer, _in_sight(tokenizer, text, max_length))
+
+
+def _without_end(tokenizer: Any, text: str) -> str:
+    """A text without the mark of a text's end: decoders' heads find their token by it."""
+    end = tokenizer.eos_token
     return text.replace(end, f"{end[0]} {end[1:]}") if end and end in text else text
 
 
