@@ -2,8 +2,9 @@
 
 Each trial finds a subspace over some of the few-shot tasks (fewshot_tasks.json) and measures it; its rows are written
 and synced when it ends, and what is there already is not made again. The first two are the base model as it is and full
-tuning, whose parameters --work keeps: the other trials begin with them. All tasks are tuned in one batch. --tokens
-keeps the tokenised examples; where that file is there already, no data folder is needed.
+tuning, whose parameters --work keeps: the other trials begin with them, and where --work has none, with those of the
+table's rows, which lie beside it (`subspace-METHOD-tuned.npy`, of shape (tasks, P)). All tasks are tuned in one batch.
+--tokens keeps the tokenised examples; where that file is there already, no data folder is needed.
 """
 
 from __future__ import annotations
@@ -199,6 +200,14 @@ def keep(trial: Trial, maps: Maps, bench: Bench, start: TaskEmbedding) -> None:
     write_bytes(bench.work / f"{subspace.name}.safetensors", subspace.to_bytes())
 
 
+def share_tuned(options: argparse.Namespace, bench: Bench) -> None:
+    """Have the fully tuned parameters in both places, beside the table and where the trials look for them."""
+    beside, here = options.out.with_name(f"subspace-{options.method}-tuned.npy"), bench.tuned_path
+    if options.tasks is None and here.exists() != beside.exists():
+        there, missing = (beside, here) if beside.exists() else (here, beside)
+        write_bytes(missing, there.read_bytes())
+
+
 def main() -> int:
     began = time.perf_counter()
     options = parse()
@@ -207,6 +216,7 @@ def main() -> int:
     torch.set_num_threads(options.threads)
     torch.set_float32_matmul_precision("high")
     bench = make_bench(options)
+    share_tuned(options, bench)
     part, parts = map(int, options.share.split("/"))
     wanted = list(trials(options.seeds))[: options.first][part::parts]
     for number, asked in enumerate(wanted, 1):
@@ -223,6 +233,7 @@ def main() -> int:
             continue
         started = time.perf_counter()
         maps = bench.run(trial)
+        share_tuned(options, bench)
         if maps is not None and (trial.maps, trial.split, trial.seed, asked.fitted_on) == ("msf", "random", 0, 0):
             keep(trial, maps, bench, first_parameters(options))
         print(f"[{number}/{len(wanted)}] {trial}: {time.perf_counter() - started:.1f} s", file=sys.stderr, flush=True)

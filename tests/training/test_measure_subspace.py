@@ -51,7 +51,7 @@ def run(script, monkeypatch, tmp_path, base, data_folder):
 def test_trials_leave_rows_and_what_the_next_ones_need(run, tmp_path):
     rows = run("--first", "4")
     made = {row.trial.maps for row in rows}
-    assert made == {"none", "full", "msf", "random-mean"}
+    assert made == {"none", "full", "msf", "pca"}
     counted = {row.task for row in rows if row.maps == "msf"}
     assert len(counted) >= 4
     (fitted_on,) = {row.fitted_on for row in rows if row.maps == "msf"}
@@ -59,7 +59,7 @@ def test_trials_leave_rows_and_what_the_next_ones_need(run, tmp_path):
     seen = {row.task for row in rows if (row.maps, row.measure) == ("msf", "new")}
     unseen = {row.task for row in rows if (row.maps, row.measure) == ("msf", "then-full")}
     assert len(seen) == fitted_on and seen | unseen == counted and not seen & unseen
-    assert {row.task for row in rows if row.maps == "random-mean" and not row.seen} == unseen
+    assert {row.task for row in rows if row.maps == "pca" and not row.seen} == unseen
     subspace = read_subspace(tmp_path / "work" / "subspace-5.safetensors")
     assert set(subspace.tasks) == seen and set(subspace.facts["unseen"]) == unseen and subspace.dim == 5
 
@@ -67,6 +67,14 @@ def test_trials_leave_rows_and_what_the_next_ones_need(run, tmp_path):
     assert len(run("--first", "4")) == len(rows)  # nothing is made again
     assert snapshot(tmp_path) == before
     assert len({row.trial for row in run("--first", "6", "--share", "1/2")}) == 5  # the sixth, not the fifth
+
+
+def test_another_machine_goes_on_with_the_tuned_parameters_beside_the_table(run, tmp_path):
+    run("--first", "2")
+    (tuned,) = tmp_path.glob("*-tuned.npy")
+    assert np.load(tuned).shape[0] == len(LISTED)
+    (tmp_path / "work" / "full-0.npy").unlink()
+    assert {row.trial.maps for row in run("--first", "4", "--share", "3/4")} == {"none", "full", "pca"}
 
 
 def test_no_trial_begins_too_late(run):
@@ -130,7 +138,7 @@ def test_the_page_is_made_of_the_rows(run, load_script, monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "argv", ["subspace_page"])
     assert page.main() == 0
     made = (tmp_path / "subspace.md").read_text(encoding="utf-8")
-    assert "| random | all | 5 |" in made and "random, through the mean" in made
+    assert "| random | all | 5 |" in made and "principal components" in made
     assert (tmp_path / "subspace-dims.svg").read_text().startswith("<svg")
     monkeypatch.setattr(sys, "argv", ["subspace_page", "--check"])
     assert page.main() == 0

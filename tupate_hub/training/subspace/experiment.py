@@ -109,12 +109,17 @@ class Bench:
         FormatError
             When they are not there: the trial `full` makes them.
         """
-        path = self.work / "full-0.npy"
         try:
-            found: Float32Array = np.load(path, allow_pickle=False)
+            found: Float32Array = np.load(self.tuned_path, allow_pickle=False)
         except (OSError, ValueError) as error:
-            raise FormatError(f"{path} has no tuned parameters.", hint="make the trial of full tuning first") from error
+            said = f"{self.tuned_path} has no tuned parameters."
+            raise FormatError(said, hint="make the trial of full tuning first") from error
         return found
+
+    @property
+    def tuned_path(self) -> Path:
+        """Where they lie."""
+        return self.work / "full-0.npy"
 
     # ---- the tasks -------------------------------------------------------------------------------------------------
 
