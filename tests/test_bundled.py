@@ -58,7 +58,7 @@ def test_a_lora_run_that_is_not_clearly_learned_has_a_reason(bundled: Zoo) -> No
 
 
 def test_the_zoo_is_small_enough_to_bundle(bundled: Zoo) -> None:
-    assert sum(path.stat().st_size for path in (bundled.root / "zoo").rglob("*") if path.is_file()) <= 30_000_000
+    assert sum(path.stat().st_size for path in (bundled.root / "zoo").rglob("*") if path.is_file()) <= 34_000_000
 
 
 def test_the_registry_is_written_as_the_code_writes_it(bundled: Zoo) -> None:

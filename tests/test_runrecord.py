@@ -15,7 +15,7 @@ FILES = sorted(
     path
     for pattern in ("zoo/*/*/*.safetensors", "zoo/*/*/repeats/*.safetensors")
     for path in CHECKOUT.glob(pattern)
-    if not path.name.startswith(("index-", "moments"))
+    if not path.name.startswith(("index-", "moments", "subspace-"))
 )
 
 
