@@ -65,5 +65,7 @@ def add_all(
     for first in reading:
         zoo, some = add_embeddings(zoo, chain([first], islice(reading, AT_ONCE - 1)), force=force)
         became = became.with_more(some)
+        if some.added:
+            zoo = Zoo.open(zoo.folder)  # without the rows that were read and written on the way
     everything = sorted([*rejected, *became.rejected], key=lambda rejection: rejection.path)
     return zoo, replace(became, rejected=tuple(everything))
