@@ -439,12 +439,10 @@ def main() -> int:
                 print(told(row), flush=True)
                 rows.append(row)
     if options.out:
-        kept = []
-        if options.out.exists():
-            had = json.loads(options.out.read_text(encoding="utf-8"))
-            new = {(row.work, row.embeddings) for row in rows}
-            kept = [one for one in had if (one["work"], one["embeddings"]) not in new]
-        write_bytes(options.out, (json.dumps([*kept, *map(asdict, rows)], indent=1) + "\n").encode())
+        measured = {(row.work, row.embeddings): asdict(row) for row in rows}
+        had = json.loads(options.out.read_text(encoding="utf-8")) if options.out.exists() else []
+        kept = [measured.pop((one["work"], one["embeddings"]), one) for one in had]
+        write_bytes(options.out, (json.dumps([*kept, *measured.values()], indent=1) + "\n").encode())
     return 0 if all(row.kept for row in rows) else 1
 
 
