@@ -159,6 +159,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--most-seen", type=int, default=15, help="tune so many of the tasks that a subspace is found over only"
     )
+    parser.add_argument("--maps", nargs="+", metavar="MAPS", help="make trials of these alone: msf, pca, ...")
     parser.add_argument("--first", type=int, help="make the first so many trials only")
     parser.add_argument("--share", default="0/1", metavar="K/N", help="make each Nth trial only, from the Kth on")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no trial later than this")
@@ -218,7 +219,8 @@ def main() -> int:
     bench = make_bench(options)
     share_tuned(options, bench)
     part, parts = map(int, options.share.split("/"))
-    wanted = list(trials(options.seeds))[: options.first][part::parts]
+    wanted = [trial for trial in trials(options.seeds) if options.maps is None or trial.maps in options.maps]
+    wanted = wanted[: options.first][part::parts]
     for number, asked in enumerate(wanted, 1):
         if time.perf_counter() - began > options.seconds:
             print(f"{len(wanted) - number + 1} trials are left", file=sys.stderr)
