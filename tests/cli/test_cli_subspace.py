@@ -132,6 +132,13 @@ def test_a_subspace_may_be_given_by_its_file(zoo, file, invoke):
     assert by_file == invoke("subspace", "encode", NAMES[0], "--registry", zoo, "--json").json()
 
 
+def test_a_file_of_another_space_than_is_asked_for_is_refused(zoo, file, invoke):
+    result = invoke("subspace", "encode", NAMES[0], "--subspace", file, "--space", "lora", "--registry", zoo)
+    assert result.code == 2 and "leave out --space" in result.err and "prompt" in result.err
+    with_its_own = ("--subspace", file, "--space", "prompt", "--registry", zoo)
+    assert invoke("subspace", "encode", NAMES[0], *with_its_own).code == 0
+
+
 def test_decode_takes_what_encode_gives(zoo, invoke, tmp_path):
     said = invoke("subspace", "encode", NAMES[0], "--registry", zoo, "--json")
     (tmp_path / "codes.json").write_text(said.out)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tupate_hub.errors import SpaceMismatch
 from tupate_hub.subspace.subspace import Subspace, read_subspace
 
 if TYPE_CHECKING:
@@ -27,9 +28,14 @@ def find_subspace(zoo: Zoo, written: str | None, space: str | None) -> tuple[Sub
         When the file cannot be read, or is none of a subspace.
     UnknownName
         When the registry has no such subspace.
+    SpaceMismatch
+        When a file is a subspace of another space than is asked for.
     """
     if written is not None and (written.endswith(".safetensors") or Path(written).is_file()):
         subspace = read_subspace(Path(written))
+        if space is not None and zoo.registry.space(space).space != subspace.space:
+            said = f"{written} is a subspace of {subspace.space}, not of {zoo.registry.space(space).name}."
+            raise SpaceMismatch(said, hint="leave out `space`")
         names = [entry.name for entry in zoo.registry.spaces.values() if entry.space == subspace.space]
         return subspace, next(iter(names), None)
     where = space_with_subspace(zoo, space)
