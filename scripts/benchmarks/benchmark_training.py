@@ -56,7 +56,8 @@ def bare_loop(job: Job, fixed: bool = False) -> Iterator[None]:
     """What one writes by hand, a step at a time; with `fixed`, every batch is padded to the most tokens allowed."""
     import torch
 
-    from tupate_hub.training.features import collate, encode, grouped_batches
+    from tupate_hub.training.batches import collate, grouped_batches
+    from tupate_hub.training.features import encode
     from tupate_hub.training.model import build_model, is_head, load_tokenizer
 
     tokenizer, regime = load_tokenizer(job.base), job.regime

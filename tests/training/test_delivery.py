@@ -13,8 +13,9 @@ from tupate_hub.collect.add import open_or_start
 from tupate_hub.embedding import read_embedding
 from tupate_hub.errors import FormatError, TargetExists
 from tupate_hub.space import Space
+from tupate_hub.training.batches import collate
 from tupate_hub.training.delivery import deliver, name_in, refuse_taken, run_folder
-from tupate_hub.training.features import collate, encode
+from tupate_hub.training.features import encode
 from tupate_hub.training.methods import get_method
 from tupate_hub.training.model import build_model
 from tupate_hub.training.regime import Setup

@@ -11,15 +11,9 @@ from hypothesis import strategies as st
 
 from tupate_hub.errors import FormatError
 from tupate_hub.training import features as features_module
-from tupate_hub.training.features import (
-    Feature,
-    collate,
-    encode,
-    grouped_batches,
-    predict_spans,
-    predict_tags,
-    thin_empty_windows,
-)
+from tupate_hub.training.batches import collate, grouped_batches
+from tupate_hub.training.features import Feature, encode, thin_empty_windows
+from tupate_hub.training.outputs import predict_spans, predict_tags
 
 
 def question(context, *answers, text="how many ?"):

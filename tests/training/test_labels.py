@@ -8,7 +8,8 @@ import torch
 from toys import REGIME
 
 from tupate_hub.errors import FormatError
-from tupate_hub.training.features import collate, encode
+from tupate_hub.training.batches import collate
+from tupate_hub.training.features import encode
 from tupate_hub.training.labels import SCALE, LabelScorer, readable
 from tupate_hub.training.methods import METHODS, get_method
 from tupate_hub.training.model import build_model, predict, tuned_state

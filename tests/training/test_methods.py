@@ -13,7 +13,8 @@ from tupate_hub.compare.similarity import available
 from tupate_hub.embedding import parse_embedding
 from tupate_hub.errors import UnknownName
 from tupate_hub.readers import read_adapter
-from tupate_hub.training.features import collate, encode
+from tupate_hub.training.batches import collate
+from tupate_hub.training.features import encode
 from tupate_hub.training.methods import METHODS, NAME, get_method
 from tupate_hub.training.model import build_model, is_head, tuned_state
 from tupate_hub.training.record import to_embedding

@@ -8,7 +8,8 @@ import torch
 from toys import LAYERS, TASKS, WIDTH
 
 from tupate_hub.errors import FormatError
-from tupate_hub.training.features import collate, encode
+from tupate_hub.training.batches import collate
+from tupate_hub.training.features import encode
 from tupate_hub.training.methods import get_method
 from tupate_hub.training.model import (
     architecture,

@@ -21,8 +21,9 @@ from tupate_hub.errors import FormatError
 from tupate_hub.export import export
 from tupate_hub.runrecord import Regime
 from tupate_hub.training.basemodel import BaseModel
+from tupate_hub.training.batches import collate
 from tupate_hub.training.design import SIZES, count
-from tupate_hub.training.features import collate, encode, encode_windows
+from tupate_hub.training.features import encode, encode_windows
 from tupate_hub.training.methods import METHODS, get_method
 from tupate_hub.training.model import build_model, is_head, load_tokenizer, tuned_state
 from tupate_hub.training.predictors.labelled import labelled_states

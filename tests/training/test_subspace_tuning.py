@@ -8,7 +8,7 @@ import torch
 from toys import REGIME
 
 from tupate_hub.errors import FormatError, WorkFailed
-from tupate_hub.training.features import grouped_batches
+from tupate_hub.training.batches import grouped_batches
 from tupate_hub.training.methods import get_method
 from tupate_hub.training.regime import Setup
 from tupate_hub.training.run import Run

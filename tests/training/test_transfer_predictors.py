@@ -11,7 +11,8 @@ from tupate_hub.embedding import make_block
 from tupate_hub.errors import UnknownName
 from tupate_hub.evaluation.transfer_rows import SCRATCH
 from tupate_hub.training import run as running
-from tupate_hub.training.features import collate, encode
+from tupate_hub.training.batches import collate
+from tupate_hub.training.features import encode
 from tupate_hub.training.measure import probe_text
 from tupate_hub.training.model import is_head
 from tupate_hub.training.predictors import measured

@@ -12,7 +12,8 @@ from tupate_hub.collect.add import add_embeddings, open_or_start
 from tupate_hub.embedding import TaskEmbedding, make_block, order_blocks
 from tupate_hub.errors import FormatError, SpaceMismatch, TupateHubError, UnknownName
 from tupate_hub.space import Space
-from tupate_hub.training.features import collate, encode
+from tupate_hub.training.batches import collate
+from tupate_hub.training.features import encode
 from tupate_hub.training.methods import METHODS, NAME, get_method
 from tupate_hub.training.model import build_model
 from tupate_hub.training.record import to_embedding

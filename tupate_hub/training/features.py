@@ -1,28 +1,20 @@
-"""Features: examples of a task as token ids, in batches of similar length, and predictions from a model's outputs."""
+"""Features: examples of a task as token ids."""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-import torch
-
-from tupate_hub.arrays import Float32Array
 from tupate_hub.data.dataset import Example
 from tupate_hub.errors import FormatError
 
-Batch = dict[str, torch.Tensor]
-
 _CONTEXT_STRIDE = 128
-_MOST_ANSWER_TOKENS = 30
-_BEST_EDGES = 20
 _AT_ONCE = 1000  # what a tokenizer gives of a text takes far more memory than a feature
 #: A text is cut beforehand where it has more letters than a read token has anywhere, and then has so many to spare.
 _LETTERS_A_TOKEN, _MORE_TOKENS = 32, 32
-_NO_LABEL = -100  # what torch's cross-entropy leaves out
+#: The label of a token that has none: what torch's cross-entropy leaves out.
+NO_LABEL = -100
 
 
 @dataclass(frozen=True)
@@ -78,8 +70,8 @@ def encode_windows(tokenizer: Any, examples: Sequence[Example], max_length: int)
         raise FormatError("The base model's tokenizer cannot cut a text into windows.", hint="leave out `windows`")
     features = []
     for begin in range(0, len(examples), _AT_ONCE):
-        some = [_without_end(tokenizer, example["text_a"]) for example in examples[begin : begin + _AT_ONCE]]
-        texts = [text or "\n" for text in some] if _joins(tokenizer) else some
+        some = examples[begin : begin + _AT_ONCE]
+        texts = [_with_something(tokenizer, _without_end(tokenizer, example["text_a"])) for example in some]
         cut = tokenizer(texts, truncation=True, max_length=max_length, return_overflowing_tokens=True)
         for row, index in enumerate(cut["overflow_to_sample_mapping"]):
             features.append(Feature((tuple(cut["input_ids"][row]),), (_types(cut, row),), {}, begin + index))
@@ -101,10 +93,11 @@ def _encode_some(tokenizer: Any, kind: str, examples: Sequence[Example], max_len
     label_of = _LABELS.get(kind, int)
     texts = [_shown(tokenizer, example["text_a"], max_length) for example in examples]
     seconds = None
-    if examples[0]["text_b"] is not None:
+    if examples[0]["text_b"] is None:
+        texts = [_with_something(tokenizer, text) for text in texts]
+    else:
         seconds = [_shown(tokenizer, example["text_b"], max_length) for example in examples]
-    if _joins(tokenizer):
-        texts = [text + "\n" if seconds else text or "\n" for text in texts]
+        texts = [text + "\n" for text in texts] if _joins(tokenizer) else texts
     encoded = tokenizer(texts, seconds, truncation=True, max_length=max_length)
     return [
         Feature((tuple(ids),), (_types(encoded, index),), {"labels": label_of(example["label"])}, index)
@@ -121,6 +114,11 @@ def _without_end(tokenizer: Any, text: str) -> str:
     """A text without the mark of a text's end: decoders' heads find their token by it."""
     end = tokenizer.eos_token
     return text.replace(end, f"{end[0]} {end[1:]}") if end and end in text else text
+
+
+def _with_something(tokenizer: Any, text: str) -> str:
+    """A text that gives at least one token: where no mark stands around it, an empty one is a new line."""
+    return "\n" if not text and _joins(tokenizer) else text
 
 
 def _joins(tokenizer: Any) -> bool:
@@ -163,7 +161,7 @@ def _encode_tags(tokenizer: Any, examples: Sequence[Example], max_length: int) -
         for position, word in enumerate(encoded.word_ids(index)):
             if word is not None:
                 first.setdefault(word, position)
-        labels = [_NO_LABEL] * len(ids)
+        labels = [NO_LABEL] * len(ids)
         for word, position in first.items():
             labels[position] = example["tags"][word]
         words = tuple(first.get(word) for word in range(len(example["tokens"])))
@@ -261,114 +259,3 @@ def thin_empty_windows(features: Sequence[Feature], examples: Sequence[Example])
 def with_scaled_labels(features: Sequence[Feature], center: float, spread: float) -> list[Feature]:
     """The features of a regression with its targets less `center`, in units of `spread`."""
     return [replace(feature, labels={"labels": (feature.labels["labels"] - center) / spread}) for feature in features]
-
-
-def collate(features: Sequence[Feature], pad_id: int) -> Batch:
-    """Pad features to their longest: `input_ids`, `attention_mask`, label tensors, and `token_type_ids` if not all 0.
-
-    Ids have shape (batch, length), or (batch, choices, length) for multiple choice; labels (batch,), or (batch, length)
-    for tags, with -100 where there is none.
-    """
-    length = max(feature.length for feature in features)
-    rows, choices = len(features), len(features[0].ids)
-    ids = np.full((rows, choices, length), pad_id, dtype=np.int64)
-    types = np.zeros_like(ids)
-    mask = np.zeros_like(ids)
-    for row, feature in enumerate(features):
-        for choice, tokens in enumerate(feature.ids):
-            ids[row, choice, : len(tokens)] = tokens
-            types[row, choice, : len(tokens)] = feature.types[choice]
-            mask[row, choice, : len(tokens)] = 1
-    arrays = {"input_ids": ids, "attention_mask": mask} | ({"token_type_ids": types} if types.any() else {})
-    if choices == 1:
-        arrays = {name: array[:, 0] for name, array in arrays.items()}
-    batch = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
-    for name, value in features[0].labels.items():
-        labels = [feature.labels[name] for feature in features]
-        real = isinstance(value[0] if isinstance(value, tuple) else value, float)
-        if isinstance(value, tuple) and not real:
-            labels = [row + (_NO_LABEL,) * (length - len(row)) for row in labels]
-        kind = torch.float32 if real else torch.int64
-        batch[name] = torch.tensor(labels, dtype=kind)
-    return batch
-
-
-def grouped_batches(features: Sequence[Feature], batch_size: int, seed: int) -> Iterator[list[Feature]]:
-    """Batches of similar length without end, in an order that the seed and the epoch alone decide.
-
-    Each epoch is shuffled, cut into pools of 50 batches, sorted by length inside a pool, and its batches are shuffled.
-    """
-    epoch = 0
-    while True:
-        order = list(range(len(features)))
-        shuffle = random.Random(f"{seed}:{epoch}")
-        shuffle.shuffle(order)
-        pool = 50 * batch_size
-        batches = []
-        for start in range(0, len(order), pool):
-            chunk = sorted(order[start : start + pool], key=lambda index: features[index].length)
-            batches += [chunk[at : at + batch_size] for at in range(0, len(chunk), batch_size)]
-        shuffle.shuffle(batches)
-        for batch in batches:
-            yield [features[index] for index in batch]
-        epoch += 1
-
-
-def predict_tags(
-    features: Sequence[Feature], logits: Sequence[Float32Array], label_names: Sequence[str]
-) -> list[list[str]]:
-    """The best tag of each word of each example, "O" for a word that the model did not see, else the first tag.
-
-    `logits` has one array of shape (length or more, labels) for each feature.
-    """
-    unseen = "O" if "O" in label_names else label_names[0]
-    return [
-        [unseen if position is None else label_names[int(np.argmax(row[position]))] for position in feature.words]
-        for feature, row in zip(features, logits, strict=True)
-    ]
-
-
-def predict_spans(
-    features: Sequence[Feature],
-    logits: Sequence[tuple[Float32Array, Float32Array]],
-    examples: Sequence[Example],
-    *,
-    no_answer: bool,
-) -> list[str]:
-    """The best answer text of each example over all its windows; "" where no answer wins (SQuAD 2 only).
-
-    A span's value is start logit + end logit of one window, at most 30 tokens long; with `no_answer`, the smallest
-    value of [CLS] over the windows competes with it, as in the official SQuAD 2 evaluation of BERT.
-    """
-    best: dict[int, tuple[float, str]] = {}
-    nothing: dict[int, float] = {}
-    for feature, (start, end) in zip(features, logits, strict=True):
-        context = examples[feature.example]["context"]
-        value, text = _best_span(feature, start, end, context)
-        if value > best.get(feature.example, (-np.inf, ""))[0]:
-            best[feature.example] = (value, text)
-        empty = float(start[0] + end[0])
-        nothing[feature.example] = min(empty, nothing.get(feature.example, np.inf))
-    answers = []
-    for index in range(len(examples)):
-        value, text = best.get(index, (-np.inf, ""))
-        answers.append("" if no_answer and nothing[index] > value else text)
-    return answers
-
-
-def _best_span(feature: Feature, start: Float32Array, end: Float32Array, context: str) -> tuple[float, str]:
-    tokens = np.array([token for token, span in enumerate(feature.offsets) if span])
-    if not len(tokens):
-        return -np.inf, ""
-    starts = tokens[np.argsort(-start[tokens], kind="stable")[:_BEST_EDGES]]
-    ends = tokens[np.argsort(-end[tokens], kind="stable")[:_BEST_EDGES]]
-    values = start[starts][:, None] + end[ends][None, :]
-    span = ends[None, :] - starts[:, None]
-    values = np.where((span >= 0) & (span < _MOST_ANSWER_TOKENS), values, -np.inf)
-    first, last = np.unravel_index(np.argmax(values), values.shape)
-    if not np.isfinite(values[first, last]):
-        return -np.inf, ""
-    opening, closing = feature.offsets[starts[first]], feature.offsets[ends[last]]
-    if opening is None or closing is None:
-        return -np.inf, ""
-    return float(values[first, last]), context[opening[0] : closing[1]]

@@ -14,8 +14,10 @@ from tupate_hub.data.dataset import Example, TaskData
 from tupate_hub.errors import FormatError
 from tupate_hub.storage.safetensors import require_whole
 from tupate_hub.training.basemodel import base_sha256 as base_sha256
-from tupate_hub.training.features import Batch, Feature, collate, predict_spans, predict_tags
+from tupate_hub.training.batches import Batch, collate
+from tupate_hub.training.features import Feature
 from tupate_hub.training.methods import NAME, Method
+from tupate_hub.training.outputs import predict_spans, predict_tags
 
 _ARCHITECTURE = ("model_type", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
 #: What it has to know of those that are no encoders: at which token a head looks, and how long the second half is.

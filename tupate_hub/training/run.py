@@ -19,16 +19,10 @@ from tupate_hub.data.dataset import TaskData
 from tupate_hub.errors import WorkFailed
 from tupate_hub.runrecord import DataRecord, Regime, RunRecord
 from tupate_hub.training.advice import about_cut_texts, about_rising_loss, about_the_end
+from tupate_hub.training.batches import collate, grouped_batches
 from tupate_hub.training.checkpoint import Checkpoint
 from tupate_hub.training.device import attention, device_of
-from tupate_hub.training.features import (
-    Feature,
-    collate,
-    encode,
-    grouped_batches,
-    thin_empty_windows,
-    with_scaled_labels,
-)
+from tupate_hub.training.features import Feature, encode, thin_empty_windows, with_scaled_labels
 from tupate_hub.training.labels import LabelScorer
 from tupate_hub.training.methods import Method, saved_config
 from tupate_hub.training.model import (

@@ -19,7 +19,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from tupate_hub.arrays import Float32Array
 from tupate_hub.data.dataset import TaskData
 from tupate_hub.runrecord import Regime
-from tupate_hub.training.features import Batch, collate, encode
+from tupate_hub.training.batches import Batch, collate
+from tupate_hub.training.features import encode
 from tupate_hub.training.methods import Method
 from tupate_hub.training.model import batches_to_score, labels_from, put_on
 from tupate_hub.training.optimizer import make_optimizer, set_rate

@@ -18,7 +18,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers.modeling_outputs import BaseModelOutput
 
 from tupate_hub.arrays import Float32Array
-from tupate_hub.training.features import Batch, collate, encode, grouped_batches, thin_empty_windows, with_scaled_labels
+from tupate_hub.training.batches import Batch, collate, grouped_batches
+from tupate_hub.training.features import encode, thin_empty_windows, with_scaled_labels
 from tupate_hub.training.model import is_head
 from tupate_hub.training.predictors.subject import SEED, Arrays, Subject, few_examples, tuned_model
 from tupate_hub.training.transfer import PROTOCOLS

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from tupate_hub.arrays import Float32Array
-from tupate_hub.training.features import collate
+from tupate_hub.training.batches import collate
 from tupate_hub.training.measure import probe_text
 from tupate_hub.training.predictors.evidence import log_evidence
 from tupate_hub.training.predictors.fisher import fisher

@@ -16,7 +16,8 @@ from tupate_hub.arrays import Array, Float32Array
 from tupate_hub.data.dataset import Example, TaskData
 from tupate_hub.data.splits import limited
 from tupate_hub.embedding import TaskEmbedding
-from tupate_hub.training.features import Feature, collate, encode
+from tupate_hub.training.batches import collate
+from tupate_hub.training.features import Feature, encode
 from tupate_hub.training.model import build_model, load_tokenizer, tuned_state
 from tupate_hub.training.transfer import PROTOCOLS
 from tupate_hub.training.warmstart import method_of, starting_tensors
