@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import filelock
@@ -539,6 +540,33 @@ def test_one_at_a_time(tmp_path: Path) -> None:
         list(pool.map(enter, range(30)))
     assert most == 1
     assert len(list((tmp_path / "zoo").glob("[!.]*"))) == 10
+
+
+def test_a_lock_on_a_file_that_was_taken_away_keeps_nobody_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one gets its lock, the last one takes the empty folder with the file away, and another makes them anew."""
+    fcntl = pytest.importorskip("fcntl")
+    file, acquire = tmp_path / ".lock", filelock.FileLock.acquire
+    another: list[Any] = []
+    inside = Event()
+
+    def acquire_what_goes(self: Any, **options: Any) -> None:
+        acquire(self, **options)
+        if not another:
+            file.unlink()
+            another.append(file.open("ab"))
+            fcntl.flock(another[0], fcntl.LOCK_EX)
+
+    def enter() -> None:
+        with alone(tmp_path):
+            inside.set()
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", acquire_what_goes)
+    with ThreadPoolExecutor(1) as pool:
+        entering = pool.submit(enter)
+        early = inside.wait(0.3)
+        another[0].close()
+        entering.result(20)
+    assert not early and inside.is_set()
 
 
 def test_who_is_not_patient_is_told(tmp_path: Path) -> None:

@@ -82,21 +82,46 @@ def alone(folder: Path, *, patient: bool = True) -> Iterator[None]:
 def _lock(folder: Path, patient: bool) -> BaseFileLock:
     import filelock
 
-    lock: BaseFileLock = filelock.FileLock(folder / LOCK)
+    file = folder / LOCK
     while True:
         folder.mkdir(parents=True, exist_ok=True)
+        lock: BaseFileLock = filelock.FileLock(file)
         try:
-            lock.acquire(blocking=patient)
-        except filelock.Timeout:
-            raise WorkFailed(f"Another process is at work in {folder}.", hint="wait until it has ended") from None
+            with file.open("ab") as opened:
+                lock.acquire(blocking=patient)
+                if _is_at(file, opened.fileno()):
+                    return lock
         except FileNotFoundError:
             continue
+        except filelock.Timeout:
+            raise _occupied(folder) from None
         except NotImplementedError:  # older versions of filelock, on network disks that have no locks
-            lock = filelock.SoftFileLock(folder / LOCK)
-            continue
-        if (folder / LOCK).exists():
-            return lock
-        lock.release()  # the one before had nothing to write and took its folder away
+            return _lock_file(folder, patient)
+        lock.release()  # the one before had nothing to write and took its folder away, and this file with it
+
+
+def _is_at(path: Path, opened: int) -> bool:
+    """Whether an open file is still the one at `path`. If so it was there all the time: what is taken away stays so."""
+    try:
+        return os.path.samestat(os.fstat(opened), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _lock_file(folder: Path, patient: bool) -> BaseFileLock:
+    """A lock that is a file beside `LOCK`, and goes with it."""
+    import filelock
+
+    lock = filelock.SoftFileLock(folder / f"{LOCK}ed")
+    try:
+        lock.acquire(blocking=patient)
+    except filelock.Timeout:
+        raise _occupied(folder) from None
+    return lock
+
+
+def _occupied(folder: Path) -> WorkFailed:
+    return WorkFailed(f"Another process is at work in {folder}.", hint="wait until it has ended")
 
 
 def write_bytes(target: Path, data: bytes, *, durable: bool = True) -> None:
