@@ -37,6 +37,9 @@ TRUTH = ROOT / "zoo" / "truth"
 DIMS = (5, 10, 50, 100, 250)
 SPLITS = ("random", "cls", "non-cls")
 SEEN, UNSEEN = "IST, training tasks, new data", "IST, unseen tasks"
+TRAINING = "MSF, training tasks"
+#: What the ways to find a subspace are compared by.
+COMPARED = (TRAINING, "MSF, unseen tasks", SEEN, UNSEEN)
 MAPS = {
     "msf": "MSF",
     "linear": "MSF, linear decoder",
@@ -85,22 +88,25 @@ def controls_table(rows: Sequence[SubspaceRow], known: References) -> str:
     for dim in DIMS:
         for maps, title in MAPS.items():
             trial = Trial(maps, "random", dim=dim)
-            names = ("MSF, unseen tasks", SEEN, UNSEEN)
-            found = [relative(chosen(rows, trial, name), known) for name in names]
+            found = [relative(chosen(rows, trial, name), known) for name in COMPARED]
             if found[-1] is not None:
-                lines.append([str(dim), title, *map(shown, found), beside(rows, trial)])
+                lines.append(
+                    [str(dim), title, *map(shown, found), beside(rows, trial, TRAINING), beside(rows, trial, UNSEEN)]
+                )
     nothing = [replace(row, maps="msf") for row in rows if row.maps == "none" and row.task in known.counted()]
-    lines.append(["0", "no tuning", *[shown(relative(nothing, known))] * 3, ""])
-    heads = ["D", "subspace", "unseen, decoded", "IST, training tasks, new data", "IST, unseen", "MSF minus it, unseen"]
-    return markdown_table(heads, lines)
+    lines.append(["0", "no tuning", *[shown(relative(nothing, known))] * len(COMPARED), "", ""])
+    heads = ["training, decoded", "unseen, decoded", "IST, training tasks, new data", "IST, unseen"]
+    return markdown_table(
+        ["D", "subspace", *heads, "MSF minus it, training, decoded", "MSF minus it, IST, unseen"], lines
+    )
 
 
-def beside(rows: Sequence[SubspaceRow], trial: Trial) -> str:
-    """How much better MSF is on the same seeds and unseen tasks, in points."""
+def beside(rows: Sequence[SubspaceRow], trial: Trial, measurement: str) -> str:
+    """How much better MSF is on the same seeds and tasks, in points."""
     if trial.maps == "msf":
         return ""
-    others = {(row.seed, row.task): row.score for row in chosen(rows, trial, UNSEEN)}
-    both = [row for row in chosen(rows, replace(trial, maps="msf"), UNSEEN) if (row.seed, row.task) in others]
+    others = {(row.seed, row.task): row.score for row in chosen(rows, trial, measurement)}
+    both = [row for row in chosen(rows, replace(trial, maps="msf"), measurement) if (row.seed, row.task) in others]
     return points(paired(both, others)) if both else ""
 
 
