@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from tupate_hub.entry import Entry, Repeat
@@ -267,8 +268,8 @@ class Registry:
         Embeddings with their repeats and heads come first, then the files that belong to a space, then its shards. A
         path that is named with two contents comes with each of them.
         """
-        named = [file for entry in self.entries for file in entry.files()]
-        yield from dict.fromkeys([*named, *self.files_beside()])
+        named = (file for entry in self.entries for file in entry.files())
+        yield from dict.fromkeys(chain(named, self.files_beside()))
 
     def files_beside(self) -> Iterator[tuple[str, int, str]]:
         """Those of them that hold no embedding."""
@@ -316,15 +317,32 @@ class Registry:
         added = {(entry.space, entry.task): entry for entry, _, _ in new}
         counts = Counter(space for space, _ in added)
         default = self.default_space or min(counts, key=lambda space: (-counts[space], space), default="")
-        changed = replace(self, spaces=spaces, default_space=default)
+        try:
+            changed = self.with_rows(added.values(), tasks, spaces)
+        except RegistryError as error:
+            names = ", ".join(repr(task.name) for _, task, _ in new[:1])
+            raise RegistryError(f"Cannot add {names}: {error.message}", hint=error.hint) from error
+        return replace(changed, default_space=default)
+
+    def with_rows(
+        self, entries: Iterable[Entry], tasks: Mapping[str, Task], spaces: Mapping[str, SpaceEntry]
+    ) -> Registry:
+        """A registry of these spaces that also has these embeddings and tasks, in place of others of their names.
+
+        Raises
+        ------
+        RegistryError
+            When an alias of a task is a name or alias of another one.
+        """
+        changed = replace(self, spaces=spaces)
         if (shelves := self.shelves) is not None:
-            return changed._on(shelves.with_entries(added.values(), tasks, spaces))
+            return changed._on(shelves.with_entries(entries, tasks, spaces))
         tasks = {**self.tasks, **tasks}
         if clashing := clash(tasks):
-            names = ", ".join(repr(task.name) for _, task, _ in new[:1])
-            raise RegistryError(f"Cannot add {names}: {clashing}.", hint="give each alias to one task")
-        entries = tuple(entry for _, entry in sorted({**self._placed, **added}.items()))
-        return replace(changed, tasks=dict(sorted(tasks.items())), entries=entries)
+            raise RegistryError(f"{clashing}.", hint="give each alias to one task")
+        put = {(entry.space, entry.task): entry for entry in entries}
+        rows = tuple(entry for _, entry in sorted({**self._placed, **put}.items()))
+        return replace(changed, tasks=dict(sorted(tasks.items())), entries=rows)
 
 
 def placed(file: str, data: bytes) -> dict[str, Any]:

@@ -120,6 +120,17 @@ def test_facts_alone(hub: LoopbackHub, mine: Path, invoke: Any) -> None:
     assert registry.entry("task1", LORA).source["parameters"] == 88
 
 
+def test_facts_of_very_many_are_a_registry_that_can_be_read(
+    hub: LoopbackHub, mine: Path, invoke: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There are no sketches to find neighbours by, however large the space is."""
+    monkeypatch.setattr("tupate_hub.collect.nearest.LEAST", 2)
+    orchard(hub, 3)
+    assert invoke(*PEFT, "--keep", "nothing-but-facts", "--registry", mine).code == 0
+    assert invoke("verify", "--registry", mine).code == 0
+    assert Zoo.open(mine).registry.spaces[LORA].nearest == {}
+
+
 def test_a_newer_commit_has_another_sketch_under_the_same_name(hub: LoopbackHub, mine: Path, invoke: Any) -> None:
     orchard(hub, 3)
     assert invoke(*SKETCH, "--registry", mine).code == 0

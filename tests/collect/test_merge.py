@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import random
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +16,9 @@ from builders import BASE, LORA, PROMPT, TASKS, lora, place, prompt
 from builders import zoo_of as make
 
 from tupate_hub.collect.merge import Merged, merge, merge_zoos
+from tupate_hub.collect.shelf import Shelf
 from tupate_hub.errors import FormatError, RegistryError, TargetExists
-from tupate_hub.registry import FILENAME, Registry, Repeat, SpaceEntry, Task
+from tupate_hub.registry import FILENAME, Entry, Registry, Repeat, SpaceEntry, Task
 from tupate_hub.zoo import Zoo
 
 
@@ -288,6 +291,91 @@ def test_an_index_is_kept_where_it_covers_the_space_and_made_anew_elsewhere(tmp_
 def test_a_similarity_that_no_side_indexed_is_not_indexed(ours: Zoo, theirs: Zoo, tmp_path: Path) -> None:
     merged = merge_zoos(ours, theirs, tmp_path / "both")
     assert all(space.index == {} for space in merged.registry.spaces.values())
+
+
+# --- in shards -------------------------------------------------------------------------------------------------
+
+
+def registry_of(seed: int, count: int) -> Registry:
+    """A registry as strangers have them: some rows of few names, repeats, heads, aliases, one path for several."""
+    rng = random.Random(seed)
+    entries: dict[tuple[str, str], Entry] = {}
+    tasks: dict[str, Task] = {}
+    for _ in range(count):
+        task, space, content = f"t{rng.randrange(2 * count):02}", rng.choice([LORA, PROMPT]), rng.choice("aab")
+        kept = rng.choice(["embedding", "embedding", "sketch", "facts"])
+        file = rng.choice([f"zoo/{space.name}/{task}.safetensors"] * 5 + [f"zoo/{seed % 2}.safetensors"])
+        entry = Entry(task, space.name, "", 0, "" if kept == "facts" else digest(task, space.name, content), kept=kept)
+        if kept == "embedding" and file not in {one.file for one in entries.values()}:
+            repeats = tuple(
+                Repeat(f"zoo/{task}-{number}.safetensors", 3, digest(task, str(number)), number, 0)
+                for number in range(rng.randrange(3))
+            )
+            head = {"file": f"zoo/{space.name}/heads/{task}.safetensors", "bytes": 3, "sha256": digest(task, "head")}
+            entry = replace(entry, file=file, bytes=7, repeats=repeats, head=head if rng.random() < 0.3 else {})
+        elif kept == "embedding":
+            continue
+        entries[space.name, task] = entry
+        tasks[task] = Task(task, rng.choice([task, "Title"]), (f"{task}x", f"{task}y")[: rng.randrange(3)])
+    spaces = {name: SpaceEntry(name, BASE, name.rpartition("/")[2]) for name, _ in entries}
+    ordered = tuple(entry for _, entry in sorted(entries.items()))
+    return Registry(dict(sorted(tasks.items())), dict(sorted(spaces.items())), ordered, min(spaces, default=""))
+
+
+def digest(*parts: str) -> str:
+    return hashlib.sha256(" ".join(parts).encode()).hexdigest()
+
+
+def in_shards(registry: Registry, root: Path) -> Registry:
+    """The registry as a folder has it."""
+    Shelf(root, Registry()).write_registry(registry)
+    return Zoo.open(root).registry
+
+
+@pytest.mark.parametrize("prefer", ["ours", "theirs"])
+@pytest.mark.parametrize("seed", range(20))
+def test_registries_in_shards_merge_as_whole_ones_do(
+    seed: int, prefer: Any, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    ours, theirs = registry_of(2 * seed, 20), registry_of(2 * seed + 1, (3, 20, 40)[seed % 3])
+    whole = merge(ours, theirs, prefer)
+    request.getfixturevalue("small_shards")
+    sides = in_shards(ours, tmp_path / "ours"), in_shards(theirs, tmp_path / "theirs")
+    merged = merge(*sides, prefer)
+    assert merged.registry.shelves is not None
+    assert list(merged.registry.entries) == list(whole.registry.entries)
+    assert dict(merged.registry.tasks) == dict(whole.registry.tasks)
+    assert merged.registry.spaces == whole.registry.spaces
+    assert (merged.counts, set(merged.conflicts)) == (whole.counts, set(whole.conflicts))
+    named = set(merged.registry.files())
+    written = {place for place in named if place[0] not in merged.registry.unwritten()}
+    assert {(file, origin.bytes, origin.sha256) for file, origin in merged.files.items()} == written
+    for origin in merged.files.values():
+        side = sides[origin.side == "theirs"]
+        assert (origin.file, origin.bytes, origin.sha256) in set(side.files())
+
+
+def test_a_few_put_into_many_leave_most_shards_as_they_are(small_shards: None, tmp_path: Path) -> None:
+    many = in_shards(registry_of(1, 80), tmp_path / "many")
+    few = in_shards(registry_of(2, 2), tmp_path / "few")
+    for merged in (merge(many, few, "ours"), merge(few, many, "ours")):
+        assert len(merged.registry.entries) > len(many.entries)
+        assert (
+            len([file for file in merged.registry.unwritten() if "/entries/" in file])
+            <= 3
+            < len(many.shelves.entries.shards)
+        )
+
+
+def test_a_sketch_that_is_preferred_to_other_weights_gets_none_of_their_repeats(ours: Zoo, tmp_path: Path) -> None:
+    row = ours.registry.entry("imdb", LORA.name)
+    repeat = Repeat("zoo/again.safetensors", 3, "b" * 64, 1, 1)
+    weights = replace(ours.registry, entries=(replace(row, repeats=(repeat,)),))
+    sketch = replace(ours.registry, entries=(replace(row, file="", bytes=0, sha256="c" * 64, kept="sketch"),))
+    (entry,) = merge(sketch, weights, "ours").registry.entries
+    assert (entry.kept, entry.repeats, entry.head) == ("sketch", (), {})
+    (entry,) = merge(sketch, weights, "theirs").registry.entries
+    assert (entry.kept, entry.repeats) == ("embedding", (repeat,))
 
 
 # --- files -----------------------------------------------------------------------------------------------------

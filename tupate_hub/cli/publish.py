@@ -13,7 +13,7 @@ from tupate_hub.errors import TargetExists, TupateHubError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from tupate_hub.collect.merge import Side
+    from tupate_hub.collect.origins import Side
     from tupate_hub.hub.location import Location
     from tupate_hub.publish.push import Change, Pushed
     from tupate_hub.zoo import Zoo

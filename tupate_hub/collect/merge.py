@@ -1,41 +1,35 @@
-"""Merge: two registries made one. What both have with different content is decided by the user or refused."""
+"""Merge: two registries made one. What both have with different content is decided by the user or refused.
+
+The smaller side's rows are put into the larger one: of registries in shards only those are read by which they differ,
+but for the paths of files, and a few at a time.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 from tupate_hub.collect.nearest import renewed
+from tupate_hub.collect.origins import Origin, Placing, Side
 from tupate_hub.collect.shelf import Shelf
-from tupate_hub.entry import KEPT
+from tupate_hub.collect.united import is_same, united_entry, united_space, united_task
 from tupate_hub.errors import RegistryError, TargetExists
 from tupate_hub.registry import FILENAME, Entry, Registry, SpaceEntry, Task, placed
 from tupate_hub.storage.atomic import told_in_one_sentence
-from tupate_hub.task import clash
 from tupate_hub.zoo import Zoo
-
-Side = Literal["ours", "theirs"]
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Where a file of the merged registry comes from: its side, and its path there, size and sha256."""
-
-    side: Side
-    file: str
-    bytes: int
-    sha256: str
 
 
 @dataclass(frozen=True)
 class Merged:
     """A registry made of two.
 
-    `files` maps every file that it names to where its bytes are; `conflicts` names what both sides had with other
-    content and `prefer` decided. `counts` says how many embeddings are from `ours` alone, from `theirs` alone, and in
-    `both`.
+    `files` maps every file that it names to where its bytes are, but for shards that are not written yet; `conflicts`
+    names what both sides had with other content and `prefer` decided. `counts` says how many embeddings are from `ours`
+    alone, from `theirs` alone, and in `both`.
     """
 
     registry: Registry
@@ -65,34 +59,16 @@ def merge(ours: Registry, theirs: Registry, prefer: Side | None = None) -> Merge
     """
     if theirs == ours or not (theirs.entries or theirs.tasks or theirs.spaces):
         return _alone(ours, len(theirs.entries))
-    if same_rows := theirs.entries == ours.entries and theirs.tasks == ours.tasks:
-        theirs = replace(theirs, tasks=ours.tasks, entries=ours.entries)  # which may be read from nearer by
-    theirs = _with_our_names(ours, theirs)
-    conflicts = [*_entry_conflicts(ours, theirs), *_space_conflicts(ours, theirs)]
+    two = _Two(ours, _with_our_names(ours, theirs), prefer or "ours")
+    conflicts = (*two.conflicts(), *_space_conflicts(two.ours, two.theirs))
     if conflicts and prefer is None:
         more = f" and {len(conflicts) - 5} more" if len(conflicts) > 5 else ""
         raise RegistryError(
             f"Both registries have, with different content: {', '.join(conflicts[:5])}{more}.",
             hint="say whose to take: `prefer='ours'`, or `prefer='theirs'`",
         )
-    first, second = (theirs, ours) if prefer == "theirs" else (ours, theirs)
-    shared = first.tasks.keys() & second.tasks.keys()
-    tasks = {**second.tasks, **first.tasks, **{name: _task(first.tasks[name], second.tasks[name]) for name in shared}}
-    if clashing := clash(tasks):
-        raise RegistryError(f"The registries do not fit together: {clashing}.", hint="give each alias to one task")
-    chosen = {(entry.space, entry.task): entry for entry in second.entries}
-    for entry in first.entries:
-        chosen[entry.space, entry.task] = _entry(entry, chosen.get((entry.space, entry.task), entry))
-    entries = tuple(chosen[key] for key in sorted(chosen))
-    shared = first.spaces.keys() & second.spaces.keys()
-    spaces = {**second.spaces, **first.spaces, **{name: _space(name, first, second, entries) for name in shared}}
-    default = ours.default_space or theirs.default_space
-    registry = Registry(dict(sorted(tasks.items())), dict(sorted(spaces.items())), entries, default)
-    placed, files = _placed(registry, ours, theirs)
-    if same_rows and ours.shelves is not None:
-        placed = replace(placed, tasks=ours.tasks, entries=ours.entries)
-        files |= {file: Origin("ours", file, size, sha256) for file, size, sha256 in ours.shelves.files()}
-    return Merged(placed, files, tuple(conflicts), _counts(ours, theirs))
+    registry, files = two.registry()
+    return Merged(registry, files, conflicts, two.counts())
 
 
 def _alone(ours: Registry, both: int) -> Merged:
@@ -146,6 +122,122 @@ def write_merged(
     return shelf.write_registry(renewed(shelf, registry, Zoo(target, registry), (ours, theirs)))
 
 
+# --- the rows of both ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """A row of the smaller side, the larger side's of its name, and what is made of them."""
+
+    row: Entry
+    held: Entry | None
+    united: Entry
+
+
+class _Two:
+    """Two registries in which a space has one name, and the rows by which they differ."""
+
+    def __init__(self, ours: Registry, theirs: Registry, prefer: Side) -> None:
+        self.ours, self.theirs = ours, theirs
+        self.large: Side = "ours" if len(ours.entries) >= len(theirs.entries) else "theirs"
+        self.base, self.other = (ours, theirs) if self.large == "ours" else (theirs, ours)
+        if theirs.entries == ours.entries and theirs.tasks == ours.tasks:  # which may be read from nearer by
+            self.other = replace(theirs, tasks=ours.tasks, entries=ours.entries)
+        self._base_is_first = prefer == self.large
+
+    @cached_property
+    def pairs(self) -> list[_Pair]:
+        """The rows of the smaller side that the larger one has not, or has otherwise."""
+        held = ((row, self.base.get(row.task, row.space)) for row in self._unlike())
+        return [_Pair(row, mine, self._united(united_entry, mine, row)) for row, mine in held]
+
+    def _unlike(self) -> Iterator[Entry]:
+        base, other = self.base.shelves, self.other.shelves
+        if base is not None and other is not None:
+            return other.entries.unlike(base.entries)
+        return (row for row in self.other.entries if self.base.get(row.task, row.space) != row)
+
+    def _tasks(self) -> dict[str, Task]:
+        """The smaller side's tasks that the larger one has not, or has otherwise, made one with it."""
+        base, other = self.base.shelves, self.other.shelves
+        if base is not None and other is not None:
+            names = other.names.unlike(base.names)
+            unlike = [name.task for name in names if isinstance(name.task, Task)]
+        else:
+            unlike = [task for task in self.other.tasks.values() if self.base.tasks.get(task.name) != task]
+        return {task.name: self._united(united_task, self.base.tasks.get(task.name), task) for task in unlike}
+
+    def _united(self, united: Callable[[Any, Any], Any], mine: Any, row: Any) -> Any:
+        """Two made one, or the one that there is."""
+        if mine is None:
+            return row
+        return united(mine, row) if self._base_is_first else united(row, mine)
+
+    def conflicts(self) -> Iterator[str]:
+        """The embeddings that both have with other content; of which one side has facts alone, it has none."""
+        for pair in self.pairs:
+            if pair.held is not None and not is_same(pair.row, pair.held):
+                yield f"{pair.row.task} in {pair.row.space}"
+
+    def counts(self) -> dict[str, int]:
+        """How many embeddings one side has alone, and how many both have."""
+        new = sum(pair.held is None for pair in self.pairs)
+        both = len(self.other.entries) - new
+        alone = {self.large: len(self.base.entries) - both}
+        return {"ours": alone.get("ours", new), "theirs": alone.get("theirs", new), "both": both}
+
+    # --- what is made of them --------------------------------------------------------------------------------------
+
+    def registry(self) -> tuple[Registry, dict[str, Origin]]:
+        """The registry of both, with a path of its own for every content, and where each comes from."""
+        placing = Placing(self.large, self._taken())
+        entries = self._entries(placing)
+        spaces = {name: placing.space(space) for name, space in sorted(self._spaces().items())}
+        try:
+            made = self.base.with_rows(entries, self._tasks(), spaces)
+        except RegistryError as error:
+            said = f"The registries do not fit together: {error.message}"
+            raise RegistryError(said, hint="give each alias to one task") from error
+        for shard in made.shelves.written() if made.shelves is not None else ():
+            placing.place(*shard.place)
+        return replace(made, default_space=self.ours.default_space or self.theirs.default_space), placing.files
+
+    def _taken(self) -> set[tuple[str, str]]:
+        """Path and sha256 of what comes from the smaller side: all that ours has, or what theirs alone has."""
+        if self.large == "theirs":
+            return {(file, sha256) for file, _, sha256 in self.ours.files()}
+        rows = [(pair.row, pair.held) for pair in self.pairs]
+        theirs = {(file, sha256) for row, _ in rows for file, _, sha256 in row.files()}
+        ours = {(file, sha256) for _, held in rows if held is not None for file, _, sha256 in held.files()}
+        beside = [{(file, sha256) for file, _, sha256 in side.files_beside()} for side in (self.theirs, self.ours)]
+        return (theirs | beside[0]) - (ours | beside[1])
+
+    def _entries(self, placing: Placing) -> list[Entry]:
+        """The rows that the larger side has not as they are to be."""
+        changed = {(pair.row.space, pair.row.task) for pair in self.pairs if pair.united != pair.held}
+        moved = []
+        for entry in self.base.entries:
+            if (entry.space, entry.task) not in changed and placing.entry(entry) != entry:
+                moved.append(placing.entry(entry))
+        return [*moved, *(placing.entry(pair.united) for pair in self.pairs if pair.united != pair.held)]
+
+    def _spaces(self) -> dict[str, SpaceEntry]:
+        """The spaces of both, by name."""
+        base, other = self.base.spaces, self.other.spaces
+        new = Counter(pair.row.space for pair in self.pairs if pair.held is None)
+        unlike_base = {one.row.space for one in self.pairs if one.held is None or one.held.sha256 != one.united.sha256}
+        unlike_other = {pair.row.space for pair in self.pairs if pair.row.sha256 != pair.united.sha256}
+        found = {**other, **base}
+        for name in base.keys() & other.keys():
+            size = len(self.base.in_space(name)) + new[name]
+            covers = name not in unlike_base, name not in unlike_other and len(self.other.in_space(name)) == size
+            if self._base_is_first:
+                found[name] = united_space(base[name], other[name], covers)
+            else:
+                found[name] = united_space(other[name], base[name], covers[::-1])
+        return found
+
+
 # --- what does not agree ---------------------------------------------------------------------------------------
 
 
@@ -175,24 +267,6 @@ def _with_our_names(ours: Registry, theirs: Registry) -> Registry:
     )
 
 
-def _entry_conflicts(ours: Registry, theirs: Registry) -> list[str]:
-    """The embeddings that both have with other content; of which one side has facts alone, it has none."""
-    known = {(entry.task, entry.space): entry for entry in ours.entries}
-    return [
-        f"{entry.task} in {entry.space}"
-        for entry in theirs.entries
-        if not _is_same(entry, known.get((entry.task, entry.space), entry))
-    ]
-
-
-def _is_same(one: Entry, other: Entry) -> bool:
-    """Whether two entries are of one content, as far as is known: one without weights is told by where it was read."""
-    if one.sha256 == other.sha256 or not (one.sha256 and other.sha256):
-        return True
-    read = one.source.get("sha256")
-    return not (one.has_file and other.has_file) and read is not None and read == other.source.get("sha256")
-
-
 def _space_conflicts(ours: Registry, theirs: Registry) -> list[str]:
     conflicts = []
     for name in sorted(ours.spaces.keys() & theirs.spaces.keys()):
@@ -204,116 +278,7 @@ def _space_conflicts(ours: Registry, theirs: Registry) -> list[str]:
     return conflicts
 
 
-def _counts(ours: Registry, theirs: Registry) -> dict[str, int]:
-    our_keys, their_keys = ({(entry.task, entry.space) for entry in side.entries} for side in (ours, theirs))
-    return {
-        "ours": len(our_keys - their_keys),
-        "theirs": len(their_keys - our_keys),
-        "both": len(our_keys & their_keys),
-    }
-
-
-# --- what is united --------------------------------------------------------------------------------------------
-
-
-def _task(first: Task, second: Task) -> Task:
-    """One task of two: the first side's facts, the second's where the first has none, the aliases of both."""
-    described = second if first.title == first.name else first  # `add` gives a task its name for a title
-    return Task(
-        name=first.name,
-        title=described.title,
-        aliases=tuple(dict.fromkeys((*first.aliases, *second.aliases))),
-        kind=first.kind or second.kind,
-        task_class=first.task_class or second.task_class,
-        train_size=second.train_size if first.train_size is None else first.train_size,
-        metric=first.metric or second.metric,
-        dataset=first.dataset or second.dataset,
-        licence=first.licence or second.licence,
-    )
-
-
-def _entry(first: Entry, second: Entry) -> Entry:
-    """The first side's run of a task, its head, and the repeats of both sides, each content once.
-
-    Where the second side keeps more of the same, its weights or a sketch, that stands.
-    """
-    if _is_same(first, second) and KEPT.index(second.kept) < KEPT.index(first.kept):
-        return second
-    repeats = {repeat.sha256: repeat for repeat in (*second.repeats, *first.repeats) if repeat.sha256 != first.sha256}
-    ordered = sorted(repeats.values(), key=lambda repeat: (repeat.seed, repeat.init_seed, repeat.sha256))
-    head = first.head or (second.head if second.sha256 == first.sha256 else {})
-    return replace(first, repeats=tuple(ordered), head=head)
-
-
-def _space(name: str, first: Registry, second: Registry, entries: Sequence[Entry]) -> SpaceEntry:
-    """One space of two. An index stays where all embeddings of the merged space are those of its side."""
-    first_space, second_space = first.spaces[name], second.spaces[name]
-    moments = first_space.moments or second_space.moments
-    content = [(entry.task, entry.sha256) for entry in entries if entry.space == name]
-    index: dict[str, Mapping[str, Any]] = {}
-    nearest: Mapping[str, Mapping[str, Any]] = {}
-    for side in (second, first):
-        whole = [(entry.task, entry.sha256) for entry in side.in_space(name)] == content
-        if whole and side.spaces[name].moments.get("sha256") == moments.get("sha256"):
-            index.update(side.spaces[name].index)
-            nearest = side.spaces[name].nearest or nearest
-    return replace(
-        first_space,
-        base_sha256=first_space.base_sha256 or second_space.base_sha256,
-        settings=first_space.settings or second_space.settings,
-        index=index,
-        moments=moments,
-        subspaces={**second_space.subspaces, **first_space.subspaces},
-        nearest=nearest,
-    )
-
-
-# --- files -----------------------------------------------------------------------------------------------------
-
-
-def _placed(registry: Registry, ours: Registry, theirs: Registry) -> tuple[Registry, dict[str, Origin]]:
-    """The registry with a path of its own for every content, and where each comes from."""
-    origins: dict[tuple[str, str], Side] = {}
-    origins.update({(file, sha256): "theirs" for file, _, sha256 in theirs.files()})
-    origins.update({(file, sha256): "ours" for file, _, sha256 in ours.files()})
-    files: dict[str, Origin] = {FILENAME: Origin("ours", FILENAME, 0, "")}  # a path that no other file may take
-
-    def put(file: str, size: int, sha256: str) -> str:
-        path = file
-        while path in files and files[path].sha256 != sha256:
-            path = str(PurePosixPath(path).with_stem(f"{PurePosixPath(path).stem}-{sha256[:12]}"))
-        files[path] = Origin(origins[file, sha256], file, size, sha256)
-        return path
-
-    def moved(place: Mapping[str, Any]) -> dict[str, Any]:
-        return {**place, "file": put(place["file"], place["bytes"], place["sha256"])}
-
-    entries = tuple(
-        replace(
-            entry,
-            file=put(entry.file, entry.bytes, entry.sha256) if entry.has_file else "",
-            repeats=tuple(
-                replace(repeat, file=put(repeat.file, repeat.bytes, repeat.sha256)) for repeat in entry.repeats
-            ),
-            head=moved(entry.head) if entry.head else {},
-        )
-        for entry in registry.entries
-    )
-    spaces = {
-        name: replace(
-            space,
-            index={similarity: moved(place) for similarity, place in space.index.items()},
-            moments=moved(space.moments) if space.moments else {},
-            subspaces={called: moved(place) for called, place in space.subspaces.items()},
-            nearest={
-                similarity: {**moved(place), "sketches": [moved(part) for part in place["sketches"]]}
-                for similarity, place in space.nearest.items()
-            },
-        )
-        for name, space in registry.spaces.items()
-    }
-    del files[FILENAME]
-    return replace(registry, entries=entries, spaces=spaces), files
+# --- packed indexes --------------------------------------------------------------------------------------------
 
 
 def _reindexed(zoo: Zoo, ours: Registry, theirs: Registry, shelf: Shelf) -> Registry:

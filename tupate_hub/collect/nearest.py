@@ -140,8 +140,10 @@ def renewed(shelf: Holder, registry: Registry, zoo: Zoo, sides: Sequence[Zoo]) -
 
 
 def _is_large(registry: Registry, space: str) -> bool:
+    """Whether the space has such files: of facts alone, however many, there is nothing in them."""
     entries = registry.in_space(space)
-    return len(entries) >= LEAST or any(entry.kept == "sketch" for entry in entries)
+    many = len(entries) >= LEAST
+    return any(entry.kept == "sketch" or (many and entry.has_file) for entry in entries)
 
 
 def keep_nearest(zoo: Zoo, spaces: Sequence[str] | None = None) -> Zoo:

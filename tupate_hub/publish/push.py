@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tupate_hub.collect.merge import Merged, Side, merge
+from tupate_hub.collect.merge import Merged, merge
 from tupate_hub.collect.named import Named
+from tupate_hub.collect.origins import Side
 from tupate_hub.errors import (
     BranchMoved,
     FormatError,
@@ -295,9 +296,11 @@ def _about(zoo: Zoo, found: _Found, target: Location, explorer: str | None) -> A
 
 
 def _theirs_alone(ours: Registry, registry: Registry) -> tuple[str, ...]:
-    known = {(entry.task, ours.spaces[entry.space].space) for entry in ours.entries}
-    entries = [one for one in registry.entries if (one.task, registry.spaces[one.space].space) not in known]
-    return tuple(f"{one.task} in {one.space}" for one in entries)
+    names = {space.space: name for name, space in ours.spaces.items()}
+    known = {name: names.get(space.space, "") for name, space in registry.spaces.items()}
+    return tuple(
+        f"{one.task} in {one.space}" for one in registry.entries if ours.get(one.task, known[one.space]) is None
+    )
 
 
 def _require_whole(zoo: Zoo, watch: Watch) -> None:

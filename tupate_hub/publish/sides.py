@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from tupate_hub.collect.merge import Merged, Origin, Side
+from tupate_hub.collect.merge import Merged
+from tupate_hub.collect.origins import Origin, Side
 from tupate_hub.hub.location import Location
 from tupate_hub.zoo import Zoo
 

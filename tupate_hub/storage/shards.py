@@ -175,6 +175,13 @@ class Shards(Generic[T]):
                 new += [row for row in self.rows_of(shard) if before.pop(self.kind.key(row), None) != row]
         return new, set(before)
 
+    def unlike(self, other: Shards[T]) -> Iterator[T]:
+        """The rows that another has not, or has otherwise. Shards that both have are not read, of others few held."""
+        same = {shard.sha256 for shard in other.shards}
+        for shard in self.shards:
+            if shard.sha256 not in same:
+                yield from (row for row in self.rows_of(shard) if other.get(self.kind.key(row)) != row)
+
     # --- what the registry says ------------------------------------------------------------------------------------
 
     def manifest(self) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import Any
 from tupate_hub.entry import Entry
 from tupate_hub.errors import RegistryError
 from tupate_hub.storage.rows import Check, Reader, read_entry, read_task
-from tupate_hub.storage.shards import Key, Kind, Shards, read_manifest, shards_of
+from tupate_hub.storage.shards import Key, Kind, Shard, Shards, read_manifest, shards_of
 from tupate_hub.task import Task, clashing, fold
 
 
@@ -57,7 +57,7 @@ class Shelves:
                 held = put.get(name.spelled) or self.names.get((name.spelled,))
                 if held is not None and held.of != task.name:
                     raise RegistryError(
-                        f"Cannot add {task.name!r}: {clashing(task.name, name.spelled, held.of)}.",
+                        f"{clashing(task.name, name.spelled, held.of)}.",
                         hint="give each alias to one task",
                     )
                 put[name.spelled] = name
@@ -73,6 +73,10 @@ class Shelves:
         """The bytes of the shards that no file has yet, by their paths."""
         listed = [*self.names.shards, *self.entries.shards]
         return {shard.file: shard.data for shard in listed if shard.data is not None}
+
+    def written(self) -> Iterator[Shard]:
+        """The shards that a file has."""
+        yield from (shard for shard in (*self.names.shards, *self.entries.shards) if shard.data is None)
 
     def manifest(self) -> dict[str, Any]:
         """What `registry.json` says of them."""
