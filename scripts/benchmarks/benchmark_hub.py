@@ -12,7 +12,8 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -104,13 +105,19 @@ class Fetched:
     again: int
 
 
-def first_question(folder: Path, task: str) -> Fetched:
-    """Ask about a task of a registry that lies on the loopback Hub, by a process with nothing cached, and again."""
+@contextmanager
+def hub_with(folder: Path) -> Iterator[tuple[LoopbackHub, dict[str, str]]]:
+    """A loopback Hub that has a folder's registry, and the environment of a command with nothing cached."""
     files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     with tempfile.TemporaryDirectory() as scratch, LoopbackHub() as hub:
         hub.store.users[TOKEN] = User("acme")
         hub.store.put("datasets", NAME, files)
-        settings = settings_of(hub, Path(scratch))
+        yield hub, settings_of(hub, Path(scratch))
+
+
+def first_question(folder: Path, task: str) -> Fetched:
+    """Ask about a task of a registry that lies on the loopback Hub, by a process with nothing cached, and again."""
+    with hub_with(folder) as (hub, settings):
         run(settings, "similar", task, "--registry", NAME)
         requests, sent = len(hub.seen), sum(one.sent for one in hub.seen)
         run(settings, "similar", task, "--registry", NAME)

@@ -24,9 +24,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
-from benchmark_hub import first_question
+from benchmark_hub import NAME, first_question, hub_with
 from generated import FAMILY, SPACE, Generated
 
 from tupate_hub import Zoo
@@ -47,7 +48,7 @@ ROOT = Path(__file__).resolve().parents[2]
 YARDSTICK = "import numpy, safetensors.numpy, click"
 #: Families that are asked about, all of them among the first thousand adapters, and members of each.
 FAMILIES, ASKED = 10, 2
-K, RUNS, MILLION, ADDED = 10, 7, 1_000_000, (1_000, 10_000)
+K, RUNS, MILLION, ADDED, OTHERS = 10, 7, 1_000_000, (1_000, 10_000), 100
 _BATCH = 500
 
 
@@ -135,10 +136,11 @@ class Ran:
     memory: int
 
 
-def run(command: Sequence[str]) -> Ran:
+def run(command: Sequence[str], settings: Mapping[str, str] = MappingProxyType({})) -> Ran:
     """Run a process to its end; an error of it is this one's. Its memory is what it says of itself, as `PEAK` does."""
     began = time.perf_counter()
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    environment = {**os.environ, **settings}
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     said = process.stderr.read() if process.stderr else b""
     _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
@@ -283,6 +285,31 @@ def add_one(made: Made) -> list[Row]:
     return rows
 
 
+def merge(made: Made) -> list[Row]:
+    """A hundred other adapters, merged with a registry in a folder and pushed to one on the loopback Hub; checking."""
+    rows = []
+    folder, few = made.scratch / "others", made.scratch / "others-registry"
+    for number in range(OTHERS // FAMILY):
+        for embedding in made.generated.family(max(made.sizes) // FAMILY + 2 + number):
+            write_peft(folder / embedding.task, embedding)
+    run(command("add", "--all", str(folder), "--registry", str(few)))
+    for count in made.sizes:
+        root = made.registry(count)
+        to = str(made.scratch / f"merged-{count}")
+        with hub_with(root) as (_, settings):
+            ran = {
+                "`verify`": run(command("verify", "--registry", str(root))),
+                "`merge` with a hundred others": run(command("merge", str(root), str(few), "--to", to)),
+                "`push` of a hundred others": run(command("push", NAME, "--registry", str(few)), settings),
+            }
+        for work, one in ran.items():
+            rows += [
+                Row(f"{work}, processor", count, one.processor, "s"),
+                Row(f"{work}, memory", count, one.memory / 1e6, "MB"),
+            ]
+    return rows
+
+
 def write_peft(folder: Path, embedding: TaskEmbedding) -> None:
     """An adapter as PEFT leaves it."""
     for name, data in export(embedding, "peft", bare=True).items():
@@ -407,6 +434,7 @@ WORKS: Mapping[str, Callable[[Made], list[Row]]] = {
     "million": million,
     "add": add_all,
     "one": add_one,
+    "merge": merge,
 }
 
 
