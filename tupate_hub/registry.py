@@ -104,6 +104,10 @@ class SpaceEntry:
     def places(self) -> Iterator[Mapping[str, Any]]:
         """The objects that name its files."""
         yield from (*self.index.values(), *([self.moments] if self.moments else []), *self.subspaces.values())
+        yield from self.nearest_places()
+
+    def nearest_places(self) -> Iterator[Mapping[str, Any]]:
+        """Those of them that name the files of its nearest embeddings, and of their sketches."""
         for place in self.nearest.values():
             yield from (place, *place["sketches"])
 

@@ -16,6 +16,7 @@ from tupate_hub import Zoo
 from tupate_hub.collect import nearest as collecting
 from tupate_hub.collect import spread
 from tupate_hub.collect.add import add_embeddings, open_or_start
+from tupate_hub.collect.merge import merge_zoos
 from tupate_hub.collect.nearest import KnownSketches, keep_nearest
 from tupate_hub.collect.shelf import Shelf
 from tupate_hub.compare.nearest import Nearest
@@ -189,3 +190,41 @@ def test_killed_before_the_registry_everything_is_as_it_was(tmp_path: Path, monk
     opened(root)
     add(root, range(12, 20))
     assert len(opened(root)[1]) == 20
+
+
+@pytest.mark.parametrize("shards", [True, False])
+@pytest.mark.parametrize("few_first", [True, False])
+def test_merging_a_few_into_many_appends_to_their_sketches(
+    few_first: bool, shards: bool, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    if shards:
+        request.getfixturevalue("small_shards")
+    many, few = tmp_path / "many", tmp_path / "few"
+    add(many, range(0, 48, 2))
+    add(few, [3, 4, 47])
+    _, _, before = opened(many)
+    sides = (few, many) if few_first else (many, few)
+    merge_zoos(*map(Zoo.open, sides), tmp_path / "both")
+    zoo, held, after = opened(tmp_path / "both")
+    assert (len(held), zoo.registry.shelves is not None) == (26, shards)
+    assert after[:3] == before[:3]
+    assert [(zoo.root / file).read_bytes() for file in after[:3]] == [(many / file).read_bytes() for file in after[:3]]
+    merge_zoos(*map(Zoo.open, sides), tmp_path / "again")
+    assert {path.name for path in (tmp_path / "again").rglob("*")} == {path.name for path in zoo.root.rglob("*")}
+
+
+def test_a_merge_that_was_killed_after_the_sketches_goes_on(
+    tmp_path: Path, small_shards: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(tmp_path / "many", range(0, 48, 2))
+    add(tmp_path / "few", [3, 4, 47])
+    sides = Zoo.open(tmp_path / "many"), Zoo.open(tmp_path / "few")
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+
+        def stop(self: Shelf, registry: Any) -> None:
+            raise KeyboardInterrupt
+
+        patched.setattr(Shelf, "write_registry", stop)
+        merge_zoos(*sides, tmp_path / "both")
+    merge_zoos(*sides, tmp_path / "both")
+    assert len(opened(tmp_path / "both")[1]) == 26

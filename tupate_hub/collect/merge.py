@@ -29,13 +29,15 @@ class Merged:
 
     `files` maps every file that it names to where its bytes are, but for shards that are not written yet; `conflicts`
     names what both sides had with other content and `prefer` decided. `counts` says how many embeddings are from `ours`
-    alone, from `theirs` alone, and in `both`.
+    alone, from `theirs` alone, and in `both`. `behind` are large spaces whose files of nearest embeddings are still
+    those of the side that is named, and have to be brought up to date (`nearest.renewed`).
     """
 
     registry: Registry
     files: Mapping[str, Origin]
     conflicts: tuple[str, ...] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
+    behind: Mapping[str, Side] = field(default_factory=dict)
 
 
 def merge(ours: Registry, theirs: Registry, prefer: Side | None = None) -> Merged:
@@ -43,7 +45,8 @@ def merge(ours: Registry, theirs: Registry, prefer: Side | None = None) -> Merge
 
     Aliases of a task and repeats of its run are united, and facts that one side lacks are taken from the other; where
     both state a fact, the preferred side's stands, else ours. Spaces are the same if base model and method are,
-    whatever their names. The packed index of a space is kept where it covers the merged space, and left out otherwise.
+    whatever their names. The packed index of a space is kept where it covers the merged space, and left out otherwise;
+    the files of its nearest embeddings stay to be brought up to date.
 
     Parameters
     ----------
@@ -59,7 +62,7 @@ def merge(ours: Registry, theirs: Registry, prefer: Side | None = None) -> Merge
     """
     if theirs == ours or not (theirs.entries or theirs.tasks or theirs.spaces):
         return _alone(ours, len(theirs.entries))
-    two = _Two(ours, _with_our_names(ours, theirs), prefer or "ours")
+    two = _Two(ours, theirs, prefer or "ours")
     conflicts = (*two.conflicts(), *_space_conflicts(two.ours, two.theirs))
     if conflicts and prefer is None:
         more = f" and {len(conflicts) - 5} more" if len(conflicts) > 5 else ""
@@ -68,7 +71,7 @@ def merge(ours: Registry, theirs: Registry, prefer: Side | None = None) -> Merge
             hint="say whose to take: `prefer='ours'`, or `prefer='theirs'`",
         )
     registry, files = two.registry()
-    return Merged(registry, files, conflicts, two.counts())
+    return Merged(registry, files, conflicts, two.counts(), two.behind)
 
 
 def _alone(ours: Registry, both: int) -> Merged:
@@ -114,12 +117,22 @@ def write_merged(
     with told_in_one_sentence(target):
         if (target / FILENAME).exists():
             raise TargetExists(f"{target} holds a registry already.", hint="give a new folder: `target=DIR`")
-    sides, shelf = {"ours": ours, "theirs": theirs}, Shelf(target, Registry())
-    for name in each(list(merged.files)):
+    sides: dict[Side, Zoo] = {"ours": ours, "theirs": theirs}
+    shelf = Shelf(target, Registry())
+
+    def keep(name: str) -> None:
         origin = merged.files[name]
         shelf.keep(name, sides[origin.side].read_file(origin.file, origin.bytes, origin.sha256))
+
+    nearest = {place["file"] for name in merged.behind for place in merged.registry.spaces[name].nearest_places()}
+    for name in each([name for name in merged.files if name not in nearest]):
+        keep(name)
     registry = _reindexed(Zoo(target, merged.registry), ours.registry, theirs.registry, shelf)
-    return shelf.write_registry(renewed(shelf, registry, Zoo(target, registry), (ours, theirs)))
+    registry = renewed(shelf, registry, Zoo(target, registry), sides, merged.behind)
+    for place in (place for name in merged.behind for place in registry.spaces[name].nearest_places()):
+        if place["file"] in nearest and place["sha256"] == merged.files[place["file"]].sha256:
+            keep(place["file"])
+    return shelf.write_registry(registry)
 
 
 # --- the rows of both ------------------------------------------------------------------------------------------
@@ -137,13 +150,16 @@ class _Pair:
 class _Two:
     """Two registries in which a space has one name, and the rows by which they differ."""
 
-    def __init__(self, ours: Registry, theirs: Registry, prefer: Side) -> None:
+    def __init__(self, ours: Registry, their_own: Registry, prefer: Side) -> None:
+        theirs = _with_our_names(ours, their_own)
         self.ours, self.theirs = ours, theirs
         self.large: Side = "ours" if len(ours.entries) >= len(theirs.entries) else "theirs"
         self.base, self.other = (ours, theirs) if self.large == "ours" else (theirs, ours)
         if theirs.entries == ours.entries and theirs.tasks == ours.tasks:  # which may be read from nearer by
             self.other = replace(theirs, tasks=ours.tasks, entries=ours.entries)
         self._base_is_first = prefer == self.large
+        self._renamed = self.large == "theirs" and theirs is not their_own
+        self.behind: dict[str, Side] = {}
 
     @cached_property
     def pairs(self) -> list[_Pair]:
@@ -192,7 +208,7 @@ class _Two:
         """The registry of both, with a path of its own for every content, and where each comes from."""
         placing = Placing(self.large, self._taken())
         entries = self._entries(placing)
-        spaces = {name: placing.space(space) for name, space in sorted(self._spaces().items())}
+        spaces = {name: self._placed(space, placing) for name, space in sorted(self._spaces().items())}
         try:
             made = self.base.with_rows(entries, self._tasks(), spaces)
         except RegistryError as error:
@@ -236,6 +252,18 @@ class _Two:
             else:
                 found[name] = united_space(other[name], base[name], covers[::-1])
         return found
+
+    def _placed(self, space: SpaceEntry, placing: Placing) -> SpaceEntry:
+        """A space with the paths of its files; those of the larger side's nearest embeddings stay where they were."""
+        held = self.base.spaces.get(space.name)
+        if space.nearest or held is None or self._renamed:
+            return placing.space(space)
+        placed = placing.space(replace(space, nearest=held.nearest))
+        if placed.nearest != held.nearest:
+            return replace(placed, nearest={})
+        if held.nearest:
+            self.behind[space.name] = self.large
+        return placed
 
 
 # --- what does not agree ---------------------------------------------------------------------------------------

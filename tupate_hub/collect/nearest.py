@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import numpy as np
 
 from tupate_hub.collect.keep import held
+from tupate_hub.collect.origins import OTHER, Side
 from tupate_hub.collect.shelf import Shelf
 from tupate_hub.collect.spread import spread_of
 from tupate_hub.compare.nearest import ORIGINS, Nearest, Row, Spread, origin
@@ -101,11 +103,17 @@ class Holder(Protocol):
 
 
 def with_nearest(
-    shelf: Holder, zoo: Zoo, registry: Registry, known: KnownSketches, spaces: Iterable[str] | None = None
+    shelf: Holder,
+    zoo: Zoo,
+    registry: Registry,
+    known: KnownSketches,
+    spaces: Iterable[str] | None = None,
+    old: Zoo | None = None,
 ) -> Registry:
     """A registry that is about to be written, with the files of those of its spaces that are large, by default of all.
 
-    `zoo` is as it was: its sketches are used again. What is neither there nor `known` is read, and sketched.
+    `zoo` reads the registry's files; the sketches of the `old` one, by default `zoo` as it was, are used again. What is
+    neither there nor `known` is read, and sketched.
 
     Raises
     ------
@@ -119,23 +127,34 @@ def with_nearest(
     for name in list(registry.spaces if spaces is None else spaces):
         place: Mapping[str, Any] = {}
         if _is_large(registry, name):
-            making = _Making(shelf, replace(zoo, registry=registry), zoo, name, sketches)
+            making = _Making(shelf, replace(zoo, registry=registry), zoo if old is None else old, name, sketches)
             place = {DEFAULT: making.changed_place() or making.place()}
         entries[name] = replace(entries[name], nearest=place)
     return replace(registry, spaces=entries)
 
 
-def renewed(shelf: Holder, registry: Registry, zoo: Zoo, sides: Sequence[Zoo]) -> Registry:
-    """A registry made of those of the `sides`, with the files of those large spaces that it lists none of.
+def renewed(
+    shelf: Holder,
+    registry: Registry,
+    zoo: Zoo,
+    sides: Mapping[Side, Zoo] = MappingProxyType({}),
+    behind: Mapping[str, Side] = MappingProxyType({}),
+) -> Registry:
+    """A registry made of those of the `sides`, with the files of its large spaces that it lacks, or that are `behind`.
 
-    `zoo` reads its files; their sketches are used again. Errors as `with_nearest`.
+    `zoo` reads its files; the sides' sketches are used again. Errors as `with_nearest`.
     """
+    for side in sorted(set(behind.values())):
+        known = KnownSketches(registry)
+        known.note_all(sides[OTHER[side]])
+        names = [name for name, of in behind.items() if of == side]
+        registry = with_nearest(shelf, zoo, registry, known, names, sides[side])
     without = [name for name, space in registry.spaces.items() if not space.nearest and _is_large(registry, name)]
     if not without:
         return registry
     known = KnownSketches(registry)
-    for side in sides:
-        known.note_all(side)
+    for one in sides.values():
+        known.note_all(one)
     return with_nearest(shelf, replace(zoo, registry=Registry()), registry, known, without)
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 from typing import Any
 
 from tupate_hub.collect.named import Named
 from tupate_hub.collect.nearest import renewed
+from tupate_hub.collect.origins import Side
 from tupate_hub.compare.pair_index import PairIndex, parse_pair_index
 from tupate_hub.compare.similarity import available
 from tupate_hub.errors import FormatError
@@ -35,7 +37,13 @@ class Publication:
     files: Mapping[str, File]
 
 
-def publication(zoo: Zoo, about: About, similarities: Mapping[str, set[str]], sides: Sequence[Zoo] = ()) -> Publication:
+def publication(
+    zoo: Zoo,
+    about: About,
+    similarities: Mapping[str, set[str]],
+    sides: Mapping[Side, Zoo] = MappingProxyType({}),
+    behind: Mapping[str, Side] = MappingProxyType({}),
+) -> Publication:
     """What is published of a zoo. Embeddings are not read before they are asked for; the same zoo gives the same bytes.
 
     Parameters
@@ -47,8 +55,8 @@ def publication(zoo: Zoo, about: About, similarities: Mapping[str, set[str]], si
         Of the card.
     similarities : mapping of str to set of str
         Of which similarities a space shall have packed indexes, besides those that it has.
-    sides : sequence of Zoo
-        Those that `zoo` was made of, whose sketches are used again.
+    sides, behind : mapping
+        The zoos that `zoo` was made of, whose sketches are used again, and as `renewed`.
 
     Raises
     ------
@@ -56,7 +64,7 @@ def publication(zoo: Zoo, about: About, similarities: Mapping[str, set[str]], si
         When a file is damaged, or lies where the card or `registry.json` has to be.
     """
     made = _Made(zoo)
-    registry = renewed(made, zoo.registry, zoo, sides)
+    registry = renewed(made, zoo.registry, zoo, sides, behind)
     shown = sample_of(made.beside(registry))
     registry, indexes = _indexed(shown, registry, similarities, made)
     registry = registry.shelved()

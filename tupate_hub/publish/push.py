@@ -232,7 +232,8 @@ def _plan(
     theirs = found.zoo.registry
     merged = _with_default(_merged(zoo.registry, theirs, target, prefer), theirs, default_space)
     both = united(zoo, found.zoo, merged, target)
-    made = publication(both, about, _similarities(both.registry, zoo.registry, theirs), (zoo, found.zoo))
+    sides: dict[Side, Zoo] = {"ours": zoo, "theirs": found.zoo}
+    made = publication(both, about, _similarities(both.registry, zoo.registry, theirs), sides, merged.behind)
     files, there = made.files, found.files
     added = sorted(files.keys() - there.keys())
     changed = [file for file in sorted(files.keys() & there.keys()) if not files[file].is_that(*there[file])]

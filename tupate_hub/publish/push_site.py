@@ -99,7 +99,12 @@ def as_on_the_hub(location: Location, ours: Zoo) -> Zoo:
     merged = merge(ours.registry, there.registry, "theirs")
     default = there.registry.space().space
     names = [name for name, entry in merged.registry.spaces.items() if entry.space == default]
-    return united(ours, there, replace(merged, registry=replace(merged.registry, default_space=names[0])), location)
+    spaces = {
+        **merged.registry.spaces,
+        **{name: replace(merged.registry.spaces[name], nearest={}) for name in merged.behind},
+    }
+    registry = replace(merged.registry, spaces=spaces, default_space=names[0])
+    return united(ours, there, replace(merged, registry=registry), location)
 
 
 def _look(target: Location) -> Repository | None:
