@@ -213,6 +213,16 @@ def test_merging_a_few_into_many_appends_to_their_sketches(
     assert {path.name for path in (tmp_path / "again").rglob("*")} == {path.name for path in zoo.root.rglob("*")}
 
 
+def test_what_a_merge_learns_of_a_task_is_said_beside_its_sketch(tmp_path: Path, small_shards: None) -> None:
+    add(tmp_path / "many", range(12))
+    few = add(tmp_path / "few", [3])
+    told = {name: replace(task, dataset="acme/data") for name, task in few.registry.tasks.items()}
+    few = replace(few, registry=replace(few.registry, tasks=told))
+    merge_zoos(Zoo.open(tmp_path / "many"), few, tmp_path / "both")
+    zoo, held, _ = opened(tmp_path / "both")
+    assert (zoo.registry.tasks["t03"].dataset, len(held)) == ("acme/data", 12)
+
+
 def test_a_merge_that_was_killed_after_the_sketches_goes_on(
     tmp_path: Path, small_shards: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -173,7 +173,8 @@ class _Two:
             return other.entries.unlike(base.entries)
         return (row for row in self.other.entries if self.base.get(row.task, row.space) != row)
 
-    def _tasks(self) -> dict[str, Task]:
+    @cached_property
+    def tasks(self) -> dict[str, Task]:
         """The smaller side's tasks that the larger one has not, or has otherwise, made one with it."""
         base, other = self.base.shelves, self.other.shelves
         if base is not None and other is not None:
@@ -210,7 +211,7 @@ class _Two:
         entries = self._entries(placing)
         spaces = {name: self._placed(space, placing) for name, space in sorted(self._spaces().items())}
         try:
-            made = self.base.with_rows(entries, self._tasks(), spaces)
+            made = self.base.with_rows(entries, self.tasks, spaces)
         except RegistryError as error:
             said = f"The registries do not fit together: {error.message}"
             raise RegistryError(said, hint="give each alias to one task") from error
@@ -238,7 +239,7 @@ class _Two:
         return [*moved, *(placing.entry(pair.united) for pair in self.pairs if pair.united != pair.held)]
 
     def _spaces(self) -> dict[str, SpaceEntry]:
-        """The spaces of both, by name."""
+        """The spaces of both, by name, with the packed indexes of whichever side has all of their embeddings."""
         base, other = self.base.spaces, self.other.spaces
         new = Counter(pair.row.space for pair in self.pairs if pair.held is None)
         unlike_base = {one.row.space for one in self.pairs if one.held is None or one.held.sha256 != one.united.sha256}
@@ -254,14 +255,18 @@ class _Two:
         return found
 
     def _placed(self, space: SpaceEntry, placing: Placing) -> SpaceEntry:
-        """A space with the paths of its files; those of the larger side's nearest embeddings stay where they were."""
+        """A space with the paths of its files: those of its nearest embeddings are the larger side's, if it has it."""
         held = self.base.spaces.get(space.name)
-        if space.nearest or held is None or self._renamed:
-            return placing.space(space)
-        placed = placing.space(replace(space, nearest=held.nearest))
-        if placed.nearest != held.nearest:
+        if held is None:
+            same = all(self.other.tasks.get(name) in (None, task) for name, task in self.tasks.items())
+            return placing.space(space if same else replace(space, nearest={}))
+        nearest = {} if self._renamed else held.nearest
+        placed = placing.space(replace(space, nearest=nearest))
+        if placed.nearest != nearest:
             return replace(placed, nearest={})
-        if held.nearest:
+        changed = any(pair.united != pair.held for pair in self.pairs if pair.row.space == space.name)
+        changed |= any(self.base.tasks.get(name) not in (None, task) for name, task in self.tasks.items())
+        if nearest and changed:
             self.behind[space.name] = self.large
         return placed
 

@@ -52,14 +52,12 @@ def united_entry(first: Entry, second: Entry) -> Entry:
 
 
 def united_space(first: SpaceEntry, second: SpaceEntry, covers: tuple[bool, bool]) -> SpaceEntry:
-    """One space of two. What was made of all embeddings of a side stays where it `covers` those of both."""
+    """One space of two, without files of nearest embeddings. A side's packed indexes stay where it `covers` both."""
     moments = first.moments or second.moments
     index: dict[str, Mapping[str, Any]] = {}
-    nearest: Mapping[str, Mapping[str, Any]] = {}
     for side, whole in zip((second, first), reversed(covers), strict=True):
         if whole and side.moments.get("sha256") == moments.get("sha256"):
             index.update(side.index)
-            nearest = side.nearest or nearest
     return replace(
         first,
         base_sha256=first.base_sha256 or second.base_sha256,
@@ -67,5 +65,5 @@ def united_space(first: SpaceEntry, second: SpaceEntry, covers: tuple[bool, bool
         index=index,
         moments=moments,
         subspaces={**second.subspaces, **first.subspaces},
-        nearest=nearest,
+        nearest={},
     )
