@@ -7,7 +7,7 @@ but for the paths of files, and a few at a time.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +21,9 @@ from tupate_hub.errors import RegistryError, TargetExists
 from tupate_hub.registry import FILENAME, Entry, Registry, SpaceEntry, Task, placed
 from tupate_hub.storage.atomic import told_in_one_sentence
 from tupate_hub.zoo import Zoo
+
+#: So many files are fetched from the Hub before the first of them is written.
+_AHEAD = 64
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,8 @@ def merge_zoos(
     RegistryError
         As `merge`.
     """  # fmt: skip
+    for zoo in (ours, theirs):
+        prefetch_rows(zoo)
     merged = merge(ours.registry, theirs.registry, prefer)
     return replace(merged, registry=write_merged(merged, ours, theirs, target, each))
 
@@ -125,7 +130,10 @@ def write_merged(
         shelf.keep(name, sides[origin.side].read_file(origin.file, origin.bytes, origin.sha256))
 
     nearest = {place["file"] for name in merged.behind for place in merged.registry.spaces[name].nearest_places()}
-    for name in each([name for name in merged.files if name not in nearest]):
+    names = [name for name in merged.files if name not in nearest]
+    for number, name in enumerate(each(names)):
+        if number % _AHEAD == 0:
+            _prefetch(sides, [merged.files[one] for one in names[number : number + _AHEAD]])
         keep(name)
     registry = _reindexed(Zoo(target, merged.registry), ours.registry, theirs.registry, shelf)
     registry = renewed(shelf, registry, Zoo(target, registry), sides, merged.behind)
@@ -133,6 +141,19 @@ def write_merged(
         if place["file"] in nearest and place["sha256"] == merged.files[place["file"]].sha256:
             keep(place["file"])
     return shelf.write_registry(registry)
+
+
+def prefetch_rows(zoo: Zoo) -> None:
+    """Fetch all shards of a large registry on the Hub, several at once, before its rows are gone through."""
+    if zoo.remote is not None and (shelves := zoo.registry.shelves) is not None:
+        zoo.remote.prefetch(shelves.files())
+
+
+def _prefetch(sides: Mapping[Side, Zoo], origins: Sequence[Origin]) -> None:
+    """Fetch what lies on the Hub of some files, several at once."""
+    for side, zoo in sides.items():
+        if zoo.remote is not None:
+            zoo.remote.prefetch((one.file, one.bytes, one.sha256) for one in origins if one.side == side)
 
 
 # --- the rows of both ------------------------------------------------------------------------------------------

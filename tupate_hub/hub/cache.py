@@ -101,13 +101,17 @@ class Snapshot:
             from concurrent.futures import ThreadPoolExecutor
 
             with ThreadPoolExecutor(_AT_ONCE) as pool:
-                waiting = [pool.submit(self.read, *one) for one in missing]
+                waiting = [pool.submit(self._fetch, one) for one in missing]
                 try:
                     for one in waiting:
                         one.result()
                 except TupateHubError:
                     pool.shutdown(cancel_futures=True)
                     raise
+
+    def _fetch(self, place: tuple[str, int, str]) -> None:
+        """Have a file in the cache, and hold nothing of it."""
+        self.read(*place)
 
 
 def open_snapshot(location: Location) -> tuple[Snapshot, bytes]:

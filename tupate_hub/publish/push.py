@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tupate_hub.collect.merge import Merged, merge
+from tupate_hub.collect.merge import Merged, merge, prefetch_rows
 from tupate_hub.collect.named import Named
 from tupate_hub.collect.origins import Side
 from tupate_hub.errors import (
@@ -230,6 +230,8 @@ def _plan(
 ) -> _Plan:
     """What makes the Hub hold the zoo."""
     theirs = found.zoo.registry
+    if theirs.entries != zoo.registry.entries:
+        prefetch_rows(found.zoo)
     merged = _with_default(_merged(zoo.registry, theirs, target, prefer), theirs, default_space)
     both = united(zoo, found.zoo, merged, target)
     sides: dict[Side, Zoo] = {"ours": zoo, "theirs": found.zoo}
