@@ -40,6 +40,7 @@ SEEN, UNSEEN = "IST, training tasks, new data", "IST, unseen tasks"
 TRAINING = "MSF, training tasks"
 #: What the ways to find a subspace are compared by.
 COMPARED = (TRAINING, "MSF, unseen tasks", SEEN, UNSEEN)
+BESIDE = (TRAINING, SEEN, UNSEEN)
 MAPS = {
     "msf": "MSF",
     "linear": "MSF, linear decoder",
@@ -90,15 +91,13 @@ def controls_table(rows: Sequence[SubspaceRow], known: References) -> str:
             trial = Trial(maps, "random", dim=dim)
             found = [relative(chosen(rows, trial, name), known) for name in COMPARED]
             if found[-1] is not None:
-                lines.append(
-                    [str(dim), title, *map(shown, found), beside(rows, trial, TRAINING), beside(rows, trial, UNSEEN)]
-                )
+                minus = [beside(rows, trial, name) for name in BESIDE]
+                lines.append([str(dim), title, *map(shown, found), *minus])
     nothing = [replace(row, maps="msf") for row in rows if row.maps == "none" and row.task in known.counted()]
-    lines.append(["0", "no tuning", *[shown(relative(nothing, known))] * len(COMPARED), "", ""])
+    lines.append(["0", "no tuning", *[shown(relative(nothing, known))] * len(COMPARED), *[""] * len(BESIDE)])
     heads = ["training, decoded", "unseen, decoded", "IST, training tasks, new data", "IST, unseen"]
-    return markdown_table(
-        ["D", "subspace", *heads, "MSF minus it, training, decoded", "MSF minus it, IST, unseen"], lines
-    )
+    minus = ["MSF minus it: training, decoded", "new data", "unseen"]
+    return markdown_table(["D", "subspace", *heads, *minus], lines)
 
 
 def beside(rows: Sequence[SubspaceRow], trial: Trial, measurement: str) -> str:
