@@ -147,6 +147,10 @@ def user_table(rows: Sequence[SubspaceRow], lora: Sequence[SubspaceRow], known: 
                 lines.append(
                     [str(dim), title, *duel(ours, full), *duel([row for row in ours if row.task in loras], loras)]
                 )
+    prompts = [row for row in rows if (row.maps, row.measure, row.seed) == ("full", "same", 0)]
+    both = [row for row in prompts if row.task in loras and row.task in known.counted()]
+    if both:
+        lines.append(["", "full prompts, all tasks that count", "", "", *duel(both, loras)])
     heads = ["D", "tuned", "minus full prompts", "wins / losses", "minus LoRA", "wins / losses"]
     return markdown_table(heads, lines)
 
