@@ -83,11 +83,13 @@ def main_table(rows: Sequence[SubspaceRow], known: References) -> str:
     return markdown_table(["found over", "tried on", "D", *MEASUREMENTS, "unseen / seeds"], lines)
 
 
-def controls_table(rows: Sequence[SubspaceRow], known: References) -> str:
-    """The random split: each way to find a subspace, beside tuning in full and not at all."""
+def controls_table(rows: Sequence[SubspaceRow], known: References, longer: Sequence[SubspaceRow] = ()) -> str:
+    """The random split: each way to find a subspace, MSF of more steps among them, and tuning in full and not at all."""
+    rows = [*rows, *(replace(row, maps="longer") for row in longer if row.maps == "msf")]
+    steps = max((row.fit_steps for row in longer), default=0)
     lines = []
     for dim in DIMS:
-        for maps, title in MAPS.items():
+        for maps, title in {**MAPS, "longer": f"MSF, {steps:,} steps"}.items():
             trial = Trial(maps, "random", dim=dim)
             found = [relative(chosen(rows, trial, name), known) for name in COMPARED]
             if found[-1] is not None:
@@ -263,7 +265,7 @@ def build() -> dict[Path, bytes]:
     tables = {
         "subspace facts": facts_table(rows, known),
         "subspace main": main_table(rows, known),
-        "subspace controls": controls_table(rows, known),
+        "subspace controls": controls_table(rows, known, read_subspace_rows(TRUTH / "subspace-long.csv")),
         "subspace tasks": tasks_table(rows, known),
         "subspace user": user_table(rows, lora, known),
         "subspace seeds": seeds_table(rows, known),
