@@ -84,7 +84,7 @@ def main_table(rows: Sequence[SubspaceRow], known: References) -> str:
 
 
 def controls_table(rows: Sequence[SubspaceRow], known: References, longer: Sequence[SubspaceRow] = ()) -> str:
-    """The random split: each way to find a subspace, MSF of more steps among them, and tuning in full and not at all."""
+    """The random split: each way to find a subspace, MSF of more steps too, beside tuning in full and not at all."""
     rows = [*rows, *(replace(row, maps="longer") for row in longer if row.maps == "msf")]
     steps = max((row.fit_steps for row in longer), default=0)
     lines = []
