@@ -580,13 +580,25 @@ def test_who_is_not_patient_is_told(tmp_path: Path) -> None:
         pass
 
 
-def test_a_disk_without_locks_gets_lock_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def without_locks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that has no locks."""
+
     def acquire(self: Any, **options: Any) -> None:
         raise NotImplementedError("FileSystem does not appear to support flock")
 
     monkeypatch.setattr(filelock.FileLock, "acquire", acquire)
+
+
+def test_a_disk_without_locks_gets_lock_files(tmp_path: Path, without_locks: None) -> None:
     with alone(tmp_path), pytest.raises(WorkFailed), alone(tmp_path, patient=False):
         pytest.fail("two in one folder")  # pragma: no cover
+
+
+def test_there_an_empty_folder_goes_again_too(tmp_path: Path, without_locks: None) -> None:
+    with alone(tmp_path / "zoo"):
+        assert (tmp_path / "zoo").is_dir()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_empty_folder_stays_if_it_was_there(tmp_path: Path) -> None:

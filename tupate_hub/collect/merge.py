@@ -167,6 +167,11 @@ class _Pair:
     held: Entry | None
     united: Entry
 
+    @property
+    def changes(self) -> bool:
+        """Whether the larger side has to have it otherwise."""
+        return self.united != self.held
+
 
 class _Two:
     """Two registries in which a space has one name, and the rows by which they differ."""
@@ -252,12 +257,11 @@ class _Two:
 
     def _entries(self, placing: Placing) -> list[Entry]:
         """The rows that the larger side has not as they are to be."""
-        changed = {(pair.row.space, pair.row.task) for pair in self.pairs if pair.united != pair.held}
-        moved = []
-        for entry in self.base.entries:
-            if (entry.space, entry.task) not in changed and placing.entry(entry) != entry:
-                moved.append(placing.entry(entry))
-        return [*moved, *(placing.entry(pair.united) for pair in self.pairs if pair.united != pair.held)]
+        changing = [pair for pair in self.pairs if pair.changes]
+        changed = {(pair.row.space, pair.row.task) for pair in changing}
+        stay = (entry for entry in self.base.entries if (entry.space, entry.task) not in changed)
+        moved = [placed for entry in stay if (placed := placing.entry(entry)) != entry]
+        return [*moved, *(placing.entry(pair.united) for pair in changing)]
 
     def _spaces(self) -> dict[str, SpaceEntry]:
         """The spaces of both, by name, with the packed indexes of whichever side has all of their embeddings."""
@@ -279,17 +283,19 @@ class _Two:
         """A space with the paths of its files: those of its nearest embeddings are the larger side's, if it has it."""
         held = self.base.spaces.get(space.name)
         if held is None:
-            same = all(self.other.tasks.get(name) in (None, task) for name, task in self.tasks.items())
-            return placing.space(space if same else replace(space, nearest={}))
+            return placing.space(replace(space, nearest={}) if self._says_more_than(self.other) else space)
         nearest = {} if self._renamed else held.nearest
         placed = placing.space(replace(space, nearest=nearest))
         if placed.nearest != nearest:
             return replace(placed, nearest={})
-        changed = any(pair.united != pair.held for pair in self.pairs if pair.row.space == space.name)
-        changed |= any(self.base.tasks.get(name) not in (None, task) for name, task in self.tasks.items())
-        if nearest and changed:
+        changed = any(pair.changes for pair in self.pairs if pair.row.space == space.name)
+        if nearest and (changed or self._says_more_than(self.base)):
             self.behind[space.name] = self.large
         return placed
+
+    def _says_more_than(self, side: Registry) -> bool:
+        """Whether something is known of a side's tasks now that it did not know."""
+        return any(side.tasks.get(name) not in (None, task) for name, task in self.tasks.items())
 
 
 # --- what does not agree ---------------------------------------------------------------------------------------

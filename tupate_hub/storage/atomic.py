@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 #: The file of a folder by which processes wait for one another.
 LOCK = ".lock"
+#: What it is where the disk has no locks: a file that is there as long as one waits for it.
+_LOCKED = ".locked"
 _AT_ONCE = 16
 _MASK = threading.Lock()
 _DAY = 86_400.0
@@ -72,9 +74,10 @@ def alone(folder: Path, *, patient: bool = True) -> Iterator[None]:
     try:
         yield
     finally:
-        if made and {path.name for path in folder.glob("*")} <= {LOCK}:
+        if made and {path.name for path in folder.glob("*")} <= {LOCK, _LOCKED}:
             with contextlib.suppress(OSError):
-                (folder / LOCK).unlink(missing_ok=True)
+                for name in (LOCK, _LOCKED):
+                    (folder / name).unlink(missing_ok=True)
                 folder.rmdir()
         lock.release()
 
@@ -112,12 +115,16 @@ def _lock_file(folder: Path, patient: bool) -> BaseFileLock:
     """A lock that is a file beside `LOCK`, and goes with it."""
     import filelock
 
-    lock = filelock.SoftFileLock(folder / f"{LOCK}ed")
-    try:
-        lock.acquire(blocking=patient)
-    except filelock.Timeout:
-        raise _occupied(folder) from None
-    return lock
+    lock = filelock.SoftFileLock(folder / _LOCKED)
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(blocking=patient)
+        except FileNotFoundError:
+            continue
+        except filelock.Timeout:
+            raise _occupied(folder) from None
+        return lock
 
 
 def _occupied(folder: Path) -> WorkFailed:

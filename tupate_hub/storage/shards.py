@@ -165,15 +165,8 @@ class Shards(Generic[T]):
 
         Shards that both have are not read.
         """
-        mine, theirs = ({shard.sha256 for shard in side.shards} for side in (self, old))
-        before = {
-            old.kind.key(row): row for shard in old.shards if shard.sha256 not in mine for row in old.rows_of(shard)
-        }
-        new = []
-        for shard in self.shards:
-            if shard.sha256 not in theirs:
-                new += [row for row in self.rows_of(shard) if before.pop(self.kind.key(row), None) != row]
-        return new, set(before)
+        gone = (self.kind.key(row) for row in old.unlike(self))
+        return list(self.unlike(old)), {key for key in gone if self.get(key) is None}
 
     def unlike(self, other: Shards[T]) -> Iterator[T]:
         """The rows that another has not, or has otherwise. Shards that both have are not read, of others few held."""
