@@ -68,6 +68,15 @@ score-pulled: $(VENV)/.test
 runs: $(VENV)/.core
 	$(BIN)/python scripts/evaluation/measure_runs.py
 
+# The transfers that zoo/truth does not hold yet, part by part: hundreds of runs, hours on two cores, and goes on where it
+# was. JOBS processes at once; DEVICE=cuda where there is one, TOGETHER=16 then.
+JOBS ?= 2
+TOGETHER ?= 1
+TRANSFERS := few-shot converged limited limited-questions full limited-sources
+measure-transfers: $(VENV)/.test
+	$(foreach part,$(TRANSFERS),$(BIN)/python scripts/evaluation/measure_transfer.py --data '$(DATA)' --part $(part) \
+	  --jobs $(JOBS) --together $(TOGETHER) --device $(DEVICE) &&) $(BIN)/python scripts/evaluation/report.py
+
 # Does following the ranking help? Tables of docs/evaluation.md, from zoo/truth and the embeddings.
 report: $(VENV)/.core
 	$(BIN)/python scripts/evaluation/report.py

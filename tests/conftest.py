@@ -288,6 +288,7 @@ def load_script(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
         spec = spec_from_file_location(name, path)
         assert spec is not None and spec.loader is not None
         module = module_from_spec(spec)
+        monkeypatch.syspath_prepend(path.parent)
         monkeypatch.setitem(sys.modules, name, module)
         spec.loader.exec_module(module)
         return module

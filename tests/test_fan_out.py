@@ -3,6 +3,9 @@
 import os
 import signal
 import socket
+import subprocess
+import sys
+import time
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
@@ -25,6 +28,11 @@ def dies_once(letter, folder):
         (folder / "seen").touch()
         os.kill(os.getpid(), signal.SIGKILL)
     return f"{letter} made"
+
+
+def never_ends(letter, folder):
+    (folder / str(os.getpid())).touch()
+    time.sleep(600)
 
 
 def dies_always(letter, folder):
@@ -59,6 +67,42 @@ def test_processes_that_are_killed_again_and_again_are_told(tmp_path):
     assert run == "a"
     assert isinstance(error, BrokenProcessPool)
     assert (tmp_path / "starts").read_text() == "a" * (1 + RETRIES)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="asks after processes by signal 0")
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_no_process_outlives_the_one_that_is_killed(how, tmp_path):
+    code = (
+        "from functools import partial; from pathlib import Path; import test_fan_out as here; "
+        f"list(here.over_processes(partial(here.never_ends, folder=Path({str(tmp_path)!r})), 'ab', 2))"
+    )
+    paths = [str(Path(__file__).parent), *sys.path]
+    parent = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)})
+    try:
+        eventually(lambda: len(list(tmp_path.iterdir())) == 2)
+        others = [int(path.name) for path in tmp_path.iterdir()]
+        assert all(is_running(other) for other in others)
+    finally:
+        parent.send_signal(how)
+        parent.wait()
+    eventually(lambda: not any(is_running(other) for other in others))
+
+
+def eventually(happened, seconds=60):
+    end = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def is_running(process):
+    """Whether there is a process of that number that still does something: a dead one may wait to be collected."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    status = Path(f"/proc/{process}/stat")
+    return not status.exists() or status.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 @pytest.mark.timeout(300)  # a cluster starts

@@ -7,15 +7,17 @@ as it is there. Both `work` and the runs are sent to other processes, so `work` 
 
 from __future__ import annotations
 
+import os
 import socket
 import tempfile
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from itertools import islice
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -39,11 +41,12 @@ def over_processes(
     """Each run with what `work(run)` returned or raised, `jobs` at a time, in the order in which they end.
 
     A process that is killed takes the pool with it: what had no result yet is started again in a new pool, up to
-    `RETRIES` times, after which the run comes back with a `BrokenProcessPool`.
+    `RETRIES` times, after which the run comes back with a `BrokenProcessPool`. When this process is killed, the others
+    end too.
     """
     left = list(runs)
     for retries_left in reversed(range(1 + RETRIES)):
-        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=_end_with_parent) as pool:
             pending = {}
             with suppress(BrokenProcessPool):
                 for run in left:
@@ -172,6 +175,18 @@ def _cluster(
         yield remote.remote
     finally:
         ray.shutdown()
+
+
+def _end_with_parent() -> None:
+    """End this process with the one that started it: without that it would finish its run, and then wait for ever."""
+    parent = parent_process()
+
+    def wait() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _reach(address: str) -> None:

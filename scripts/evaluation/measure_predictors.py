@@ -16,25 +16,18 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from logging import ERROR, getLogger
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
+
+from transfers import BASE, FEW_SHOT_TARGETS, ROOT
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-ROOT = Path(__file__).resolve().parents[2]
-BASE = "sentence-transformers/all-MiniLM-L6-v2"
 SPACE = f"{BASE.rpartition('/')[2]}/lora"
-#: As in measure_transfer.py.
-TARGETS = (
-    "trec customer_reviews snli cola mit_restaurant_ner stsb tweet_irony copa sick_entailment squad "
-    "subj emotion wic mrpc commonsense_qa scitail conll2003_ner rte tweet_stance boolq"
-).split()
 COLUMNS = ("source", "target", "score")
 _RANKINGS = 200
 
@@ -199,7 +192,7 @@ def seconds_of_a_ranking(zoo: Any, space: str, tasks: Sequence[str]) -> float:
     return float(f"{(time.process_time() - began) / _RANKINGS:.3g}")
 
 
-def run(jobs: Sequence[tuple[Any, ...]], processes: int) -> Iterator[tuple[str, str | Exception]]:
+def run(jobs: Sequence[tuple[Any, ...]], processes: int) -> Iterator[tuple[str, str | BaseException]]:
     """Measure each job's task; yields the task and a line about it, or what went wrong. One process is this one."""
     if processes <= 1:
         for job in jobs:
@@ -208,11 +201,14 @@ def run(jobs: Sequence[tuple[Any, ...]], processes: int) -> Iterator[tuple[str, 
             except Exception as error:
                 yield job[2], error
         return
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        pending = {pool.submit(measure_task, *job): job[2] for job in jobs}
-        for future in as_completed(pending):
-            error = future.exception()
-            yield pending[future], error if isinstance(error, Exception) else future.result()
+    from tupate_hub.fan_out import over_processes
+
+    for job, outcome in over_processes(_of_job, jobs, processes):
+        yield job[2], outcome
+
+
+def _of_job(job: tuple[Any, ...]) -> str:
+    return measure_task(*job)
 
 
 def parse() -> argparse.Namespace:
@@ -224,7 +220,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--base", type=Path, help="the base model's folder [default: where the package finds it]")
     parser.add_argument("--space", default=SPACE)
     parser.add_argument("--tasks", nargs="+", help="[default: all of the space]")
-    parser.add_argument("--targets", nargs="+", default=TARGETS, help="tasks whose labels are used")
+    parser.add_argument("--targets", nargs="+", default=FEW_SHOT_TARGETS, help="tasks whose labels are used")
     parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=list(PARTS), metavar="PART")
     parser.add_argument("--work", type=Path, default=ROOT / ".runs" / "predictors")
     parser.add_argument("--out", type=Path, default=ROOT / "zoo" / "truth" / "predictions")
@@ -241,8 +237,8 @@ def main() -> int:
     jobs = [(place, options.space, task, parts, options.targets, threads) for task, parts in left.items()]
     failed = 0
     for number, (task, outcome) in enumerate(run(jobs, options.jobs), 1):
-        failed += isinstance(outcome, Exception)
-        line = f"{task}: {outcome!r}" if isinstance(outcome, Exception) else outcome
+        failed += isinstance(outcome, BaseException)
+        line = f"{task}: {outcome!r}" if isinstance(outcome, BaseException) else outcome
         print(f"[{number}/{len(jobs)}] {line}", file=sys.stderr, flush=True)
     written = write_tables(place, options.space, tasks, options.targets, options.out)
     print(f"{options.out}: {', '.join(written) or 'no predictor has all its parts yet'}", file=sys.stderr)

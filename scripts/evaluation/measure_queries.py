@@ -17,19 +17,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from transfers import BASE, FEW_SHOT_TARGETS, ROOT
+
 from tupate_hub.storage.atomic import alone, write_bytes
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-ROOT = Path(__file__).resolve().parents[2]
-BASE = "sentence-transformers/all-MiniLM-L6-v2"
 SPACE = f"{BASE.rpartition('/')[2]}/lora"
-#: As in measure_transfer.py.
-TARGETS = (
-    "trec customer_reviews snli cola mit_restaurant_ner stsb tweet_irony copa sick_entailment squad "
-    "subj emotion wic mrpc commonsense_qa scitail conll2003_ner rte tweet_stance boolq"
-).split()
 EXAMPLES = (50, 100, 200, 500)
 SHARES = (0.1, 0.25, 0.5, 1.0)
 ABOUT = ("target", "examples", "share", "step", "seconds")
@@ -99,7 +94,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="data folder (docs/data.md)")
     parser.add_argument("--zoo", type=Path, default=ROOT, help="the registry of the sources [default: this checkout]")
-    parser.add_argument("--targets", nargs="+", default=TARGETS)
+    parser.add_argument("--targets", nargs="+", default=FEW_SHOT_TARGETS)
     parser.add_argument("--examples", nargs="+", type=int, default=EXAMPLES)
     parser.add_argument("--out", type=Path, default=ROOT / "zoo" / "truth" / "queries.csv")
     parser.add_argument("--jobs", type=int, default=2)

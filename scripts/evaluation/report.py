@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from report_page import JUDGE, OF_PUBLISHED, REGIMES, ROOT, SPACE, pictures, tables
+from report_page import JUDGE, OF_PUBLISHED, REGIMES, SPACE, pictures, tables
+from transfers import PARTS, ROOT, TRUTH, held
 
 from tupate_hub import Zoo
 from tupate_hub.arrays import Float64Array
@@ -54,7 +55,6 @@ from tupate_hub.publish.table import fill_tables
 from tupate_hub.search.similar import pair_scores
 from tupate_hub.storage.atomic import write_bytes
 
-TRUTH = ROOT / "zoo" / "truth"
 PAGE = ROOT / "docs" / "evaluation.md"
 TOLERANCE = 2e-3
 #: A source counts when it was measured on so many of the targets.
@@ -464,6 +464,7 @@ def main() -> int:
     stored = {name: json.loads(path.read_text()) if path.is_file() else {} for name, path in paths.items()}
     computed = {
         "report": {
+            "runs": {name: dict(zip(("made", "wanted"), held(name), strict=True)) for name in PARTS},
             "own": own(zoo),
             "blends": blends(zoo),
             "converged": converged(),

@@ -12,12 +12,13 @@ import numpy as np
 from curve_picture import Curve
 from curve_picture import picture as curve_picture
 from gain_picture import picture as gain_picture
+from transfers import PARTS, ROOT
 
 from tupate_hub.evaluation.predictors import PREDICTIONS, PREDICTORS
 from tupate_hub.evaluation.report import DEFAULT, share_of_the_way
 from tupate_hub.publish.table import markdown_table
+from tupate_hub.training.protocol import PROTOCOLS
 
-ROOT = Path(__file__).resolve().parents[2]
 SPACE = "all-MiniLM-L6-v2/lora"
 
 
@@ -56,6 +57,31 @@ def _interval(found: Mapping[str, float | None], digits: int = 3, sign: str = ""
     if low is None or high is None:
         return f"{mean:{sign}.{digits}f}"
     return f"{mean:{sign}.{digits}f} [{low:{sign}.{digits}f}, {high:{sign}.{digits}f}]"
+
+
+def runs_table(counts: Mapping[str, Mapping[str, int]]) -> str:
+    rows = []
+    for name, part in PARTS.items():
+        sources = "none" if not part.sources else f"{len(part.sources)} tasks"
+        if part.sources is None:
+            sources = "every task of the zoo"
+        elif part.source_examples is not None:
+            sources += f", tuned on {part.source_examples:,} examples themselves"
+        after = ", ".join(map(str, PROTOCOLS[part.protocol].score_at))
+        examples = PROTOCOLS[part.protocol].examples
+        made = f"{counts[name]['made']:,} of {counts[name]['wanted']:,}"
+        rows.append(
+            [
+                f"`{name}`",
+                sources,
+                str(len(part.targets)),
+                "all" if examples is None else f"{examples:,}",
+                after,
+                str(len(part.seeds)),
+                made,
+            ]
+        )
+    return markdown_table(["part", "sources", "targets", "examples", "scored after steps", "seeds", "runs made"], rows)
 
 
 def predictors_table(pool: Mapping[str, Any], costs: Mapping[str, Any]) -> str:
@@ -279,6 +305,7 @@ def tables(report: Mapping[str, Any], gains: Mapping[str, Any]) -> dict[str, str
     costs = read_costs(ROOT / PREDICTIONS / "costs.json")
     found = {f"transfer {regime}": predictors_table(pool, costs) for regime, pool in report["own"].items()}
     found |= {f"targets {regime}": targets_table(pool) for regime, pool in report["own"].items()}
+    found["runs of transfer"] = runs_table(report["runs"])
     found |= {"forecast": forecast_table(gains), "strengths": strengths_table(gains)}
     found["ranks"] = ranks_table(report["curves"]["rank"])
     found["choice"] = choice_table(report["choice"], report["published"].get("candidates", {}))

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tupate_hub.evaluation.transfer_rows import TransferRow, append_rows, read_rows
+from tupate_hub.evaluation.transfer_rows import TransferRow, TransferRun, append_rows, read_rows
 from tupate_hub.extras import install_command
 
 ROOT = Path(__file__).parents[2]
@@ -55,6 +55,48 @@ def test_the_blend_of_the_first_three(script: ModuleType, monkeypatch: pytest.Mo
     assert script.sources_for(options, "trec") == [first[1], "sst2", first[0], "+".join(first)]
 
 
+def test_a_part_says_what_is_run_and_an_option_changes_one_thing(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = asked(script, monkeypatch, "--part", "limited-questions", "--seeds", "1")
+    assert (options.protocol, options.seeds) == ("limited", [1])
+    assert script.sources_for(options, "squad") == list(options.targets) and "quoref" in options.targets
+    assert asked(script, monkeypatch, "--part", "converged").sources == ()
+    own = asked(script, monkeypatch, "--part", "limited-sources")
+    assert own.zoo == own.out == ROOT / "zoo" / "truth" / "limited-sources"
+    assert script.sources_left(asked(script, monkeypatch)) == []
+
+
+def test_what_there_is_of_each_part(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["measure_transfer.py", "--held"])
+    assert script.main() == 0
+    counts = dict(line.removesuffix(" runs").split(": ") for line in capsys.readouterr().out.splitlines())
+    assert list(counts) == list(script.PARTS)
+    made, wanted = (int(number.replace(",", "")) for number in counts["limited"].split(" of "))
+    assert wanted == 11 * 11 * 3 and 0 < made <= wanted  # eleven sources for each but itself, and one from nothing
+
+
+def test_sources_of_few_examples_are_tuned_into_a_registry_of_their_own(
+    script: ModuleType, data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("torch")
+    from tupate_hub import Zoo
+    from tupate_hub.training import train
+
+    part = replace(script.PARTS["limited-sources"], sources=("toy_classes", "toy_numbers"), folder=tmp_path)
+    monkeypatch.setitem(script.PARTS, "limited-sources", part)
+    usual = train.TrainOptions
+    monkeypatch.setattr(train, "TrainOptions", lambda **asked: usual(**asked, steps=2, batch_size=4))
+    options = asked(script, monkeypatch, "--part", "limited-sources")
+    assert script.sources_left(options) == ["toy_classes", "toy_numbers"]
+    said = script.tune_source("toy_classes", data_folder, tmp_path, "lora", 8, 1, "cpu")
+    assert said.startswith("toy_classes: ") and float(said.split()[-1]) >= 0
+    assert script.sources_left(options) == ["toy_numbers"]
+    assert Zoo.open(tmp_path).embedding("toy_classes").facts["training"]["train_examples"] == 8
+
+
 def test_without_a_word_it_is_every_task_and_with_none_it_is_nothing(
     script: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -68,7 +110,7 @@ def test_a_run_is_made_when_every_score_is_there(script: ModuleType, tmp_path: P
     assert script.finished(tmp_path, "few-shot", (40, 150)) == set()
     append_rows(script.table(tmp_path, "few-shot", 150, "sst2"), [row("sst2", 150)])
     append_rows(script.table(tmp_path, "few-shot", 150, "a+b"), [row("a+b", 150)])
-    made = {script.Run("sst2", "trec", 0), script.Run("a+b", "trec", 0)}
+    made = {TransferRun("sst2", "trec", 0), TransferRun("a+b", "trec", 0)}
     assert script.finished(tmp_path, "few-shot", (40, 150)) == made
 
 
@@ -85,9 +127,9 @@ def test_a_source_is_a_task_or_a_blend(script: ModuleType) -> None:
 
 def test_rows_get_the_score_without_transfer_of_their_own_seed(script: ModuleType, tmp_path: Path) -> None:
     nothing = replace(row("-", 40), score=0.4, baseline_score_without_transfer=0.4)
-    script.keep(script.Run("-", "trec", 0), [nothing], "few-shot", tmp_path)
+    script.keep(TransferRun("-", "trec", 0), [nothing], "few-shot", tmp_path)
     for seed in (0, 1):
-        script.keep(script.Run("sst2", "trec", seed), [row("sst2", 40, seed)], "few-shot", tmp_path)
+        script.keep(TransferRun("sst2", "trec", seed), [row("sst2", 40, seed)], "few-shot", tmp_path)
     rows = read_rows(script.table(tmp_path, "few-shot", 40))
     assert [one["baseline_score_without_transfer"] for one in rows] == ["0.40000", "0.40000", ""]
 
@@ -106,10 +148,10 @@ def test_on_a_worker_runs_have_their_files_and_score_the_same(
     script: ModuleType, data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sources: list[str]
 ) -> None:
     pytest.importorskip("torch")
-    from tupate_hub.training import transfer
+    from tupate_hub.training import protocol
 
-    monkeypatch.setattr(transfer, "PROTOCOLS", {"tiny": transfer.Protocol("tiny", 8, 2, (1, 2), 20)})
-    runs = tuple(script.Run(source, "toy_classes", 0) for source in sources)
+    monkeypatch.setattr(protocol, "PROTOCOLS", {"tiny": protocol.Protocol("tiny", 8, 2, (1, 2), 20)})
+    runs = tuple(TransferRun(source, "toy_classes", 0) for source in sources)
     for name, content in script.files_of(runs, data_folder, ROOT, "lora").items():
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -124,7 +166,7 @@ def test_on_a_worker_runs_have_their_files_and_score_the_same(
 
 
 def test_runs_of_one_target_and_seed_are_made_together(script: ModuleType) -> None:
-    runs = [script.Run(source, target, seed) for target in "xy" for seed in (0, 1) for source in "abc"]
+    runs = [TransferRun(source, target, seed) for target in "xy" for seed in (0, 1) for source in "abc"]
     assert script.together(runs, 1) == [(run,) for run in runs]
     groups = script.together(runs, 2)
     assert [len(group) for group in groups] == [2, 1] * 4

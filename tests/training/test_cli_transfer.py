@@ -18,8 +18,9 @@ from tupate_hub.evaluation.transfer_rows import read_rows
 from tupate_hub.evaluation.truth import read_truth
 from tupate_hub.training.basemodel import find_base
 from tupate_hub.training.methods import get_method
+from tupate_hub.training.protocol import Protocol
 from tupate_hub.training.record import to_embedding
-from tupate_hub.training.transfer import Protocol, measure
+from tupate_hub.training.transfer import measure
 
 SOURCES = ("toy_numbers", "toy_spans", "toy_choices")
 

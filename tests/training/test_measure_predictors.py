@@ -47,6 +47,7 @@ def run(folders):
     script = module_from_spec(spec)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "environ", {**os.environ, "OMP_NUM_THREADS": "1"})
+        patch.syspath_prepend(path.parent)
         patch.setitem(sys.modules, "measure_predictors", script)
         spec.loader.exec_module(script)
 
@@ -141,7 +142,3 @@ def test_a_task_that_fails_is_named_and_the_others_go_on(run, data_folder, tmp_p
     assert code == 1
     assert "[1/3] toy_choices: FormatError" in said and "[2/3] toy_classes: vocabulary" in said and "[3/3]" in said
     assert not list((tmp_path / "out").glob("*.csv"))
-
-
-def test_the_targets_are_those_of_the_measured_transfer(load_script):
-    assert load_script("measure_predictors").TARGETS == load_script("measure_transfer").FEW_SHOT_TARGETS

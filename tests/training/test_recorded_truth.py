@@ -13,7 +13,8 @@ from tupate_hub import Zoo
 from tupate_hub.data.dataset import load_task
 from tupate_hub.evaluation.transfer_rows import read_rows
 from tupate_hub.training.basemodel import find_base
-from tupate_hub.training.transfer import PROTOCOLS, Protocol, measure
+from tupate_hub.training.protocol import PROTOCOLS, Protocol
+from tupate_hub.training.transfer import measure
 from tupate_hub.training.warmstart import method_of
 
 ROOT = Path(__file__).parents[2]

@@ -15,11 +15,12 @@ from tupate_hub.embedding import TaskEmbedding
 from tupate_hub.errors import SpaceMismatch
 from tupate_hub.training.methods import get_method
 from tupate_hub.training.model import is_head
+from tupate_hub.training.protocol import Protocol
 from tupate_hub.training.record import to_embedding
 from tupate_hub.training.regime import Setup
 from tupate_hub.training.run import Run
 from tupate_hub.training.side_by_side import Stack, score_side_by_side
-from tupate_hub.training.transfer import Protocol, measure, measure_side_by_side
+from tupate_hub.training.transfer import measure, measure_side_by_side
 from tupate_hub.training.tuner import score_on_the_way
 from tupate_hub.training.warmstart import Places
 

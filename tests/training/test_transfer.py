@@ -16,19 +16,16 @@ from tupate_hub.errors import SpaceMismatch, TupateHubError
 from tupate_hub.training import run as running
 from tupate_hub.training.methods import get_method
 from tupate_hub.training.model import is_head, tuned_state
+from tupate_hub.training.protocol import PROTOCOLS, Protocol, protocol_for, until_converged
 from tupate_hub.training.record import to_embedding
 from tupate_hub.training.regime import Setup
 from tupate_hub.training.transfer import (
-    PROTOCOLS,
     Comparison,
-    Protocol,
     Score,
     compared,
     gains,
     measure,
-    protocol_for,
     transfer_row,
-    until_converged,
 )
 from tupate_hub.training.tuner import score_on_the_way
 from tupate_hub.training.warmstart import method_of

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from tupate_hub.embedding import TaskEmbedding
     from tupate_hub.evaluation.transfer_rows import TransferRow
     from tupate_hub.training.methods import Method
-    from tupate_hub.training.transfer import Comparison, Gain, Protocol, Score
+    from tupate_hub.training.protocol import Protocol
+    from tupate_hub.training.transfer import Comparison, Gain, Score
 
 
 @click.command("transfer")
@@ -46,7 +47,8 @@ def transfer_command(source: str, data: str, **options: Any) -> None:
     """
     require_training()
     from tupate_hub.evaluation.transfer_rows import append_rows, require_table
-    from tupate_hub.training.transfer import gains, protocol_for, until_converged
+    from tupate_hub.training.protocol import protocol_for, until_converged
+    from tupate_hub.training.transfer import gains
     from tupate_hub.training.warmstart import method_of, source_and_base
 
     asked = data_asked(options)

@@ -20,6 +20,15 @@ SCRATCH = "-"
 
 
 @dataclass(frozen=True)
+class TransferRun:
+    """One run: a source, or `SCRATCH`, a target, and the seed of examples, order and head."""
+
+    source: str
+    target: str
+    seed: int
+
+
+@dataclass(frozen=True)
 class TransferRow:
     """One score of one run.
 
@@ -78,6 +87,11 @@ def read_rows(path: Path) -> list[dict[str, str]]:
                 hint=f"name a new file, or one with the columns {','.join(COLUMNS)}",
             )
         return list(reader)
+
+
+def runs_of(path: Path) -> set[TransferRun]:
+    """The runs that a table has a row of; `read_rows` says what it may raise."""
+    return {TransferRun(row["source"], row["target"], int(row["seed"])) for row in read_rows(path)}
 
 
 def append_rows(path: Path, rows: Iterable[TransferRow]) -> None:

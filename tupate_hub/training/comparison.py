@@ -18,12 +18,13 @@ from tupate_hub.errors import FormatError
 from tupate_hub.evaluation.transfer_rows import SCRATCH, TransferRow
 from tupate_hub.training.delivery import Delivery, deliver, name_in, refuse_taken, reserved
 from tupate_hub.training.options import TrainOptions
+from tupate_hub.training.protocol import Protocol
 from tupate_hub.training.recommend import Recommendation, RecommendPlan
 from tupate_hub.training.regime import within_reach
 from tupate_hub.training.result import Result
 from tupate_hub.training.run import Progress, Pulse, Say
 from tupate_hub.training.train import TrainPlan, origin_of, plan_training, regime_of, setup_of
-from tupate_hub.training.transfer import Gain, Protocol, Score, compared, gains, transfer_row
+from tupate_hub.training.transfer import Gain, Score, compared, gains, transfer_row
 from tupate_hub.training.tuner import tune
 from tupate_hub.zoo import Zoo
 

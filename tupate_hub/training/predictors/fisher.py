@@ -22,7 +22,7 @@ from tupate_hub.training.batches import Batch, collate, grouped_batches
 from tupate_hub.training.features import encode, thin_empty_windows, with_scaled_labels
 from tupate_hub.training.model import is_head
 from tupate_hub.training.predictors.subject import SEED, Arrays, Subject, few_examples, tuned_model
-from tupate_hub.training.transfer import PROTOCOLS
+from tupate_hub.training.protocol import PROTOCOLS
 from tupate_hub.training.warmstart import method_of
 
 _EPOCHS, _RATE = 10, 1e-2

@@ -19,7 +19,7 @@ from tupate_hub.training.predictors.evidence import log_evidence
 from tupate_hub.training.predictors.fisher import fisher
 from tupate_hub.training.predictors.labelled import labelled_states
 from tupate_hub.training.predictors.subject import SEED, Arrays, Subject, base_encoder, encode_texts, states, text_of
-from tupate_hub.training.transfer import PROTOCOLS
+from tupate_hub.training.protocol import PROTOCOLS
 from tupate_hub.training.tuner import score_on_the_way
 from tupate_hub.training.warmstart import method_of
 

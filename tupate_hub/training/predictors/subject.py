@@ -19,7 +19,7 @@ from tupate_hub.embedding import TaskEmbedding
 from tupate_hub.training.batches import collate
 from tupate_hub.training.features import Feature, encode
 from tupate_hub.training.model import build_model, load_tokenizer, tuned_state
-from tupate_hub.training.transfer import PROTOCOLS
+from tupate_hub.training.protocol import PROTOCOLS
 from tupate_hub.training.warmstart import method_of, starting_tensors
 
 #: Arrays of one measurement, by name.
