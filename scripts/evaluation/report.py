@@ -348,7 +348,14 @@ def gain(zoo: Zoo) -> dict[str, Any]:
         if noise is not None
     ]
     strengths = fit_strengths(list(tables.values()), traits)
-    weights = {"affinity": round(model.affinity, 4), "strength": round(model.strength, 4), "targets": model.targets}
+    weights = {
+        "affinity": round(model.affinity, 4),
+        "strength": round(model.strength, 4),
+        "targets": model.targets,
+        "kinds": {
+            kind: {name: round(value, 4) for name, value in added.items()} for kind, added in model.kinds.items()
+        },
+    }
     return {
         SPACE: {
             "gain": {**weights, "forecasts": forecasts, "trial": trial_forecast(zoo).as_dict()},

@@ -106,6 +106,36 @@ def test_both_together_beat_either() -> None:
     assert reached["gain"] > max(reached["affinity"], reached["strength"]) + 0.02
 
 
+def test_what_a_kind_adds_to_a_kind_is_found_and_used_where_kinds_are_known() -> None:
+    truth, _, affinity = planted(3, affinity_weight=1.0)
+    traits = {name: Traits("qa" if at % 2 else "nli") for names in (SOURCES, TARGETS) for at, name in enumerate(names)}
+    same = np.array([[traits[target].kind == traits[source].kind for source in SOURCES] for target in TARGETS])
+    kindred = replace(truth, scores=truth.scores + 6.0 * same)
+    model = fit_gain([kindred], [affinity], traits)
+    assert min(model.kinds["qa"]["qa"], model.kinds["nli"]["nli"]) > 0.3
+    assert max(model.kinds["qa"]["nli"], model.kinds["nli"]["qa"]) < -0.3
+    level = [0.1, 0.1, 0.2], [0.0, 0.0, 0.0]
+    order = model.expected(*level, "qa", ["nli", "qa", ""])
+    assert order[1] - order[0] == pytest.approx(model.kinds["qa"]["qa"] - model.kinds["qa"]["nli"])
+    np.testing.assert_array_equal(
+        model.expected(*level, "", ["nli", "qa", ""]), model.expected(*level, "tags", ["qa"] * 3)
+    )
+    assert fit_gain([kindred], [affinity], {}).kinds == {}
+
+
+def test_a_kind_counts_targets_and_neither_their_sources_nor_their_tables() -> None:
+    truth, _, affinity = planted(4)
+    traits = {name: Traits("qa") for name in (*SOURCES[:3], TARGETS[0])}
+    boosted = truth.scores.copy()
+    boosted[0, :3] += 9.0
+    one = replace(truth, scores=boosted)
+    once, twice = fit_gain([one], [affinity], traits), fit_gain([one, one], [affinity] * 2, traits)
+    assert list(once.kinds) == ["qa"] and list(once.kinds["qa"]) == ["qa"]
+    unexplained = one.effects()[0, :3].mean()
+    assert 0.2 < once.kinds["qa"]["qa"] < 0.6 * unexplained  # a single target says half of it
+    assert twice.kinds["qa"]["qa"] == pytest.approx(once.kinds["qa"]["qa"], abs=0.05)
+
+
 def test_sources_that_were_not_measured_do_not_disturb() -> None:
     truth, _, affinity = planted(affinity_weight=1.0)
     wider = replace(

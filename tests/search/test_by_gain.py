@@ -52,6 +52,20 @@ def test_without_strength_the_order_is_that_of_the_similarity(toy_zoo: Path) -> 
     assert [one.task for one in ranked(zoo).ranking] == [one.task for one in zoo.similar("sst2")]
 
 
+def test_what_kinds_add_moves_the_sources_of_a_kind(toy_zoo: Path) -> None:
+    plain = measured(toy_zoo, {}, affinity=0.0)
+    kind, other = (plain.registry.tasks[task].kind for task in ("sst2", "squad"))
+    zoo = measured(toy_zoo, {}, affinity=0.0, kinds={kind: {other: 2.0}})
+    found = ranked(zoo)
+    first = found.prospects[0]
+    assert (first.neighbor.kind, first.effect) == (other, 2.0)
+    assert {one.effect for one in found.prospects if one.neighbor.kind != other} == {0.0}
+    assert {one.effect for one in ranked(zoo, kind="regression").prospects} == {0.0}
+    stranger = replace(zoo.similar("sst2"), noise=NOISE, itself=None)
+    assert {one.effect for one in rank_by_gain(zoo, stranger).prospects} == {0.0}
+    assert {one.effect for one in rank_by_gain(zoo, stranger, kind=kind).prospects} == {0.0, 2.0}
+
+
 def test_the_forecast_is_that_of_score_and_strength(toy_zoo: Path) -> None:
     found = ranked(measured(toy_zoo, {"mnli": 2.0}))
     for one in found.prospects:
@@ -98,7 +112,18 @@ def test_another_similarity_is_refused(toy_zoo: Path) -> None:
         rank_by_gain(zoo, zoo.similar("sst2", view=View("update", True)))
 
 
-@pytest.mark.parametrize("gain", [{"affinity": "much"}, {"forecasts": 3}, {"forecasts": [{}]}, {"forecasts": [7]}])
+@pytest.mark.parametrize(
+    "gain",
+    [
+        {"affinity": "much"},
+        {"kinds": []},
+        {"kinds": {"a": 1}},
+        {"kinds": {"a": {"b": "c"}}},
+        {"forecasts": 3},
+        {"forecasts": [{}]},
+        {"forecasts": [7]},
+    ],
+)
 def test_a_registry_that_says_nonsense_is_refused(gain: dict[str, Any], toy_zoo: Path) -> None:
     zoo = measured(toy_zoo, {}, **gain)
     with pytest.raises(FormatError):

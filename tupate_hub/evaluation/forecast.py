@@ -16,7 +16,7 @@ import numpy as np
 from tupate_hub.arrays import Float64Array
 from tupate_hub.compare.noise import NoiseLevel
 from tupate_hub.errors import FormatError
-from tupate_hub.evaluation.gain import fit_gain, without
+from tupate_hub.evaluation.gain import fit_gain, kind_of, without
 from tupate_hub.evaluation.metrics import POINTS, bootstrap_interval, regret
 from tupate_hub.evaluation.strength import Strength, Traits, fit_strengths
 from tupate_hub.evaluation.truth import Truth
@@ -162,7 +162,9 @@ def _first_pick(
     others = [other for other in range(len(truth.targets)) if other != row]
     rest, known = truth.rows(others), truth.candidates()[row]
     strengths = _values(fit_strengths([rest], traits), truth.sources)[known]
-    order = fit_gain([rest], [affinity[others]], traits).expected(affinity[row, known], strengths)
+    kinds = [kind_of(traits, source) for source, there in zip(truth.sources, known, strict=True) if there]
+    model = fit_gain([rest], [affinity[others]], traits)
+    order = model.expected(affinity[row, known], strengths, kind_of(traits, truth.targets[row]), kinds)
     measured = truth.fractions()[row, known]
     first = int(order.argmax())
     weights = _fit(rest, affinity[others], noise, traits)

@@ -1,16 +1,17 @@
-"""Gain: how affinity and strength together order the sources of a target.
+"""Gain: how affinity, strength and the kinds of both tasks together order the sources of a target.
 
 The effect of a source on a target (in standard deviations of the target's sources) is taken to be
 
-    affinity weight x z(similarity) + strength weight x strength
+    affinity weight x z(similarity) + strength weight x strength + what its kind adds to targets of that kind
 
-with two weights, fitted by least squares on targets whose transfer was measured.
+with two weights, fitted by least squares on targets whose transfer was measured, and for each pair of kinds the mean of
+what the weights leave unexplained: a source that extracts spans may be strong, and yet of no use to a choice.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -22,19 +23,30 @@ from tupate_hub.evaluation.truth import Truth
 #: What the weights are drawn to, with the weight of so many cells, where few targets were measured.
 _BEFORE = np.array([0.3, 1.0])
 _CELLS_BEFORE = 20.0
+#: What a kind adds to another is drawn to nothing with the weight of so many targets.
+_TARGETS_BEFORE = 1.0
 
 
 @dataclass(frozen=True)
 class GainModel:
-    """The two weights, and on how many targets they were fitted."""
+    """The two weights, and on how many targets they were fitted.
+
+    `kinds` has what sources of a kind add, by the target's kind and theirs, in standard deviations of the sources.
+    """
 
     affinity: float
     strength: float
     targets: int
+    kinds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
-    def expected(self, scores: ArrayLike, strengths: ArrayLike) -> Float64Array:
-        """The expected effect of each source, of shape (sources,), from its similarity and its strength."""
-        return self.affinity * z_scores(scores) + self.strength * np.asarray(strengths, dtype=np.float64)
+    def expected(self, scores: ArrayLike, strengths: ArrayLike, kind: str, kinds: Sequence[str]) -> Float64Array:
+        """The expected effect of each source, of shape (sources,), from its similarity, its strength and its kind.
+
+        `kind` is the target's and `kinds` the sources', "" where unknown.
+        """
+        added = self.kinds.get(kind, {})
+        by_kind = np.array([added.get(one, 0.0) for one in kinds], dtype=np.float64)
+        return self.affinity * z_scores(scores) + self.strength * np.asarray(strengths, dtype=np.float64) + by_kind
 
 
 def z_scores(values: ArrayLike) -> Float64Array:
@@ -46,7 +58,7 @@ def z_scores(values: ArrayLike) -> Float64Array:
 
 
 def fit_gain(truths: Sequence[Truth], affinities: Sequence[Float64Array], traits: Mapping[str, Traits]) -> GainModel:
-    """Fit the weights on tables of measured transfer.
+    """Fit the weights, and what kinds add, on tables of measured transfer.
 
     The strengths that a target's row is explained by come from the other targets, as they will when the model is used.
 
@@ -57,8 +69,7 @@ def fit_gain(truths: Sequence[Truth], affinities: Sequence[Float64Array], traits
     affinities : sequence of arrays
         For each table the similarity of every target and source, of its shape (targets, sources).
     """
-    rows: list[tuple[Float64Array, Float64Array]] = []
-    names: set[str] = set()
+    rows: list[_Row] = []
     for truth, affinity in zip(truths, affinities, strict=True):
         scaled = truth.effects()
         for row, target in enumerate(truth.targets):
@@ -67,13 +78,52 @@ def fit_gain(truths: Sequence[Truth], affinities: Sequence[Float64Array], traits
                 continue
             strengths = fit_strengths([without(one, target) for one in truths], traits)
             own = np.array([_value(strengths, source) for source in truth.sources])[known]
-            rows.append((np.stack([z_scores(affinity[row, known]), own], axis=1), scaled[row, known]))
-            names.add(target)
+            features = np.stack([z_scores(affinity[row, known]), own], axis=1)
+            sources = tuple(source for source, there in zip(truth.sources, known, strict=True) if there)
+            rows.append(_Row(target, sources, features, scaled[row, known]))
     normal, right = _CELLS_BEFORE * np.eye(2), _CELLS_BEFORE * _BEFORE
-    for features, effect in rows:
-        normal, right = normal + features.T @ features, right + features.T @ effect
+    for one in rows:
+        normal, right = normal + one.features.T @ one.features, right + one.features.T @ one.effects
     weights = np.maximum(np.linalg.solve(normal, right), 0.0)
-    return GainModel(float(weights[0]), float(weights[1]), len(names))
+    targets = len({one.target for one in rows})
+    return GainModel(float(weights[0]), float(weights[1]), targets, _added_by_kinds(rows, weights, traits))
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A target's measured sources: features of shape (sources, 2), effects of shape (sources,)."""
+
+    target: str
+    sources: tuple[str, ...]
+    features: Float64Array
+    effects: Float64Array
+
+
+def _added_by_kinds(
+    rows: Sequence[_Row], weights: Float64Array, traits: Mapping[str, Traits]
+) -> dict[str, dict[str, float]]:
+    """What the weights leave unexplained: means over sources of a kind, then over targets of a kind, drawn to nothing.
+
+    A target counts once, in however many tables and with however many sources: its sources of a kind err together.
+    """
+    left: dict[tuple[str, str], dict[str, list[float]]] = {}
+    for one in rows:
+        of_target = kind_of(traits, one.target)
+        unexplained = one.effects - one.features @ weights
+        kinds = [kind_of(traits, source) for source in one.sources]
+        for kind in {*kinds} - {""} if of_target else ():
+            mean = float(unexplained[[other == kind for other in kinds]].mean())
+            left.setdefault((of_target, kind), {}).setdefault(one.target, []).append(mean)
+    added: dict[str, dict[str, float]] = {}
+    for (of_target, kind), targets in sorted(left.items()):
+        total = sum(float(np.mean(means)) for means in targets.values())
+        added.setdefault(of_target, {})[kind] = total / (len(targets) + _TARGETS_BEFORE)
+    return added
+
+
+def kind_of(traits: Mapping[str, Traits], task: str) -> str:
+    """A task's kind, "" where it is not known."""
+    return traits[task].kind if task in traits else ""
 
 
 def gain_without_target(truth: Truth, affinity: Float64Array, traits: Mapping[str, Traits]) -> Float64Array:
@@ -91,8 +141,9 @@ def gain_without_target(truth: Truth, affinity: Float64Array, traits: Mapping[st
         known = candidates[row]
         if not known.any():
             continue
-        own = np.array([_value(strengths, source) for source in truth.sources])
-        predicted[row, known] = model.expected(affinity[row, known], own[known])
+        sources = [source for source, there in zip(truth.sources, known, strict=True) if there]
+        own, kinds = [_value(strengths, source) for source in sources], [kind_of(traits, source) for source in sources]
+        predicted[row, known] = model.expected(affinity[row, known], own, kind_of(traits, target), kinds)
     return predicted
 
 

@@ -138,11 +138,20 @@ def _entry(entry: Entry) -> dict[str, Any]:
 def _gain(gain: Mapping[str, Any]) -> dict[str, Any] | None:
     """What measured transfer says of a space, or None where that is not what the page can use."""
     weights = {name: number(gain.get(name)) for name in ("affinity", "strength", "targets")}
-    rows = gain.get("forecasts")
-    if None in weights.values() or not isinstance(rows, (list, tuple)):
+    rows, kinds = gain.get("forecasts"), gain.get("kinds", {})
+    if None in weights.values() or not isinstance(rows, (list, tuple)) or not isinstance(kinds, dict):
         return None
+    added = {
+        _short(kind): {name: value for name, value in _plain(sources).items() if number(value) is not None}
+        for kind, sources in kinds.items()
+        if isinstance(sources, dict)
+    }
     forecasts = [row for row in rows if isinstance(row, dict) and _is_forecast(row)]
-    return {**weights, "forecasts": [{**_plain(row), "regrets": _plain(row["regrets"])} for row in forecasts]}
+    return {
+        **weights,
+        "kinds": added,
+        "forecasts": [{**_plain(row), "regrets": _plain(row["regrets"])} for row in forecasts],
+    }
 
 
 def _is_forecast(row: Mapping[str, Any]) -> bool:

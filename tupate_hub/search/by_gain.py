@@ -64,7 +64,9 @@ class Prospects:
         return fit
 
 
-def rank_by_gain(zoo: Zoo, ranking: Ranking, k: int | None = None, examples: int | None = None) -> Prospects:
+def rank_by_gain(
+    zoo: Zoo, ranking: Ranking, k: int | None = None, examples: int | None = None, kind: str | None = None
+) -> Prospects:
     """Order a ranking of a whole space by expected gain.
 
     Parameters
@@ -75,6 +77,8 @@ def rank_by_gain(zoo: Zoo, ranking: Ranking, k: int | None = None, examples: int
         How many to keep.
     examples : int, optional
         How many examples the user has: the forecast of the regime nearest to it is taken.
+    kind : str, optional
+        The target's kind. Default: that of the task that was asked for, where it is one of the registry.
 
     Raises
     ------
@@ -95,7 +99,14 @@ def rank_by_gain(zoo: Zoo, ranking: Ranking, k: int | None = None, examples: int
     forecast = nearest(read_forecasts(space), examples)
     strengths = {entry.task: entry.strength for entry in zoo.registry.in_space(space.name)}
     values = [_number(strengths[neighbor.task], "value") for neighbor in ranking.neighbors]
-    effects = model.expected([neighbor.score for neighbor in ranking.neighbors], [value or 0.0 for value in values])
+    if kind is None:
+        kind = "" if ranking.itself is None else zoo.registry.tasks[ranking.itself].kind
+    effects = model.expected(
+        [neighbor.score for neighbor in ranking.neighbors],
+        [value or 0.0 for value in values],
+        kind,
+        [neighbor.kind for neighbor in ranking.neighbors],
+    )
     prospects = [
         Prospect(
             neighbor,
@@ -117,7 +128,7 @@ def rank_by_gain(zoo: Zoo, ranking: Ranking, k: int | None = None, examples: int
 
 
 def read_gain(space: SpaceEntry) -> GainModel:
-    """The weights that a registry records for a space.
+    """The weights that a registry records for a space, with what kinds add where it says so.
 
     Raises
     ------
@@ -127,7 +138,16 @@ def read_gain(space: SpaceEntry) -> GainModel:
     numbers = {name: _number(space.gain, name) for name in ("affinity", "strength", "targets")}
     if None in numbers.values():
         raise FormatError(f"Space {space.name!r} of the registry has a gain without its numbers.")
-    return GainModel(float(numbers["affinity"] or 0), float(numbers["strength"] or 0), int(numbers["targets"] or 0))
+    weights = float(numbers["affinity"] or 0), float(numbers["strength"] or 0), int(numbers["targets"] or 0)
+    return GainModel(*weights, kinds=_read_kinds(space))
+
+
+def _read_kinds(space: SpaceEntry) -> dict[str, dict[str, float]]:
+    kinds = space.gain.get("kinds", {})
+    nested = isinstance(kinds, dict) and all(isinstance(added, dict) for added in kinds.values())
+    if not nested or any(_number(added, name) is None for added in kinds.values() for name in added):
+        raise FormatError(f"Space {space.name!r} of the registry has kinds in its gain that are not numbers by kind.")
+    return {of_target: {name: float(value) for name, value in added.items()} for of_target, added in kinds.items()}
 
 
 def read_forecasts(space: SpaceEntry) -> tuple[Forecast, ...]:

@@ -85,7 +85,7 @@ export function neighbours(zoo, space, query) {
       expected: null,
     };
   });
-  return withGain(zoo, space, listed);
+  return withGain(zoo, space, listed, query.itself === null ? "" : zoo.task(query.itself).kind);
 }
 
 /** @param {Zoo} zoo @param {ShownSpace} space @param {Query} query @param {number} row @param {number} score */
@@ -139,16 +139,26 @@ export function forecastOf(space) {
   return forecasts.reduce((/** @type {Forecast | null} */ best, one) => (best === null || one.steps > best.steps ? one : best), null);
 }
 
-/** @param {Zoo} zoo @param {ShownSpace} space @param {Neighbour[]} listed @returns {Neighbour[]} */
-function withGain(zoo, space, listed) {
+/**
+ * @param {Zoo} zoo
+ * @param {ShownSpace} space
+ * @param {Neighbour[]} listed
+ * @param {string} kind Of the target, "" where it is not known.
+ * @returns {Neighbour[]}
+ */
+function withGain(zoo, space, listed, kind) {
   const { gain, noise } = space;
   if (gain === null || listed.length === 0) return listed;
   const forecast = forecastOf(space);
+  const added = new Map(Object.entries(new Map(Object.entries(gain.kinds)).get(kind) ?? {}));
   const mean = listed.reduce((sum, one) => sum + one.score, 0) / listed.length;
   const spread = Math.sqrt(listed.reduce((sum, one) => sum + (one.score - mean) ** 2, 0) / listed.length);
   return listed.map((one) => ({
     ...one,
-    effect: gain.affinity * (spread > 1e-12 ? (one.score - mean) / spread : 0) + gain.strength * one.strength,
+    effect:
+      gain.affinity * (spread > 1e-12 ? (one.score - mean) / spread : 0) +
+      gain.strength * one.strength +
+      (added.get(zoo.task(one.task).kind) ?? 0),
     expected: forecast === null || noise === null ? null : expected(forecast, noise, one, zoo.judging.sigmas),
   }));
 }

@@ -11,7 +11,8 @@ import { bytesOf, cosinesOf, floatsOf } from "./numbers.js";
  * @typedef {{regime: string, examples: number, steps: number, targets: number, constant: number, excess: number,
  *   strength: number, error: number, helped: number, gained: number, gained_low: number, gained_high: number,
  *   regrets: Record<string, number>}} Forecast
- * @typedef {{affinity: number, strength: number, targets: number, forecasts: Forecast[]}} Gain
+ * @typedef {{affinity: number, strength: number, targets: number, kinds: Record<string, Record<string, number>>,
+ *   forecasts: Forecast[]}} Gain
  * @typedef {{file: string, bytes: number}} Script
  * @typedef {{mean: number | null, low: number | null, high: number | null}} Summary
  * @typedef {{table: string, sources: number, predictors: {name: string, metrics: Record<string, Summary>}[],
