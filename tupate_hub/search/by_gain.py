@@ -85,16 +85,7 @@ def rank_by_gain(
     TupateHubError
         For a similarity that no gain was fitted for, or a space in which no transfer was measured.
     """
-    space = zoo.registry.space(ranking.space)
-    if ranking.similarity != DEFAULT or ranking.centred or ranking.fused:
-        raise TupateHubError(
-            f"A ranking by gain is fitted for {DEFAULT!r} alone.", hint=f"leave the similarity at {DEFAULT!r}"
-        )
-    if not space.gain:
-        raise TupateHubError(
-            f"No transfer was measured in the space {space.name!r}: gains are not known.",
-            hint="rank by similarity, or take the bundled zoo's default space",
-        )
+    space = _measured_space(zoo, ranking)
     model, noise = read_gain(space), ranking.noise
     forecast = nearest(read_forecasts(space), examples)
     strengths = {entry.task: entry.strength for entry in zoo.registry.in_space(space.name)}
@@ -125,6 +116,21 @@ def rank_by_gain(
     return Prospects(
         replace(ranking, neighbors=tuple(prospect.neighbor for prospect in ranked)), tuple(ranked), forecast, noise
     )
+
+
+def _measured_space(zoo: Zoo, ranking: Ranking) -> SpaceEntry:
+    """The space of a ranking that can be ordered by gain."""
+    space = zoo.registry.space(ranking.space)
+    if ranking.similarity != DEFAULT or ranking.centred or ranking.fused:
+        raise TupateHubError(
+            f"A ranking by gain is fitted for {DEFAULT!r} alone.", hint=f"leave the similarity at {DEFAULT!r}"
+        )
+    if not space.gain:
+        raise TupateHubError(
+            f"No transfer was measured in the space {space.name!r}: gains are not known.",
+            hint="rank by similarity, or take the bundled zoo's default space",
+        )
+    return space
 
 
 def read_gain(space: SpaceEntry) -> GainModel:

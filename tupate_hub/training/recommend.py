@@ -277,8 +277,7 @@ def recommend(
     if not looks:
         raise WorkFailed("There was no time for a single step.", hint="give it more time: `most_seconds=300`")
     last = looks[-1].ranking
-    measured = bool(zoo.registry.space(space.name).gain)
-    prospects = rank_by_gain(zoo, last, options.k, len(data.train), data.kind) if measured else None
+    prospects = rank_by_gain(zoo, last, options.k, len(data.train), data.kind) if space.gain else None
     found = Recommendation(tuple(looks), options.k, steps, prospects)
     return _with_trial(found, zoo, plan, data, regime.steps, watch) if options.trial else found
 
