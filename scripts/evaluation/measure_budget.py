@@ -21,14 +21,13 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from transfers import BASE, ROOT, SPACE
+
 from tupate_hub.storage.atomic import write_bytes
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-ROOT = Path(__file__).resolve().parents[2]
-BASE = "sentence-transformers/all-MiniLM-L6-v2"
-SPACE = f"{BASE.rpartition('/')[2]}/lora"
 #: Those of measure_transfer.py that are cheap.
 TARGETS = "trec customer_reviews snli cola mit_restaurant_ner stsb tweet_irony subj sick_entailment emotion".split()
 EXAMPLES, SCORED_ON, STEPS, EVALUATIONS = 200, 500, 400, 8

@@ -22,12 +22,11 @@ from logging import ERROR, getLogger
 from pathlib import Path
 from typing import Any
 
-from transfers import BASE, FEW_SHOT_TARGETS, ROOT
+from transfers import BASE, FEW_SHOT_TARGETS, ROOT, SPACE, sources_in
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-SPACE = f"{BASE.rpartition('/')[2]}/lora"
 COLUMNS = ("source", "target", "score")
 _RANKINGS = 200
 
@@ -107,12 +106,6 @@ def _is_there(path: Path, part: str, targets: Sequence[str]) -> bool:
     if part != "evidence" or not path.exists():
         return path.exists()
     return set(targets) <= set(read_tensorfile(path).metadata["targets"].split())
-
-
-def sources_of(zoo: Path, space: str) -> list[str]:
-    from tupate_hub import Zoo
-
-    return [entry.task for entry in Zoo.open(zoo).registry.entries if entry.space == space]
 
 
 def write_tables(place: Place, space: str, tasks: Sequence[str], targets: Sequence[str], out: Path) -> list[str]:
@@ -231,7 +224,7 @@ def parse() -> argparse.Namespace:
 def main() -> int:
     options = parse()
     place = Place(options.data, options.zoo, options.work, options.base)
-    tasks = sources_of(options.zoo, options.space) if options.tasks is None else options.tasks
+    tasks = sources_in(options.zoo, options.space) if options.tasks is None else options.tasks
     left = missing(place, tasks, options.parts, options.targets) if options.jobs else {}
     threads = int(os.environ.get("OMP_NUM_THREADS") or max(1, (os.cpu_count() or 1) // max(1, options.jobs)))
     jobs = [(place, options.space, task, parts, options.targets, threads) for task, parts in left.items()]

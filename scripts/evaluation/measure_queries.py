@@ -17,14 +17,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from transfers import BASE, FEW_SHOT_TARGETS, ROOT
+from transfers import BASE, FEW_SHOT_TARGETS, ROOT, SPACE
 
 from tupate_hub.storage.atomic import alone, write_bytes
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-SPACE = f"{BASE.rpartition('/')[2]}/lora"
 EXAMPLES = (50, 100, 200, 500)
 SHARES = (0.1, 0.25, 0.5, 1.0)
 ABOUT = ("target", "examples", "share", "step", "seconds")

@@ -20,7 +20,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transfers import BASE, PARTS, ROOT, finished, held, plan, sources_in, table
+from transfers import BASE, PARTS, ROOT, finished, held, plan, sources_in, space_of, table
 
 from tupate_hub.embedding import read_embedding
 from tupate_hub.evaluation.transfer_rows import SCRATCH, TransferRow, TransferRun, append_rows, read_rows
@@ -128,8 +128,8 @@ def _source(zoo: Path, written: str, method: str) -> TaskEmbedding:
     from tupate_hub import Zoo
     from tupate_hub.compare.blend import blend
 
-    opened, space = Zoo.open(zoo), f"{BASE.rpartition('/')[2]}/{method}"
-    embeddings = [opened.embedding(task, space) for task in written.split("+")]
+    opened = Zoo.open(zoo)
+    embeddings = [opened.embedding(task, space_of(method)) for task in written.split("+")]
     return embeddings[0] if len(embeddings) == 1 else blend(embeddings)
 
 
@@ -145,7 +145,7 @@ def picks(zoo: Path, method: str, target: str, count: int) -> list[str]:
     """The first sources of a target by `update`."""
     from tupate_hub import Zoo
 
-    found = Zoo.open(zoo).similar(target, count, space=f"{BASE.rpartition('/')[2]}/{method}")
+    found = Zoo.open(zoo).similar(target, count, space=space_of(method))
     return [one.task for one in found.neighbors]
 
 
@@ -153,7 +153,7 @@ def sources_for(options: argparse.Namespace, target: str) -> list[str]:
     """What a target is started from, each once."""
     given = options.sources
     if given is None:
-        given = [] if options.picks or options.blends else sources_in(options.zoo, options.method)
+        given = [] if options.picks or options.blends else sources_in(options.zoo, space_of(options.method))
     found = [*given, *(picks(options.zoo, options.method, target, options.picks) if options.picks else [])]
     if options.blends:
         found.append("+".join(picks(options.zoo, options.method, target, options.blends)))
@@ -221,7 +221,7 @@ def sources_left(options: argparse.Namespace) -> list[str]:
     """The sources of a part that has a registry of its own, which are to be tuned yet."""
     if PARTS[options.part].source_examples is None or options.zoo != PARTS[options.part].folder:
         return []
-    there = sources_in(options.zoo, options.method) if (options.zoo / "registry.json").is_file() else []
+    there = sources_in(options.zoo, space_of(options.method)) if (options.zoo / "registry.json").is_file() else []
     return [task for task in options.sources or () if task not in there]
 
 

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from report_page import JUDGE, OF_PUBLISHED, REGIMES, SPACE, pictures, tables
-from transfers import PARTS, ROOT, TRUTH, held
+from report_page import JUDGE, OF_PUBLISHED, REGIMES, pictures, tables
+from transfers import PARTS, ROOT, SPACE, TRUTH, held
 
 from tupate_hub import Zoo
 from tupate_hub.arrays import Float64Array

@@ -12,14 +12,12 @@ import numpy as np
 from curve_picture import Curve
 from curve_picture import picture as curve_picture
 from gain_picture import picture as gain_picture
-from transfers import PARTS, ROOT
+from transfers import PARTS, ROOT, SPACE
 
 from tupate_hub.evaluation.predictors import PREDICTIONS, PREDICTORS
 from tupate_hub.evaluation.report import DEFAULT, share_of_the_way
 from tupate_hub.publish.table import markdown_table
 from tupate_hub.training.protocol import PROTOCOLS
-
-SPACE = "all-MiniLM-L6-v2/lora"
 
 
 @dataclass(frozen=True)

@@ -51,10 +51,17 @@ PARTS: Mapping[str, Part] = {
 }
 
 
-def sources_in(zoo: Path, method: str) -> list[str]:
-    """The tasks that were tuned on the base model by a method."""
-    space = f"{BASE.rpartition('/')[2]}/{method}"
-    return [entry.task for entry in Zoo.open(zoo).registry.entries if entry.space == space]
+def space_of(method: str) -> str:
+    """The space of a method on the base model."""
+    return f"{BASE.rpartition('/')[2]}/{method}"
+
+
+SPACE = space_of("lora")
+
+
+def sources_in(zoo: Path, space: str) -> list[str]:
+    """The tasks that a registry has in a space."""
+    return [entry.task for entry in Zoo.open(zoo).registry.in_space(space)]
 
 
 def plan(
@@ -81,6 +88,6 @@ def finished(folder: Path, protocol: str, steps: Collection[int]) -> set[Transfe
 def held(name: str, zoo: Path = ROOT) -> tuple[int, int]:
     """How many runs of a part are made, of how many."""
     part = PARTS[name]
-    sources = sources_in(zoo, "lora") if part.sources is None else part.sources
+    sources = sources_in(zoo, SPACE) if part.sources is None else part.sources
     wanted = {run for runs in plan(dict.fromkeys(part.targets, sources), part.targets, part.seeds) for run in runs}
     return len(wanted & finished(part.folder, part.protocol, PROTOCOLS[part.protocol].score_at)), len(wanted)

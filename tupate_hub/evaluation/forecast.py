@@ -7,7 +7,7 @@ of the target that nobody knows before tuning. What is promised is what came out
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -16,9 +16,9 @@ import numpy as np
 from tupate_hub.arrays import Float64Array
 from tupate_hub.compare.noise import NoiseLevel
 from tupate_hub.errors import FormatError
-from tupate_hub.evaluation.gain import fit_gain, kind_of, without
+from tupate_hub.evaluation.gain import expected_without, without
 from tupate_hub.evaluation.metrics import POINTS, bootstrap_interval, regret
-from tupate_hub.evaluation.strength import Strength, Traits, fit_strengths
+from tupate_hub.evaluation.strength import Traits, fit_strengths, values_of
 from tupate_hub.evaluation.truth import Truth
 
 #: The normal quantile of the 80 % interval.
@@ -161,10 +161,7 @@ def _first_pick(
 ) -> _Pick:
     others = [other for other in range(len(truth.targets)) if other != row]
     rest, known = truth.rows(others), truth.candidates()[row]
-    strengths = _values(fit_strengths([rest], traits), truth.sources)[known]
-    kinds = [kind_of(traits, source) for source, there in zip(truth.sources, known, strict=True) if there]
-    model = fit_gain([rest], [affinity[others]], traits)
-    order = model.expected(affinity[row, known], strengths, kind_of(traits, truth.targets[row]), kinds)
+    order, strengths = expected_without(truth, affinity, traits, row)
     measured = truth.fractions()[row, known]
     first = int(order.argmax())
     weights = _fit(rest, affinity[others], noise, traits)
@@ -183,14 +180,10 @@ def _fit(truth: Truth, affinity: Float64Array, noise: NoiseLevel, traits: Mappin
     candidates, scores = truth.candidates(), truth.fractions()
     for row, target in enumerate(truth.targets):
         known = candidates[row]
-        strengths = _values(fit_strengths([without(truth, target)], traits), truth.sources)[known]
+        strengths = values_of(fit_strengths([without(truth, target)], traits), truth.sources)[known]
         excess = np.array([noise.excess(float(value)) for value in affinity[row, known]])
         features = np.stack([np.ones(len(excess)), excess, strengths], axis=1)
         gains = POINTS * (scores[row, known] - truth.baseline[row] / truth.unit)
         normal = normal + features.T @ features / len(excess)
         right = right + features.T @ gains / len(excess)
     return np.asarray(np.linalg.solve(normal, right))
-
-
-def _values(strengths: Mapping[str, Strength], sources: Sequence[str]) -> Float64Array:
-    return np.array([strengths[source].value if source in strengths else 0.0 for source in sources])

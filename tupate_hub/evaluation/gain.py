@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from tupate_hub.arrays import Float64Array
-from tupate_hub.evaluation.strength import Strength, Traits, fit_strengths
+from tupate_hub.evaluation.strength import Traits, fit_strengths, values_of
 from tupate_hub.evaluation.truth import Truth
 
 #: What the weights are drawn to, with the weight of so many cells, where few targets were measured.
@@ -77,9 +77,8 @@ def fit_gain(truths: Sequence[Truth], affinities: Sequence[Float64Array], traits
             if known.sum() < 2:
                 continue
             strengths = fit_strengths([without(one, target) for one in truths], traits)
-            own = np.array([_value(strengths, source) for source in truth.sources])[known]
-            features = np.stack([z_scores(affinity[row, known]), own], axis=1)
-            sources = tuple(source for source, there in zip(truth.sources, known, strict=True) if there)
+            sources = [truth.sources[column] for column in np.flatnonzero(known)]
+            features = np.stack([z_scores(affinity[row, known]), values_of(strengths, sources)], axis=1)
             rows.append(_Row(target, sources, features, scaled[row, known]))
     normal, right = _CELLS_BEFORE * np.eye(2), _CELLS_BEFORE * _BEFORE
     for one in rows:
@@ -94,7 +93,7 @@ class _Row:
     """A target's measured sources: features of shape (sources, 2), effects of shape (sources,)."""
 
     target: str
-    sources: tuple[str, ...]
+    sources: Sequence[str]
     features: Float64Array
     effects: Float64Array
 
@@ -133,24 +132,25 @@ def gain_without_target(truth: Truth, affinity: Float64Array, traits: Mapping[st
     """
     candidates = truth.candidates()
     predicted = np.zeros(truth.scores.shape)
-    for row, target in enumerate(truth.targets):
-        others = [other for other in range(len(truth.targets)) if other != row]
-        rest = [without(truth, target)]
-        model = fit_gain(rest, [affinity[others]], traits)
-        strengths = fit_strengths(rest, traits)
-        known = candidates[row]
-        if not known.any():
-            continue
-        sources = [source for source, there in zip(truth.sources, known, strict=True) if there]
-        own, kinds = [_value(strengths, source) for source in sources], [kind_of(traits, source) for source in sources]
-        predicted[row, known] = model.expected(affinity[row, known], own, kind_of(traits, target), kinds)
+    for row, known in enumerate(candidates):
+        if known.any():
+            predicted[row, known], _ = expected_without(truth, affinity, traits, row)
     return predicted
+
+
+def expected_without(
+    truth: Truth, affinity: Float64Array, traits: Mapping[str, Traits], row: int
+) -> tuple[Float64Array, Float64Array]:
+    """The expected effects and the strengths of a target's measured sources, both fitted on the other targets."""
+    others = [other for other in range(len(truth.targets)) if other != row]
+    rest, known = truth.rows(others), truth.candidates()[row]
+    sources = [truth.sources[column] for column in np.flatnonzero(known)]
+    strengths = values_of(fit_strengths([rest], traits), sources)
+    kinds = [kind_of(traits, source) for source in sources]
+    model = fit_gain([rest], [affinity[others]], traits)
+    return model.expected(affinity[row, known], strengths, kind_of(traits, truth.targets[row]), kinds), strengths
 
 
 def without(truth: Truth, target: str) -> Truth:
     """The table without one of its targets; as it is where it has no such target."""
     return truth.rows([row for row, name in enumerate(truth.targets) if name != target])
-
-
-def _value(strengths: Mapping[str, Strength], source: str) -> float:
-    return strengths[source].value if source in strengths else 0.0

@@ -76,6 +76,11 @@ def fit_strengths(truths: Sequence[Truth], traits: Mapping[str, Traits]) -> dict
     }
 
 
+def values_of(strengths: Mapping[str, Strength], sources: Sequence[str]) -> Float64Array:
+    """The values of some sources, of shape (sources,); 0 for those that are not known."""
+    return np.array([strengths[source].value if source in strengths else 0.0 for source in sources], dtype=np.float64)
+
+
 def strength_without_target(truth: Truth, traits: Mapping[str, Traits]) -> Float64Array:
     """For each target the sources' strengths as the *other* targets give them, of shape (targets, sources).
 
@@ -85,7 +90,7 @@ def strength_without_target(truth: Truth, traits: Mapping[str, Traits]) -> Float
     for row in range(len(truth.targets)):
         others = [other for other in range(len(truth.targets)) if other != row]
         known = fit_strengths([truth.rows(others)], traits) if others else {}
-        rows.append([known[source].value if source in known else 0.0 for source in truth.sources])
+        rows.append(values_of(known, truth.sources))
     return np.array(rows)
 
 
