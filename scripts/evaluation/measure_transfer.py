@@ -20,7 +20,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transfers import BASE, PARTS, ROOT, finished, held, plan, sources_in, space_of, table
+from transfers import BASE, PARTS, ROOT, SPACE, finished, held, plan, sources_in, space_of, table
 
 from tupate_hub.embedding import read_embedding
 from tupate_hub.evaluation.transfer_rows import SCRATCH, TransferRow, TransferRun, append_rows, read_rows
@@ -28,6 +28,7 @@ from tupate_hub.extras import install_command, is_installed
 
 if TYPE_CHECKING:
     from tupate_hub.embedding import TaskEmbedding
+    from tupate_hub.evaluation.truth import Truth
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -141,12 +142,40 @@ def together(runs: Sequence[TransferRun], most: int) -> list[tuple[TransferRun, 
     return [tuple(group[at : at + most]) for group in targets.values() for at in range(0, len(group), most)]
 
 
-def picks(zoo: Path, method: str, target: str, count: int) -> list[str]:
-    """The first sources of a target by `update`."""
+def picks(zoo: Path, method: str, target: str, count: int, orders: Sequence[str] = ("update",)) -> list[str]:
+    """The first sources of a target by `update`, or by several orders, each source once."""
     from tupate_hub import Zoo
 
-    found = Zoo.open(zoo).similar(target, count, space=space_of(method))
-    return [one.task for one in found.neighbors]
+    opened, found = Zoo.open(zoo), list[str]()
+    for order in orders:
+        if order == "update":
+            found += [one.task for one in opened.similar(target, count, space=space_of(method)).neighbors]
+        else:
+            found += first_on_truth(zoo, order, target, count)
+    return list(dict.fromkeys(found))
+
+
+def first_on_truth(zoo: Path, order: str, target: str, count: int) -> list[str]:
+    """The first sources of a target of the few-shot truth, by `gain` fitted without it, or as `recommend` orders."""
+    truth, scores = _orders_on_truth(zoo)[order]
+    if target not in truth.targets:
+        return []
+    row = scores[truth.targets.index(target)]
+    known = [at for at in range(len(row)) if row[at] == row[at] and truth.sources[at] != target]
+    return [truth.sources[at] for at in sorted(known, key=lambda at: -row[at])[:count]]
+
+
+@lru_cache(maxsize=1)
+def _orders_on_truth(zoo: Path) -> dict[str, tuple[Truth, Any]]:
+    from report import trials, usable
+    from report_page import JUDGE
+
+    from tupate_hub import Zoo
+    from tupate_hub.evaluation.predictors import Evidence
+
+    opened = Zoo.open(zoo)
+    truth, tried = usable(opened, JUDGE), trials(opened)
+    return {"gain": (truth, Evidence(truth, opened, SPACE).gain), "recommend": (tried.truth, tried.both)}
 
 
 def sources_for(options: argparse.Namespace, target: str) -> list[str]:
@@ -154,7 +183,8 @@ def sources_for(options: argparse.Namespace, target: str) -> list[str]:
     given = options.sources
     if given is None:
         given = [] if options.picks or options.blends else sources_in(options.zoo, space_of(options.method))
-    found = [*given, *(picks(options.zoo, options.method, target, options.picks) if options.picks else [])]
+    first = picks(options.zoo, options.method, target, options.picks, options.by) if options.picks else []
+    found = [*given, *first]
     if options.blends:
         found.append("+".join(picks(options.zoo, options.method, target, options.blends)))
     return list(dict.fromkeys(found))
@@ -173,7 +203,10 @@ def parse() -> argparse.Namespace:
         nargs="*",
         help="tasks, or blends a+b+c [default: the part's, without picks and blends]",
     )
-    parser.add_argument("--picks", type=int, default=0, metavar="K", help="each target's first K sources by `update`")
+    parser.add_argument("--picks", type=int, default=0, metavar="K", help="each target's first K sources")
+    parser.add_argument(
+        "--by", nargs="+", choices=["update", "gain", "recommend"], default=["update"], help="by these orders"
+    )
     parser.add_argument("--blends", type=int, default=0, metavar="K", help="the blend of these, written a+b+c")
     parser.add_argument("--targets", nargs="+")
     parser.add_argument("--seeds", nargs="+", type=int)

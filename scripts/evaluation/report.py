@@ -40,6 +40,7 @@ from tupate_hub.evaluation.metrics import POINTS
 from tupate_hub.evaluation.predictors import PREDICTIONS, PREDICTORS, Evidence, known_cells, traits_of
 from tupate_hub.evaluation.report import (
     DEFAULT,
+    first_reordered,
     judged,
     judged_together,
     measured_again,
@@ -70,6 +71,8 @@ CANDIDATES: Mapping[str, View] = {
 }
 #: Of a query's run that is joined with a trial, and the steps of a whole run in the zoo.
 QUERY_EXAMPLES, WHOLE_RUN = 200, 400
+#: The tables of short runs: of every source on other examples, of first picks on halves of the target's own.
+TRIED, HALVES = "few-shot-40", "few-shot-halves-40"
 #: The ranks of the curve.
 RANKS = (1, 2, 4, 8)
 #: Published tables of fine-tuning: model and method differ from the bundled zoo's, tasks are matched by name.
@@ -301,6 +304,22 @@ def recommended(zoo: Zoo) -> dict[str, Any]:
     )
 
 
+def tries(zoo: Zoo) -> dict[str, Any]:
+    """What a few steps from the first sources by gain add to their order, and from every source.
+
+    They are scored on the validation examples, which judge as well, or half by half on the target's own 200 examples.
+    """
+    evidence = Evidence(usable(zoo, JUDGE), zoo, SPACE)
+    truth = evidence.truth
+    soon, halves = (measured_again(truth, truth_of(zoo, TRUTH / f"{name}.csv")) for name in (TRIED, HALVES))
+    orders = {"update": PREDICTORS["update"].compute(evidence), "gain": evidence.gain, "every": soon}
+    orders |= {f"gain, first {first}": first_reordered(truth, evidence.gain, soon, first) for first in (3, 10)}
+    orders["gain, halves"] = first_reordered(truth, evidence.gain, halves, 3)
+    both = trials(zoo)
+    first = {"recommend": both.both, "recommend, halves": first_reordered(both.truth, both.both, halves, 3)}
+    return judged_together(truth, orders, DEFAULT) | judged_together(both.truth, first)
+
+
 def trial_forecast(zoo: Zoo) -> TrialForecast:
     """What the first picks of run and trial together brought, by how far their evidence rose."""
     found = trials(zoo)
@@ -480,6 +499,7 @@ def main() -> int:
             "curves": curves(zoo),
             "choice": choice(zoo),
             "recommended": recommended(zoo),
+            "tries": tries(zoo),
             "published": published(zoo, options.published)
             if options.published is not None
             else stored["report"].get("published", {}),

@@ -249,6 +249,42 @@ def recommended_table(report: Mapping[str, Any]) -> str:
     return markdown_table(header, rows)
 
 
+#: What the orders with and without tries are called, and the steps that each spends on a target, None for 40 a source.
+TRIES: Mapping[str, tuple[str, int | None]] = {
+    "update": ("`update`", 0),
+    "gain": ("`gain`", 0),
+    "gain, first 3": ("its first three tried", 3 * 40),
+    "gain, first 10": ("its first ten tried", 10 * 40),
+    "every": ("every source tried", None),
+    "gain, halves": ("`gain`, its first three tried on halves", 3 * 2 * 40),
+    "recommend": ("as `recommend` orders", 0),
+    "recommend, halves": ("its first three tried on halves", 3 * 2 * 40),
+}
+
+
+def tries_table(report: Mapping[str, Any]) -> str:
+    rows, against = [], {name for name in report if "against_default" in report[name]} - {DEFAULT}
+    for name, (title, steps) in TRIES.items():
+        found = report[name]
+        metrics, pick = found["metrics"], found["first_pick"]
+        rows.append(
+            [
+                title,
+                f"{found['targets']} x {found['sources']}",
+                f"{40 * found['sources'] if steps is None else steps:,}",
+                _interval(metrics["ndcg_rank"]),
+                _interval(found["against_default"]["ndcg_rank"], 3, "+") if name in against else "",
+                *(f"{metrics[metric]['mean']:.1f}" for metric in ("regret@1", "regret@3")),
+                f"{metrics['regret@3_percent']['mean']:.1f}",
+                f"{pick['gain']:+.1f}",
+                f"{pick['helped_of_helpable']:.0%}",
+            ]
+        )
+    header = ["order by", "targets x sources", "steps spent", "rank-NDCG", "minus `update`", "regret@1", "@3",
+              "@3 in %", "first pick's gain", "helped"]  # fmt: skip
+    return markdown_table(header, rows)
+
+
 def trial_table(trial: Mapping[str, Any]) -> str:
     picks = sorted(trial["picks"], key=lambda row: -row["rise"])
     rows = [[row["target"], f"{row['rise']:+.3f}", f"{row['gain']:+.1f}"] for row in picks]
@@ -310,6 +346,8 @@ def tables(report: Mapping[str, Any], gains: Mapping[str, Any]) -> dict[str, str
     if report["recommended"]:
         found["recommended"] = recommended_table(report["recommended"])
         found["trial"] = trial_table(gains[SPACE]["gain"]["trial"])
+    if report["tries"]:
+        found["tries"] = tries_table(report["tries"])
     if report["curves"]["queries"]:
         found["queries"] = queries_table(report["curves"]["queries"])
     if report["blends"]:

@@ -12,7 +12,14 @@ from builders import LORA, TASKS, lora
 from tupate_hub import Zoo
 from tupate_hub.errors import UnknownName
 from tupate_hub.evaluation.predictors import PREDICTORS, Evidence, get_predictor, known_cells, output_scores
-from tupate_hub.evaluation.report import first_picks, judged, per_target, share_of_the_way
+from tupate_hub.evaluation.report import (
+    first_picks,
+    first_reordered,
+    judged,
+    judged_together,
+    per_target,
+    share_of_the_way,
+)
 from tupate_hub.evaluation.truth import Truth
 
 NAMES = tuple(name for name, *_ in TASKS)
@@ -103,6 +110,30 @@ def test_targets_one_by_one(toy_zoo: Path) -> None:
     for row in rows:
         assert row["best_score"] >= row["update_score"]
         assert row["update"] != row["target"] != row["best"]
+
+
+def test_the_first_of_an_order_are_put_in_the_order_of_a_measurement() -> None:
+    names = tuple("abcd")
+    truth = Truth(names, names, np.where(np.eye(4, dtype=bool), np.nan, 0.5), np.full(4, 0.4), ("acc",) * 4)
+    order = np.tile([4.0, 3, 2, 1], (4, 1))
+    measured = np.array([[0.9, 0.1, 0.8, np.nan], [0.1, 0, 0.2, 0.9], [np.nan, 0.5, 0.6, 0.7], [0.2, 0.2, 0.1, 0]])
+    found = first_reordered(truth, order, measured, 2)
+    ranked = [[names[at] for at in np.argsort(-row) if np.isfinite(row[at])] for row in found]
+    # no target is its own source; a stays before b with equal scores, and where a was not measured
+    assert ranked == [["c", "b", "d"], ["c", "a", "d"], ["a", "b", "d"], ["a", "b", "c"]]
+    np.testing.assert_array_equal(np.isnan(found), np.eye(4, dtype=bool))
+
+
+def test_orders_are_compared_with_the_one_that_is_named() -> None:
+    names = tuple("abc")
+    scores = np.array([[np.nan, 0.7, 0.5], [0.4, np.nan, 0.3], [0.9, 0.8, np.nan]])
+    truth = Truth(names, names, scores, np.full(3, 0.6), ("acc",) * 3)
+    orders = {"best": np.nan_to_num(scores), "worst": -np.nan_to_num(scores)}
+    found = judged_together(truth, orders, "worst")
+    assert found["worst"]["against_default"]["ndcg_rank"]["mean"] == 0
+    rose = found["best"]["metrics"]["ndcg_rank"]["mean"] - found["worst"]["metrics"]["ndcg_rank"]["mean"]
+    assert found["best"]["against_default"]["ndcg_rank"]["mean"] == pytest.approx(rose, abs=1e-4) and rose > 0
+    assert "against_default" not in judged_together(truth, orders)["best"]
 
 
 def test_the_share_of_the_way() -> None:

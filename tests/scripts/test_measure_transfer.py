@@ -55,6 +55,15 @@ def test_the_blend_of_the_first_three(script: ModuleType, monkeypatch: pytest.Mo
     assert script.sources_for(options, "trec") == [first[1], "sst2", first[0], "+".join(first)]
 
 
+def test_first_picks_by_several_orders(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = asked(script, monkeypatch, "--picks", "2", "--by", "update", "gain", "recommend")
+    found = script.sources_for(options, "trec")
+    assert found[:2] == script.picks(ROOT, "lora", "trec", 2)
+    assert 2 <= len(found) == len(set(found)) <= 6 and "trec" not in found
+    assert set(script.first_on_truth(ROOT, "gain", "trec", 2)) < {*found} or len(found) == 2
+    assert script.first_on_truth(ROOT, "recommend", "no such target", 2) == []
+
+
 def test_a_part_says_what_is_run_and_an_option_changes_one_thing(
     script: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:

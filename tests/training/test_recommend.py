@@ -12,17 +12,17 @@ from tupate_hub.collect.add import add_embeddings, open_or_start
 from tupate_hub.compare.ranking import Neighbor, Ranking
 from tupate_hub.errors import FormatError, UnknownName, WorkFailed
 from tupate_hub.registry import SpaceEntry
+from tupate_hub.search.by_gain import UNFIT
 from tupate_hub.training import recommend as module
 from tupate_hub.training.model import base_sha256
-from tupate_hub.training.recommend import (
+from tupate_hub.training.recommend import RecommendOptions, method_of_space, plan_recommendation
+from tupate_hub.training.recommendation import (
     PATIENCE,
     Look,
     Recommendation,
-    RecommendOptions,
+    TriedSource,
     is_stable,
-    method_of_space,
     parts_that_agree,
-    plan_recommendation,
 )
 from tupate_hub.training.record import to_embedding
 from tupate_hub.training.regime import regime_for
@@ -299,14 +299,14 @@ def test_where_such_picks_have_not_helped_the_advice_is_nothing(gain, zoo, space
     found = recommend(zoo, space, base, load("toy_numbers"), most_steps=2)
     assert found.forecast.error == pytest.approx(0.0)
     assert {one.promise.points for one in found.tried} == {gain}
-    rises = [one.rise for one in found.tried if not module.UNFIT & set(one.neighbor.notes)]
+    rises = [one.rise for one in found.tried if not UNFIT & set(one.neighbor.notes)]
     assert (found.start is not None) == (gain > 0 and rises[0] > 0)
 
 
 def tried(*rises, notes=()):
     last = look(1, *(f"t{number}" for number in range(len(rises))))
     return [
-        module.TriedSource(dataclasses.replace(one, notes=notes), rise, None)
+        TriedSource(dataclasses.replace(one, notes=notes), rise, None)
         for one, rise in zip(last.ranking.neighbors, rises, strict=True)
     ]
 

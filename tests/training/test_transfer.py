@@ -69,6 +69,17 @@ def test_as_many_examples_as_the_protocol_says_or_there_are(load: Any, examples:
     assert len(dataclasses.replace(FEW_SHOT, examples=examples).cut(data, 0).train) == left
 
 
+def test_with_halves_all_examples_judge_and_none_has_taught(load: Any) -> None:
+    halves, data = PROTOCOLS["few-shot-halves"], load("toy_spans")
+    first, second, other = (halves.cut(data, seed) for seed in (0, 1, 2))
+    assert (first.train, first.validation) == (second.validation, second.train)
+    assert len(first.train) + len(first.validation) == halves.examples == 200
+    assert not {one["context"] for one in first.train} & {one["context"] for one in first.validation}
+    assert other.train != first.train  # the next two seeds draw anew
+    row = transfer_row(scores(0.5, 0.8)[0], "sst2", data, halves, 1, "lora", "cpu", None)
+    assert (row.examples, row.scored_on) == (100, 100)
+
+
 @pytest.mark.parametrize("kind", ["classification", "regression", "extractive_qa", "multiple_choice"])
 @pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=lambda one: one.name)
 def test_every_run_makes_the_protocol_s_steps(protocol: Protocol, kind: str) -> None:

@@ -19,7 +19,8 @@ from tupate_hub.extras import require_extra
 if TYPE_CHECKING:
     from tupate_hub.data.dataset import DataOptions, Loaded
     from tupate_hub.training.comparison import Comparison
-    from tupate_hub.training.recommend import Recommendation, RecommendOptions, RecommendPlan
+    from tupate_hub.training.recommend import RecommendOptions, RecommendPlan
+    from tupate_hub.training.recommendation import Recommendation
     from tupate_hub.training.trial import Trial
     from tupate_hub.zoo import Zoo
 
@@ -56,7 +57,8 @@ def recommend_command(data: str, registry: str | None, as_json: bool, **options:
     require_extra("train")
     loaded = load(data, data_asked(options))  # what is wrong with the data is told before torch is loaded
     require_training()
-    from tupate_hub.training.recommend import Look, RecommendOptions, plan_recommendation, recommend
+    from tupate_hub.training.recommend import RecommendOptions, plan_recommendation, recommend
+    from tupate_hub.training.recommendation import Look
 
     asked = data_asked(options)
     zoo = output.opened(registry)
@@ -304,7 +306,7 @@ def _print_recommendation(recommendation: Recommendation, command: str) -> None:
 
 
 def _print_by_similarity(recommendation: Recommendation) -> None:
-    from tupate_hub.training.recommend import parts_that_agree
+    from tupate_hub.training.recommendation import parts_that_agree
 
     neighbors = recommendation.ranking.neighbors[: recommendation.k]
     rows: list[list[output.Cell]] = []

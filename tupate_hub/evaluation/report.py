@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tupate_hub.arrays import Float64Array
-from tupate_hub.evaluation.evaluate import Summary, difference, evaluate
+from tupate_hub.evaluation.evaluate import Report, Summary, difference, evaluate
 from tupate_hub.evaluation.metrics import POINTS
 from tupate_hub.evaluation.predictors import PREDICTORS, Evidence, known_cells
 from tupate_hub.evaluation.truth import Truth
@@ -43,30 +43,39 @@ def judged(evidence: Evidence, names: Iterable[str] = PREDICTORS) -> dict[str, d
             "targets": len(truth.targets),
             "sources": int(np.median(report.sources)),
             "metrics": {metric: _summary(report.summary(metric)) for metric in SHOWN},
-            "against_default": {
-                metric: _summary(difference(report, default, metric)) for metric in ("ndcg_rank", "regret@3")
-            },
+            "against_default": _against(report, default),
             "first_pick": first_picks(truth, np.nan_to_num(prediction[rows])),
         }
     return found
 
 
-def judged_together(truth: Truth, orders: Mapping[str, Float64Array]) -> dict[str, dict[str, Any]]:
-    """Several orders, each an array of shape (targets, sources), on the cells that all of them know; as `judged`."""
+def judged_together(
+    truth: Truth, orders: Mapping[str, Float64Array], default: str | None = None
+) -> dict[str, dict[str, Any]]:
+    """Several orders, each an array of shape (targets, sources), on the cells that all of them know; as `judged`.
+
+    `against_default` is there where one of them is named the default.
+    """
     known = known_cells(truth, np.where(np.isfinite(list(orders.values())).all(axis=0), 1.0, np.nan))
     if not known.targets:
         return {}
     rows = [truth.targets.index(target) for target in known.targets]
-    found = {}
-    for name, scores in orders.items():
-        report = evaluate(np.nan_to_num(scores[rows]), known, name)
+    reports = {name: evaluate(np.nan_to_num(scores[rows]), known, name) for name, scores in orders.items()}
+    found: dict[str, dict[str, Any]] = {}
+    for name, report in reports.items():
         found[name] = {
             "targets": len(known.targets),
             "sources": int(np.median(report.sources)),
             "metrics": {metric: _summary(report.summary(metric)) for metric in SHOWN},
-            "first_pick": first_picks(known, np.nan_to_num(scores[rows])),
+            "first_pick": first_picks(known, np.nan_to_num(orders[name][rows])),
         }
+        if default is not None:
+            found[name]["against_default"] = _against(report, reports[default])
     return found
+
+
+def _against(report: Report, default: Report) -> dict[str, dict[str, float | None]]:
+    return {metric: _summary(difference(report, default, metric)) for metric in ("ndcg_rank", "regret@3")}
 
 
 def first_picks(truth: Truth, prediction: Float64Array) -> dict[str, float | int]:
@@ -110,6 +119,22 @@ def measured_again(truth: Truth, other: Truth) -> Float64Array:
         for column, source in enumerate(other.sources)
     }
     return np.array([[cells.get((target, source), np.nan) for source in truth.sources] for target in truth.targets])
+
+
+def first_reordered(truth: Truth, order: Float64Array, measured: Float64Array, first: int) -> Float64Array:
+    """An order whose first sources are put in the order of what was measured of them; of shape (targets, sources).
+
+    A target of whose first sources one was not measured keeps its order. NaN where the order knows nothing.
+    """
+    found = np.full(order.shape, np.nan)
+    for row, candidates in enumerate(truth.candidates()):
+        known = np.flatnonzero(candidates & np.isfinite(order[row]))
+        ranked = known[np.argsort(-order[row, known], kind="stable")]
+        top = measured[row, ranked[:first]]
+        if np.isfinite(top).all():
+            ranked[:first] = ranked[:first][np.argsort(-top, kind="stable")]
+        found[row, ranked] = -np.arange(len(ranked), dtype=np.float64)
+    return found
 
 
 def per_target(evidence: Evidence, names: Iterable[str]) -> list[dict[str, Any]]:

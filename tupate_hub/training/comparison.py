@@ -19,7 +19,8 @@ from tupate_hub.evaluation.transfer_rows import SCRATCH, TransferRow
 from tupate_hub.training.delivery import Delivery, deliver, name_in, refuse_taken, reserved
 from tupate_hub.training.options import TrainOptions
 from tupate_hub.training.protocol import Protocol
-from tupate_hub.training.recommend import Recommendation, RecommendPlan
+from tupate_hub.training.recommend import RecommendPlan
+from tupate_hub.training.recommendation import Recommendation
 from tupate_hub.training.regime import within_reach
 from tupate_hub.training.result import Result
 from tupate_hub.training.run import Progress, Pulse, Say

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tupate_hub.data.dataset import TaskData
-from tupate_hub.data.splits import limited
+from tupate_hub.data.splits import cut, limited
 from tupate_hub.errors import TupateHubError
 from tupate_hub.runrecord import Regime
 from tupate_hub.training.methods import Method
@@ -26,7 +26,8 @@ class Protocol:
     """How transfer is measured: the target's examples, the steps of a run and after which of them it is scored.
 
     `examples` is the number of training examples (None: all), drawn anew by each seed with the classes' shares kept;
-    `scored_on` how many validation examples are scored, the same in every run.
+    `scored_on` how many validation examples are scored, the same in every run. With `halves` no others are needed: two
+    seeds that follow each other draw the same examples, and each tunes on one half of them and scores the other.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Protocol:
     score_at: tuple[int, ...]
     scored_on: int = 500
     batch_size: int | None = 16
+    halves: bool = False
 
     def regime(self, kind: str, method: Method, seed: int) -> Regime:
         """The regime of a run: `seed` orders the examples and draws the head, whatever the run starts from."""
@@ -46,18 +48,24 @@ class Protocol:
     def cut(self, data: TaskData, seed: int) -> TaskData:
         """The target's data as a run of that seed sees it."""
         most = self.examples or len(data.train)
-        train = [data.train[at] for at in limited(data.kind, data.train, most, seed)]
+        draw, half = divmod(seed, 2) if self.halves else (seed, 0)
+        train = [data.train[at] for at in limited(data.kind, data.train, most, draw)]
+        if self.halves:
+            parts = [[train[at] for at in part] for part in cut(data.kind, train, (len(train) // 2,), draw)]
+            return replace(data, train=parts[half], held_out=data.held_out[:1], validation=parts[1 - half])
         scored = [data.validation[at] for at in limited(data.kind, data.validation, self.scored_on, 0)]
         return replace(data, train=train, held_out=data.held_out[:1], validation=scored)
 
 
 #: What zoo/truth/ holds. Few examples: how much sooner, and how much better in the end. Converged: the same examples
-#: from nothing until nothing more is gained. LIMITED and FULL as in Vu et al. (2020).
+#: from nothing until nothing more is gained. Halves: what short runs say of a source before one has chosen it, as in
+#: the first rung of successive halving (Jamieson and Talwalkar 2016). LIMITED and FULL as in Vu et al. (2020).
 PROTOCOLS: Mapping[str, Protocol] = {
     protocol.name: protocol
     for protocol in (
         Protocol("few-shot", 200, 150, (40, 150)),
         Protocol("few-shot-converged", 200, 600, (300, 450, 600)),
+        Protocol("few-shot-halves", 200, 40, (40,), halves=True),
         Protocol("limited", 1000, 300, (300,)),
         Protocol("full", None, 400, (400,), batch_size=None),
     )

@@ -110,7 +110,8 @@ def transfer_row(
     without: float | None,
 ) -> TransferRow:
     """A score as a row of a table of truth; `source` is a name or `SCRATCH`, `without` the same seed's from nothing."""
-    known = versions()
+    known, drawn = versions(), min(protocol.examples or len(data.train), len(data.train))
+    half = drawn // 2
     return TransferRow(
         source=source,
         target=data.name,
@@ -120,8 +121,8 @@ def transfer_row(
         seed=seed,
         metric=data.metric,
         steps=score.steps,
-        examples=min(protocol.examples or len(data.train), len(data.train)),
-        scored_on=protocol.scored_on,
+        examples=drawn - half if protocol.halves else drawn,
+        scored_on=half if protocol.halves else protocol.scored_on,
         method=method,
         device=device,
         torch=known.get("torch", ""),
