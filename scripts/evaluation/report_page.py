@@ -94,6 +94,7 @@ def predictors_table(pool: Mapping[str, Any], costs: Mapping[str, Any]) -> str:
                 f"{found['targets']} x {found['sources']}",
                 _interval(metrics["ndcg_rank"]),
                 "" if name == DEFAULT else _interval(found["against_default"]["ndcg_rank"], 3, "+"),
+                f"{metrics['ndcg_score']['mean']:.3f}",
                 f"{metrics['rank_of_best']['mean']:.1f}",
                 *(f"{metrics[metric]['mean']:.1f}" for metric in ("regret@1", "regret@3", "regret@5")),
                 f"{metrics['regret@3_percent']['mean']:.1f}",
@@ -102,8 +103,8 @@ def predictors_table(pool: Mapping[str, Any], costs: Mapping[str, Any]) -> str:
                 _seconds(costs.get(name, {}), found["sources"]),
             ]
         )
-    header = ["predictor", "looks at", "targets x sources", "rank-NDCG", "minus `update`", "rank of best", "regret@1",
-              "@3", "@5", "@3 in %", "first pick's gain", "helped", "seconds a target"]  # fmt: skip
+    header = ["predictor", "looks at", "targets x sources", "rank-NDCG", "minus `update`", "score-NDCG", "rank of best",
+              "regret@1", "@3", "@5", "@3 in %", "first pick's gain", "helped", "seconds a target"]  # fmt: skip
     return markdown_table(header, rows)
 
 
