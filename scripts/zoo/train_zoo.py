@@ -35,16 +35,15 @@ BASE = "sentence-transformers/all-MiniLM-L6-v2"
 LICENCE = "Apache-2.0"
 
 PAPER = "sst2 mrpc rte cola stsb snli mnli qnli qqp squad squad_v2 boolq scitail wnli drop hotpotqa".split()
-#: The paper's tasks first, then those of other forms and subjects that two cores had time for; any other task of a data
-#: folder is tuned with --tasks.
+#: The paper's tasks first, then those of other forms and subjects; others of a data folder are tuned with --tasks.
 TASKS = [*PAPER, *(
     "ag_news amazon_review anli_r3 arc_challenge arc_easy arct atis_intent atis_slots banking77 cb clinc150 "
-    "commonsense_qa conll2003_ner copa customer_reviews emotion fever hate_offensive hellaswag imdb liar_binary "
-    "mctest mit_movie_ner mit_restaurant_ner movie_reviews mpqa multirc piqa quartz sentiment_airline sentiment_books "
-    "sentiment_dvd sentiment_electronics sentiment_kitchen sick_entailment sick_relatedness snips_intent snips_slots "
-    "socialiqa squadshifts_amazon squadshifts_new_wiki squadshifts_reddit sst5 subj trec tweet_emoji tweet_emotion "
-    "tweet_hate tweet_irony tweet_offensive tweet_sentiment tweet_stance wic winogrande wnut17_ner wsc yahoo_answers "
-    "yelp_review"
+    "commonsense_qa conll2003_ner copa cosmos_qa customer_reviews dream emotion fever hate_offensive hellaswag imdb "
+    "liar_binary mctest mit_movie_ner mit_restaurant_ner movie_reviews mpqa multirc piqa quartz quoref ropes "
+    "sentiment_airline sentiment_books sentiment_dvd sentiment_electronics sentiment_kitchen sick_entailment "
+    "sick_relatedness snips_intent snips_slots socialiqa squadshifts_amazon squadshifts_new_wiki squadshifts_reddit "
+    "sst5 subj trec tweet_emoji tweet_emotion tweet_hate tweet_irony tweet_offensive tweet_sentiment tweet_stance wic "
+    "winogrande wnut17_ner wsc yahoo_answers yelp_review"
 ).split()]  # fmt: skip
 REPEATED = "sst2 cola mrpc stsb snli".split()
 METHODS_ON_FEW_TASKS = "prompt adapter adapter-houlsby parallel scaled-parallel multihead-parallel mam ia3".split()
