@@ -20,13 +20,16 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transfers import BASE, PARTS, ROOT, SPACE, finished, held, plan, sources_in, space_of, table
+import numpy as np
+from transfers import BASE, PARTS, ROOT, finished, held, plan, sources_in, space_of, table
 
 from tupate_hub.embedding import read_embedding
+from tupate_hub.evaluation.report import ranked
 from tupate_hub.evaluation.transfer_rows import SCRATCH, TransferRow, TransferRun, append_rows, read_rows
 from tupate_hub.extras import install_command, is_installed
 
 if TYPE_CHECKING:
+    from tupate_hub.arrays import Float64Array
     from tupate_hub.embedding import TaskEmbedding
     from tupate_hub.evaluation.truth import Truth
 
@@ -160,22 +163,18 @@ def first_on_truth(zoo: Path, order: str, target: str, count: int) -> list[str]:
     truth, scores = _orders_on_truth(zoo)[order]
     if target not in truth.targets:
         return []
-    row = scores[truth.targets.index(target)]
-    known = [at for at in range(len(row)) if row[at] == row[at] and truth.sources[at] != target]
-    return [truth.sources[at] for at in sorted(known, key=lambda at: -row[at])[:count]]
+    others = np.array([source != target for source in truth.sources])
+    return [truth.sources[at] for at in ranked(scores[truth.targets.index(target)], others)[:count]]
 
 
 @lru_cache(maxsize=1)
-def _orders_on_truth(zoo: Path) -> dict[str, tuple[Truth, Any]]:
-    from report import trials, usable
-    from report_page import JUDGE
+def _orders_on_truth(zoo: Path) -> dict[str, tuple[Truth, Float64Array]]:
+    from report import judge, trials
 
     from tupate_hub import Zoo
-    from tupate_hub.evaluation.predictors import Evidence
 
-    opened = Zoo.open(zoo)
-    truth, tried = usable(opened, JUDGE), trials(opened)
-    return {"gain": (truth, Evidence(truth, opened, SPACE).gain), "recommend": (tried.truth, tried.both)}
+    evidence = judge(Zoo.open(zoo))
+    return {"gain": (evidence.truth, evidence.gain), "recommend": (evidence.truth, trials(evidence).both)}
 
 
 def sources_for(options: argparse.Namespace, target: str) -> list[str]:
@@ -205,7 +204,11 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--picks", type=int, default=0, metavar="K", help="each target's first K sources")
     parser.add_argument(
-        "--by", nargs="+", choices=["update", "gain", "recommend"], default=["update"], help="by these orders"
+        "--by",
+        nargs="+",
+        choices=["update", "gain", "recommend"],
+        default=["update"],
+        help="by each of these orders [default: update]",
     )
     parser.add_argument("--blends", type=int, default=0, metavar="K", help="the blend of these, written a+b+c")
     parser.add_argument("--targets", nargs="+")

@@ -118,15 +118,20 @@ def usable(zoo: Zoo, regime: str, seeds: Collection[str] | None = None) -> Truth
     return without_unmeasured_sources(found, math.ceil(FEWEST_SHARE * len(found.targets)))
 
 
-def own(zoo: Zoo) -> dict[str, Any]:
+def judge(zoo: Zoo) -> Evidence:
+    """The regime that judges curves, choices and recommendations, with what its predictors look at."""
+    return Evidence(usable(zoo, JUDGE), zoo, SPACE, ROOT / PREDICTIONS)
+
+
+def own(zoo: Zoo, judging: Evidence) -> dict[str, Any]:
     found = {}
     for name, regime in REGIMES.items():
         if not path_of(name).is_file():
             continue
-        table = usable(zoo, name)
+        evidence = judging if name == JUDGE else Evidence(usable(zoo, name), zoo, SPACE, ROOT / PREDICTIONS)
+        table = evidence.truth
         if len(table.targets) < FEWEST_TARGETS:
             continue
-        evidence = Evidence(table, zoo, SPACE, ROOT / PREDICTIONS)
         found[name] = {
             "title": regime.title,
             "examples": regime.examples,
@@ -234,9 +239,8 @@ def again(tables: Mapping[str, Truth]) -> Iterator[dict[str, Any]]:
         }
 
 
-def curves(zoo: Zoo) -> dict[str, Any]:
+def curves(evidence: Evidence) -> dict[str, Any]:
     """Quality against the share of a query's steps, the number of its examples, and the rank that is kept."""
-    evidence = Evidence(usable(zoo, JUDGE), zoo, SPACE)
     queries: dict[tuple[int, float], dict[str, dict[str, float]]] = {}
     about = ("target", "examples", "share", "step", "seconds")
     for row in _rows("queries"):
@@ -272,8 +276,7 @@ class Trials:
     zoo_run: Float64Array
 
 
-def trials(zoo: Zoo) -> Trials:
-    evidence = Evidence(usable(zoo, JUDGE), zoo, SPACE, ROOT / PREDICTIONS)
+def trials(evidence: Evidence) -> Trials:
     truth = evidence.truth
     run, shares = np.full(truth.scores.shape, np.nan), np.ones(len(truth.targets))
     for row in _rows("queries"):
@@ -288,9 +291,8 @@ def trials(zoo: Zoo) -> Trials:
     return Trials(truth, run, log_me, base, both, evidence.affinity(evidence.method, View()))
 
 
-def recommended(zoo: Zoo) -> dict[str, Any]:
+def recommended(found: Trials) -> dict[str, Any]:
     """The order that `recommend` gives, and what it is made of, on the same targets and sources."""
-    found = trials(zoo)
     whole = np.array([joined(*rows, 1.0) for rows in zip(found.zoo_run, found.evidence, strict=True)])
     return judged_together(
         found.truth,
@@ -304,25 +306,22 @@ def recommended(zoo: Zoo) -> dict[str, Any]:
     )
 
 
-def tries(zoo: Zoo) -> dict[str, Any]:
+def tries(evidence: Evidence, found: Trials) -> dict[str, Any]:
     """What a few steps from the first sources by gain add to their order, and from every source.
 
     They are scored on the validation examples, which judge as well, or half by half on the target's own 200 examples.
     """
-    evidence = Evidence(usable(zoo, JUDGE), zoo, SPACE)
     truth = evidence.truth
-    soon, halves = (measured_again(truth, truth_of(zoo, TRUTH / f"{name}.csv")) for name in (TRIED, HALVES))
+    soon, halves = (measured_again(truth, truth_of(evidence.zoo, TRUTH / f"{name}.csv")) for name in (TRIED, HALVES))
     orders = {"update": PREDICTORS["update"].compute(evidence), "gain": evidence.gain, "every": soon}
     orders |= {f"gain, first {first}": first_reordered(truth, evidence.gain, soon, first) for first in (3, 10)}
     orders["gain, halves"] = first_reordered(truth, evidence.gain, halves, 3)
-    both = trials(zoo)
-    first = {"recommend": both.both, "recommend, halves": first_reordered(both.truth, both.both, halves, 3)}
-    return judged_together(truth, orders, DEFAULT) | judged_together(both.truth, first)
+    first = {"recommend": found.both, "recommend, halves": first_reordered(truth, found.both, halves, 3)}
+    return judged_together(truth, orders, DEFAULT) | judged_together(truth, first)
 
 
-def trial_forecast(zoo: Zoo) -> TrialForecast:
+def trial_forecast(found: Trials) -> TrialForecast:
     """What the first picks of run and trial together brought, by how far their evidence rose."""
-    found = trials(zoo)
     targets, rises, gains = [], [], []
     for row, target in enumerate(found.truth.targets):
         known = np.flatnonzero(found.truth.candidates()[row] & np.isfinite(found.both[row]))
@@ -335,14 +334,13 @@ def trial_forecast(zoo: Zoo) -> TrialForecast:
     return TrialForecast(JUDGE, regime.examples, regime.steps, tuple(targets), tuple(rises), tuple(gains))
 
 
-def choice(zoo: Zoo) -> list[dict[str, Any]]:
+def choice(evidence: Evidence) -> list[dict[str, Any]]:
     """The default affinity chosen on half of the targets and judged on the other half."""
-    evidence = Evidence(usable(zoo, JUDGE), zoo, SPACE)
     candidates = {name: evidence.affinity(evidence.method, view) for name, view in CANDIDATES.items()}
     return [one.as_dict() for one in chosen_by_halves(evidence.truth, candidates, DEFAULT)]
 
 
-def gain(zoo: Zoo) -> dict[str, Any]:
+def gain(zoo: Zoo, found: Trials) -> dict[str, Any]:
     """What the registry keeps: strengths, the weights of a ranking by gain, a forecast a regime."""
     entries = zoo.registry.in_space(SPACE)
     tasks = [entry.task for entry in entries]
@@ -377,7 +375,7 @@ def gain(zoo: Zoo) -> dict[str, Any]:
     }
     return {
         SPACE: {
-            "gain": {**weights, "forecasts": forecasts, "trial": trial_forecast(zoo).as_dict()},
+            "gain": {**weights, "forecasts": forecasts, "trial": trial_forecast(found).as_dict()},
             "strengths": {task: strengths[task].as_dict() for task in tasks},
         }
     }
@@ -486,25 +484,27 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where something would change")
     options = parser.parse_args()
     began, zoo = time.perf_counter(), Zoo.open(ROOT)
+    evidence = judge(zoo)
+    tried = trials(evidence)
     paths = {name: TRUTH / f"{name}.json" for name in ("report", "gain")}
     stored = {name: json.loads(path.read_text()) if path.is_file() else {} for name, path in paths.items()}
     computed = {
         "report": {
             "runs": {name: dict(zip(("made", "wanted"), held(name), strict=True)) for name in PARTS},
-            "own": own(zoo),
+            "own": own(zoo, evidence),
             "blends": blends(zoo),
             "converged": converged(),
             "again": second_measurement(zoo),
             "limited_sources": limited_sources(zoo),
-            "curves": curves(zoo),
-            "choice": choice(zoo),
-            "recommended": recommended(zoo),
-            "tries": tries(zoo),
+            "curves": curves(evidence),
+            "choice": choice(evidence),
+            "recommended": recommended(tried),
+            "tries": tries(evidence, tried),
             "published": published(zoo, options.published)
             if options.published is not None
             else stored["report"].get("published", {}),
         },
-        "gain": gain(zoo),
+        "gain": gain(zoo, tried),
     }
     stale = []
     for name, path in paths.items():

@@ -250,31 +250,33 @@ def recommended_table(report: Mapping[str, Any]) -> str:
     return markdown_table(header, rows)
 
 
-#: What the orders with and without tries are called, and the steps that each spends on a target, None for 40 a source.
+#: The steps of a try.
+_TRY = PROTOCOLS["few-shot-halves"].steps
+#: What the orders with and without tries are called, and the steps each spends on a target, None for a try a source.
 TRIES: Mapping[str, tuple[str, int | None]] = {
     "update": ("`update`", 0),
     "gain": ("`gain`", 0),
-    "gain, first 3": ("its first three tried", 3 * 40),
-    "gain, first 10": ("its first ten tried", 10 * 40),
+    "gain, first 3": ("its first three tried", 3 * _TRY),
+    "gain, first 10": ("its first ten tried", 10 * _TRY),
     "every": ("every source tried", None),
-    "gain, halves": ("`gain`, its first three tried on halves", 3 * 2 * 40),
+    "gain, halves": ("`gain`, its first three tried on halves", 3 * 2 * _TRY),
     "recommend": ("as `recommend` orders", 0),
-    "recommend, halves": ("its first three tried on halves", 3 * 2 * 40),
+    "recommend, halves": ("its first three tried on halves", 3 * 2 * _TRY),
 }
 
 
 def tries_table(report: Mapping[str, Any]) -> str:
-    rows, against = [], {name for name in report if "against_default" in report[name]} - {DEFAULT}
+    rows = []
     for name, (title, steps) in TRIES.items():
         found = report[name]
-        metrics, pick = found["metrics"], found["first_pick"]
+        metrics, pick, against = found["metrics"], found["first_pick"], found.get("against_default")
         rows.append(
             [
                 title,
                 f"{found['targets']} x {found['sources']}",
-                f"{40 * found['sources'] if steps is None else steps:,}",
+                f"{_TRY * found['sources'] if steps is None else steps:,}",
                 _interval(metrics["ndcg_rank"]),
-                _interval(found["against_default"]["ndcg_rank"], 3, "+") if name in against else "",
+                "" if name == DEFAULT or against is None else _interval(against["ndcg_rank"], 3, "+"),
                 *(f"{metrics[metric]['mean']:.1f}" for metric in ("regret@1", "regret@3")),
                 f"{metrics['regret@3_percent']['mean']:.1f}",
                 f"{pick['gain']:+.1f}",

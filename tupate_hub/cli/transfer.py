@@ -124,8 +124,8 @@ class _Bench:
 
 
 def _about(protocol: Protocol, target: TaskData, seeds: int) -> str:
-    examples = min(protocol.examples or len(target.train), len(target.train))
-    scored = min(protocol.scored_on, len(target.validation))
+    examples, most = protocol.sizes(len(target.train))
+    scored = min(most, len(target.validation))
     return (
         f"{seeds} x 2 runs of {protocol.steps} steps on {examples} examples, scored on {scored}, "
         f"after {' and '.join(map(str, protocol.score_at))} steps"
@@ -137,6 +137,7 @@ def _as_document(
 ) -> dict[str, Any]:
     from tupate_hub.training.transfer import gains
 
+    examples, most = protocol.sizes(len(loaded.data.train))
     return {
         "source": source.task,
         "target": loaded.data.name,
@@ -145,8 +146,8 @@ def _as_document(
         "blend": source.facts.get("blend"),
         "columns": dict(loaded.columns),
         "warnings": list(loaded.warnings),
-        "examples": min(protocol.examples or len(loaded.data.train), len(loaded.data.train)),
-        "scored_on": min(protocol.scored_on, len(loaded.data.validation)),
+        "examples": examples,
+        "scored_on": min(most, len(loaded.data.validation)),
         "runs": [asdict(comparison) | {"difference": comparison.difference} for comparison in comparisons],
         "gains": [asdict(gain) for gain in gains(comparisons)],
         "out": None if out is None else str(out),

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tupate_hub.arrays import Float64Array
 from tupate_hub.evaluation.evaluate import Report, Summary, difference, evaluate
@@ -121,6 +122,12 @@ def measured_again(truth: Truth, other: Truth) -> Float64Array:
     return np.array([[cells.get((target, source), np.nan) for source in truth.sources] for target in truth.targets])
 
 
+def ranked(scores: Float64Array, known: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """The columns that are known and have a score, best first, equal ones in their order."""
+    columns = np.flatnonzero(known & np.isfinite(scores))
+    return np.asarray(columns[np.argsort(-scores[columns], kind="stable")])
+
+
 def first_reordered(truth: Truth, order: Float64Array, measured: Float64Array, first: int) -> Float64Array:
     """An order whose first sources are put in the order of what was measured of them; of shape (targets, sources).
 
@@ -128,12 +135,11 @@ def first_reordered(truth: Truth, order: Float64Array, measured: Float64Array, f
     """
     found = np.full(order.shape, np.nan)
     for row, candidates in enumerate(truth.candidates()):
-        known = np.flatnonzero(candidates & np.isfinite(order[row]))
-        ranked = known[np.argsort(-order[row, known], kind="stable")]
-        top = measured[row, ranked[:first]]
+        columns = ranked(order[row], candidates)
+        top = measured[row, columns[:first]]
         if np.isfinite(top).all():
-            ranked[:first] = ranked[:first][np.argsort(-top, kind="stable")]
-        found[row, ranked] = -np.arange(len(ranked), dtype=np.float64)
+            columns[:first] = columns[:first][np.argsort(-top, kind="stable")]
+        found[row, columns] = -np.arange(len(columns), dtype=np.float64)
     return found
 
 

@@ -45,6 +45,11 @@ class Protocol:
         changes = {**size, **small, "steps": self.steps, "most_epochs": _ALL_PASSES, "early": ()}
         return regime_for(kind, method, **changes, seed=seed, init_seed=seed)
 
+    def sizes(self, available: int) -> tuple[int, int]:
+        """How many of so many training examples a run is tuned on, and how many examples it is scored on at most."""
+        drawn = min(available, self.examples or available)
+        return (drawn - drawn // 2, drawn // 2) if self.halves else (drawn, self.scored_on)
+
     def cut(self, data: TaskData, seed: int) -> TaskData:
         """The target's data as a run of that seed sees it."""
         most = self.examples or len(data.train)

@@ -110,8 +110,7 @@ def transfer_row(
     without: float | None,
 ) -> TransferRow:
     """A score as a row of a table of truth; `source` is a name or `SCRATCH`, `without` the same seed's from nothing."""
-    known, drawn = versions(), min(protocol.examples or len(data.train), len(data.train))
-    half = drawn // 2
+    known, (examples, scored_on) = versions(), protocol.sizes(len(data.train))
     return TransferRow(
         source=source,
         target=data.name,
@@ -121,8 +120,8 @@ def transfer_row(
         seed=seed,
         metric=data.metric,
         steps=score.steps,
-        examples=drawn - half if protocol.halves else drawn,
-        scored_on=half if protocol.halves else protocol.scored_on,
+        examples=examples,
+        scored_on=scored_on,
         method=method,
         device=device,
         torch=known.get("torch", ""),
