@@ -542,6 +542,36 @@ def test_one_at_a_time(tmp_path: Path) -> None:
     assert len(list((tmp_path / "zoo").glob("[!.]*"))) == 10
 
 
+@pytest.mark.parametrize("going", ["zoo", "new"])
+def test_a_folder_that_goes_as_it_is_found_is_made_anew(
+    going: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One finds it there, and by the time that it looks what it is the last one has taken it away."""
+    target, make = tmp_path / "new" / "zoo", os.mkdir
+    found: list[str] = []
+
+    def make_what_goes(path: Any, *arguments: Any, **options: Any) -> None:
+        if Path(path).name == going and not found:
+            found.append(going)
+            raise FileExistsError(errno.EEXIST, "File exists", str(path))
+        make(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "mkdir", make_what_goes)
+    with alone(target):
+        assert target.is_dir()
+    assert found == [going]
+
+
+@pytest.mark.parametrize("kind", ["file", "broken link"])
+@pytest.mark.parametrize("place", ["target", "target/zoo"])
+def test_what_is_no_folder_keeps_everybody_out(kind: str, place: str, tmp_path: Path) -> None:
+    make_target(kind, tmp_path / "target", tmp_path / "other")
+    before = tree(tmp_path)
+    with pytest.raises(TupateHubError, match="cannot be written"), alone(tmp_path / place):
+        pytest.fail("in a folder that is none")  # pragma: no cover
+    assert tree(tmp_path) == before
+
+
 def test_a_lock_on_a_file_that_was_taken_away_keeps_nobody_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As one gets its lock, the last one takes the empty folder with the file away, and another makes them anew."""
     fcntl = pytest.importorskip("fcntl")

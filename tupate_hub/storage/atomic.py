@@ -82,12 +82,25 @@ def alone(folder: Path, *, patient: bool = True) -> Iterator[None]:
         lock.release()
 
 
+def _make(folder: Path) -> None:
+    """Make a folder and its parents, whoever takes one of them away again in between, as `alone` does."""
+    while True:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:
+            with contextlib.suppress(FileNotFoundError):
+                if not stat.S_ISDIR(os.lstat(error.filename).st_mode):
+                    raise
+        else:
+            return
+
+
 def _lock(folder: Path, patient: bool) -> BaseFileLock:
     import filelock
 
     file = folder / LOCK
     while True:
-        folder.mkdir(parents=True, exist_ok=True)
+        _make(folder)
         lock: BaseFileLock = filelock.FileLock(file)
         try:
             with file.open("ab") as opened:
@@ -117,7 +130,7 @@ def _lock_file(folder: Path, patient: bool) -> BaseFileLock:
 
     lock = filelock.SoftFileLock(folder / _LOCKED)
     while True:
-        folder.mkdir(parents=True, exist_ok=True)
+        _make(folder)
         try:
             lock.acquire(blocking=patient)
         except FileNotFoundError:
@@ -150,7 +163,7 @@ def write_bytes(target: Path, data: bytes, *, durable: bool = True) -> None:
 def _replace(target: Path, data: bytes, durable: bool = True) -> None:
     import tempfile  # here, as in write_folder: it is slow to import, and most commands write nothing
 
-    target.parent.mkdir(parents=True, exist_ok=True)
+    _make(target.parent)
     _sweep(target.parent)
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=_PART)
     try:
@@ -203,7 +216,7 @@ def write_folder(target: Path, files: dict[str, bytes], *, force: bool = False, 
         if not stat.S_ISDIR(os.lstat(target).st_mode):
             raise TargetExists(f"{target} is not a folder.", hint="give another folder")
     with told_in_one_sentence(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
+        _make(target.parent)
         _sweep(target.parent)
         staging = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=_PART))
         try:
