@@ -39,6 +39,7 @@ from tupate_hub.training.model import (
     tuned_state,
 )
 from tupate_hub.training.optimizer import balanced_weights, loss_of, make_optimizer, set_rate
+from tupate_hub.training.precision import half_precision
 from tupate_hub.training.regime import Setup
 from tupate_hub.training.result import Answers, Evaluation, Layout, Result, Snapshot, versions
 from tupate_hub.training.scoring import gold_labels, score, trivial_baseline
@@ -235,9 +236,7 @@ class Run:
 
     def precision(self) -> AbstractContextManager[Any]:
         """The regime's precision, for whatever is computed inside it."""
-        half = self.regime.precision == "bfloat16"
-        precision: AbstractContextManager[Any] = torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=half)
-        return precision
+        return half_precision(self.device, self.regime.precision == "bfloat16")
 
     def _evaluate(self, report: Say) -> None:
         data = self.data

@@ -19,6 +19,7 @@ from tupate_hub.head import OF_TOKENS, Head
 from tupate_hub.training.features import Feature, encode, encode_windows
 from tupate_hub.training.methods import NAME
 from tupate_hub.training.model import batches_to_score, load_base, load_tokenizer, put_on, read_logits, tuned_state
+from tupate_hub.training.precision import half_precision
 from tupate_hub.training.predict import Prediction, prediction
 from tupate_hub.training.warmstart import Places, method_of
 
@@ -108,7 +109,7 @@ class Tuned:
             count = given["input_ids"].shape[1]
             if choices:
                 given = {name: value.flatten(0, 1) for name, value in given.items()}
-            half = torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
+            half = half_precision(self.model.device, self.precision == "bfloat16")
             with torch.inference_mode(), half:
                 found = self.model(**given)
                 states = found.last_hidden_state if every else self._pooled(found)

@@ -21,6 +21,7 @@ from tupate_hub.arrays import Float32Array
 from tupate_hub.training.batches import Batch, collate, grouped_batches
 from tupate_hub.training.features import encode, thin_empty_windows, with_scaled_labels
 from tupate_hub.training.model import is_head
+from tupate_hub.training.precision import half_precision
 from tupate_hub.training.predictors.subject import SEED, Arrays, Subject, few_examples, tuned_model
 from tupate_hub.training.protocol import PROTOCOLS
 from tupate_hub.training.warmstart import method_of
@@ -47,7 +48,7 @@ def fisher_of(model: Any, batches: list[Batch]) -> Arrays:
     sums: dict[str, Float32Array] = {}
     with sdpa_kernel(SDPBackend.MATH):
         for batch in batches:
-            with torch.autocast(model.device.type, dtype=torch.bfloat16):
+            with half_precision(model.device):
                 output = model(**batch, output_hidden_states=True)
             hidden = output.hidden_states[-layers:]
             gradients = torch.autograd.grad(output.loss, hidden)
@@ -109,7 +110,7 @@ def _fit_head(model: Any, batches: list[Batch]) -> None:
 
 def _last_states(model: Any, batch: Batch) -> torch.Tensor:
     inputs = {name: value for name, value in batch.items() if name not in _LABELS}
-    with torch.no_grad(), torch.autocast(model.device.type, dtype=torch.bfloat16):
+    with torch.no_grad(), half_precision(model.device):
         hidden: torch.Tensor = model(**inputs, output_hidden_states=True).hidden_states[-1]
     return hidden.float()
 

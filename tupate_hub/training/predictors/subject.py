@@ -19,6 +19,7 @@ from tupate_hub.embedding import TaskEmbedding
 from tupate_hub.training.batches import collate
 from tupate_hub.training.features import Feature, encode
 from tupate_hub.training.model import build_model, load_tokenizer, tuned_state
+from tupate_hub.training.precision import half_precision
 from tupate_hub.training.protocol import PROTOCOLS
 from tupate_hub.training.warmstart import method_of, starting_tensors
 
@@ -144,7 +145,7 @@ def states(model: Any, features: Sequence[Feature], pad_id: int) -> States:
     order = sorted(range(len(rows)), key=lambda row: rows[row].length)
     width, reads_first = model.config.hidden_size, form_of(model.config.model_type) == ENCODER
     found = States(np.empty((len(rows), width), np.float32), np.empty((len(rows), width), np.float32))
-    with torch.inference_mode(), torch.autocast(model.device.type, dtype=torch.bfloat16):
+    with torch.inference_mode(), half_precision(model.device):
         for start in range(0, len(order), _BATCH):
             chosen = order[start : start + _BATCH]
             batch = collate([rows[row] for row in chosen], pad_id)

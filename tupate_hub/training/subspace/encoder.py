@@ -18,6 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from tupate_hub.arrays import IndexArray
 from tupate_hub.embedding import Block
 from tupate_hub.errors import FormatError
+from tupate_hub.training.precision import half_precision
 from tupate_hub.training.subspace.manytasks import Texts
 
 #: The parameters of several tasks by block and part, each of shape (tasks, ...).
@@ -83,7 +84,7 @@ class FrozenEncoder:
         order, back = rows[by_length], np.argsort(by_length, kind="stable")
         parts = None if flat is None else self.parts(flat)
         found = []
-        with _attention(self.device), torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.half):
+        with _attention(self.device), half_precision(self.device, self.half):
             for chunk in np.array_split(order, -(-len(order) // _AT_ONCE.get(self.device.type, 64))):
                 found.append(self._pooled(texts, chunk, parts))
         return torch.cat(found)[torch.from_numpy(back).to(self.device)]
