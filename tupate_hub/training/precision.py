@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import timeit
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from functools import lru_cache
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-PRODUCTS = (torch.nn.functional.linear, torch.matmul, torch.Tensor.matmul, torch.Tensor.__matmul__)
+_PRODUCTS = (torch.nn.functional.linear, torch.matmul, torch.Tensor.matmul, torch.Tensor.__matmul__)
 #: How much longer bfloat16 has to take: far from both what it costs with instructions of its own (half and less) and
 #: what it costs without them (two to eighty times as much).
 _SLOWER = 1.3
@@ -43,12 +43,7 @@ def bfloat16_is_slow() -> bool:
 def _seconds(product: Callable[[], object]) -> float:
     """The fastest of some: others may be at work here too. The first one is left aside, as code is made for it."""
     product()
-    taken = []
-    for _ in range(_REPEATS):
-        before = time.perf_counter()
-        product()
-        taken.append(time.perf_counter() - before)
-    return min(taken)
+    return min(timeit.repeat(product, number=1, repeat=_REPEATS))
 
 
 class _WideProducts(TorchFunctionMode):  # type: ignore[misc]  # torch is not followed
@@ -56,7 +51,7 @@ class _WideProducts(TorchFunctionMode):  # type: ignore[misc]  # torch is not fo
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         given = kwargs or {}
-        if function not in PRODUCTS or not torch.is_autocast_enabled("cpu"):
+        if function not in _PRODUCTS or not torch.is_autocast_enabled("cpu"):
             return function(*args, **given)
         with torch.autocast("cpu", enabled=False):
             result = function(*map(_rounded, args), **{name: _rounded(value) for name, value in given.items()})

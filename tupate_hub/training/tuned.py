@@ -109,8 +109,7 @@ class Tuned:
             count = given["input_ids"].shape[1]
             if choices:
                 given = {name: value.flatten(0, 1) for name, value in given.items()}
-            half = half_precision(self.model.device, self.precision == "bfloat16")
-            with torch.inference_mode(), half:
+            with torch.inference_mode(), half_precision(self.model.device, self.precision == "bfloat16"):
                 found = self.model(**given)
                 states = found.last_hidden_state if every else self._pooled(found)
             rows = states.unflatten(0, (-1, count)) if choices else states

@@ -7,17 +7,16 @@ does it; LoRA's update is added to the output of the weight that it changes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from tupate_hub.arrays import IndexArray
 from tupate_hub.embedding import Block
 from tupate_hub.errors import FormatError
+from tupate_hub.training.device import attention
 from tupate_hub.training.precision import half_precision
 from tupate_hub.training.subspace.manytasks import Texts
 
@@ -84,7 +83,7 @@ class FrozenEncoder:
         order, back = rows[by_length], np.argsort(by_length, kind="stable")
         parts = None if flat is None else self.parts(flat)
         found = []
-        with _attention(self.device), half_precision(self.device, self.half):
+        with attention(self.device), half_precision(self.device, self.half):
             for chunk in np.array_split(order, -(-len(order) // _AT_ONCE.get(self.device.type, 64))):
                 found.append(self._pooled(texts, chunk, parts))
         return torch.cat(found)[torch.from_numpy(back).to(self.device)]
@@ -116,9 +115,3 @@ class FrozenEncoder:
             return output + block.scale * (inputs[0].to(output.dtype) @ a.transpose(1, 2)) @ b.transpose(1, 2)
 
         return hook
-
-
-def _attention(device: torch.device) -> AbstractContextManager[Any]:
-    """On a CPU plain matrix products, as `run` has them."""
-    plain: AbstractContextManager[Any] = sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
-    return plain
