@@ -99,3 +99,14 @@ def test_a_table_is_tried_before_there_are_rows_and_nothing_stays(tmp_path: Path
     (tmp_path / "other.csv").write_text("text,label\n")
     with pytest.raises(FormatError, match="is not a table of transfer runs"):
         require_table(tmp_path / "other.csv")
+
+
+def test_a_trial_takes_no_row_that_another_writes_meanwhile(tmp_path: Path) -> None:
+    tables = [tmp_path / f"{number}.csv" for number in range(50)]
+    with ThreadPoolExecutor(4) as pool:
+        for table in tables:
+            trials = [pool.submit(require_table, table) for _ in range(3)]
+            pool.submit(append_rows, table, [ROW]).result()
+            for trial in trials:
+                trial.result()
+    assert [len(read_rows(table)) for table in tables] == [1] * len(tables)

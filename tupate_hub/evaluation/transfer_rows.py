@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import csv
+import tempfile
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, fields
@@ -119,10 +120,10 @@ def require_table(path: Path) -> None:
     made = [folder for folder in path.parents if not folder.exists()]  # the deepest first
     with told_in_one_sentence(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        new = not path.exists()
-        path.open("ab").close()
-        if new:
-            path.unlink()
+        if path.exists():
+            path.open("ab").close()
+        else:  # not the table itself, into which another may be writing its first rows
+            tempfile.TemporaryFile(dir=path.parent).close()
     with suppress(OSError):  # another has come to use them
         for folder in made:
             folder.rmdir()
