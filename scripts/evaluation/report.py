@@ -10,19 +10,19 @@ processors round differently; the page is a function of the stored report. `--ch
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import math
 import sys
 import time
-from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from report_page import JUDGE, OF_PUBLISHED, REGIMES, pictures, tables
+from regimes import JUDGE, REGIMES, path_of, rows_of, seeds_of, truth_of, usable, wide
+from report_page import OF_PUBLISHED, pictures, tables
+from starts import blends, converged, from_nothing
 from transfers import PARTS, ROOT, SPACE, TRUTH, held
 
 from tupate_hub import Zoo
@@ -30,8 +30,8 @@ from tupate_hub.arrays import Float64Array
 from tupate_hub.compare.kernel import off_diagonal
 from tupate_hub.compare.noise import noise_level
 from tupate_hub.compare.view import View
-from tupate_hub.errors import UnknownName
 from tupate_hub.evaluation.choice import chosen_by_halves
+from tupate_hub.evaluation.converged import against_converged
 from tupate_hub.evaluation.curves import by_queries, by_rank
 from tupate_hub.evaluation.evaluate import evaluate
 from tupate_hub.evaluation.forecast import fit_forecast
@@ -46,20 +46,17 @@ from tupate_hub.evaluation.report import (
     measured_again,
     per_target,
     wide_enough,
-    without_unmeasured_sources,
 )
 from tupate_hub.evaluation.strength import fit_strengths
 from tupate_hub.evaluation.transfer_rows import SCRATCH
 from tupate_hub.evaluation.trial import TrialForecast, joined
-from tupate_hub.evaluation.truth import Truth, align, read_truth
+from tupate_hub.evaluation.truth import Truth, align
 from tupate_hub.publish.table import fill_tables
 from tupate_hub.search.similar import pair_scores
 from tupate_hub.storage.atomic import write_bytes
 
 PAGE = ROOT / "docs" / "evaluation.md"
 TOLERANCE = 2e-3
-#: A source counts when it was measured on so many of the targets.
-FEWEST_SHARE = 0.7
 #: With fewer targets a regime is not judged yet.
 FEWEST_TARGETS = 4
 #: The ways of comparing weights that are defined for every pair, of which the default is one.
@@ -81,41 +78,6 @@ PUBLISHED = (
     "taskweb_t5b_bitfit taskweb_t5b_lora taskweb_t5l_adapter taskweb_t5l_finetune choshen2022_roberta_base "
     "cogtaskonomy2022_bert"
 ).split()
-
-
-def named(zoo: Zoo) -> Callable[[str], str]:
-    def name_of(written: str) -> str:
-        try:
-            return zoo.registry.task(written.strip()).name
-        except UnknownName:
-            return written.strip()
-
-    return name_of
-
-
-def truth_of(zoo: Zoo, path: Path, seeds: Collection[str] | None = None) -> Truth:
-    """A table's part between tasks of the zoo, of some seeds or of all."""
-    tasks = [entry.task for entry in zoo.registry.in_space(SPACE)]
-    table = read_truth(path, named(zoo), lambda row: seeds is None or row.get("seed") in seeds)
-    return table.restricted_to(tasks)
-
-
-def path_of(regime: str) -> Path:
-    return TRUTH / f"{REGIMES[regime].table or regime}.csv"
-
-
-def wide(zoo: Zoo, regime: str, seeds: Collection[str] | None = None) -> Truth:
-    """The targets of a regime's pool that enough sources were measured on."""
-    about, table = REGIMES[regime], truth_of(zoo, path_of(regime), seeds)
-    spans = [zoo.registry.tasks[target].kind == "extractive_qa" for target in table.targets]
-    pool = [row for row, of_spans in enumerate(spans) if about.spans in (None, of_spans)]
-    return wide_enough(table.rows(pool), about.fewest_sources)
-
-
-def usable(zoo: Zoo, regime: str, seeds: Collection[str] | None = None) -> Truth:
-    """The part of a table that is still being measured on which predictors can be judged fairly."""
-    found = wide(zoo, regime, seeds)
-    return without_unmeasured_sources(found, math.ceil(FEWEST_SHARE * len(found.targets)))
 
 
 def judge(zoo: Zoo) -> Evidence:
@@ -147,12 +109,6 @@ def own(zoo: Zoo, judging: Evidence) -> dict[str, Any]:
             },
         }
     return found
-
-
-def seeds_of(regime: str) -> list[str]:
-    """The seeds of a table, those with most rows first."""
-    counts = Counter(row["seed"] for row in _rows(path_of(regime).stem))
-    return [seed for seed, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
 
 
 def second_measurement(zoo: Zoo) -> dict[str, Any]:
@@ -243,7 +199,7 @@ def curves(evidence: Evidence) -> dict[str, Any]:
     """Quality against the share of a query's steps, the number of its examples, and the rank that is kept."""
     queries: dict[tuple[int, float], dict[str, dict[str, float]]] = {}
     about = ("target", "examples", "share", "step", "seconds")
-    for row in _rows("queries"):
+    for row in rows_of("queries"):
         scores = {source: float(row[source]) for source in row if source not in about and row[source]}
         queries.setdefault((int(row["examples"]), float(row["share"])), {})[row["target"]] = scores
     points = [({"examples": examples, "share": share}, queries[examples, share]) for examples, share in sorted(queries)]
@@ -279,13 +235,13 @@ class Trials:
 def trials(evidence: Evidence) -> Trials:
     truth = evidence.truth
     run, shares = np.full(truth.scores.shape, np.nan), np.ones(len(truth.targets))
-    for row in _rows("queries"):
+    for row in rows_of("queries"):
         if row["examples"] == str(QUERY_EXAMPLES) and float(row["share"]) == 1 and row["target"] in truth.targets:
             at = truth.targets.index(row["target"])
             run[at] = [float(row.get(source) or np.nan) for source in truth.sources]
             shares[at] = int(row["step"]) / WHOLE_RUN
     log_me = PREDICTORS["log-me"].compute(evidence)
-    known = {row["target"]: float(row["score"]) for row in _rows("predictions/log-me") if row["source"] == SCRATCH}
+    known = {row["target"]: float(row["score"]) for row in rows_of("predictions/log-me") if row["source"] == SCRATCH}
     base = np.array([known.get(target, np.nan) for target in truth.targets])
     both = np.array([joined(*rows) for rows in zip(run, log_me, shares, strict=True)])
     return Trials(truth, run, log_me, base, both, evidence.affinity(evidence.method, View()))
@@ -323,6 +279,7 @@ def tries(evidence: Evidence, found: Trials) -> dict[str, Any]:
 def trial_forecast(found: Trials) -> TrialForecast:
     """What the first picks of run and trial together brought, by how far their evidence rose."""
     targets, rises, gains = [], [], []
+    scores, longer = dict[str, float](), from_nothing(JUDGE)
     for row, target in enumerate(found.truth.targets):
         known = np.flatnonzero(found.truth.candidates()[row] & np.isfinite(found.both[row]))
         if len(known) and np.isfinite(found.base[row]) and np.isfinite(found.truth.baseline[row]):
@@ -330,8 +287,9 @@ def trial_forecast(found: Trials) -> TrialForecast:
             targets.append(target)
             rises.append(float(found.evidence[row, pick] - found.base[row]))
             gains.append(POINTS * float((found.truth.scores[row, pick] - found.truth.baseline[row]) / found.truth.unit))
-    regime = REGIMES[JUDGE]
-    return TrialForecast(JUDGE, regime.examples, regime.steps, tuple(targets), tuple(rises), tuple(gains))
+            scores[target] = float(found.truth.scores[row, pick] / found.truth.unit)
+    regime, lasting = REGIMES[JUDGE], None if longer is None else against_converged(scores, longer)
+    return TrialForecast(JUDGE, regime.examples, regime.steps, tuple(targets), tuple(rises), tuple(gains), lasting)
 
 
 def choice(evidence: Evidence) -> list[dict[str, Any]]:
@@ -360,6 +318,7 @@ def gain(zoo: Zoo, found: Trials) -> dict[str, Any]:
             regime=name,
             examples=REGIMES[name].examples,
             steps=REGIMES[name].steps,
+            longer=from_nothing(name),
         ).as_dict()
         for name, table in tables.items()
         if noise is not None
@@ -392,66 +351,6 @@ def limited_sources(zoo: Zoo) -> dict[str, Any]:
     orders = {name: PREDICTORS[name].compute(own_runs) for name in ("random", "source-mean", "update", "tupate-lora")}
     orders["update, sources tuned on all their data"] = PREDICTORS["update"].compute(full_runs)
     return judged_together(truth, orders)
-
-
-def blends(zoo: Zoo) -> dict[str, Any]:
-    """Starting from the blend of the first three picks against the best of the three and the first, in points.
-
-    A target's seeds are averaged first: the error is that over targets.
-    """
-    found = {}
-    for regime in REGIMES:
-        path = TRUTH / f"blends-{regime}.csv"
-        if not path.is_file():
-            continue
-        rows = [*_rows(regime), *_rows(f"repeats-{regime}")]
-        singles = {(row["source"], row["target"], row["seed"]): float(row["score"]) for row in rows}
-        found_by: dict[str, dict[str, list[float]]] = {"best": {}, "first": {}, "nothing": {}}
-        for row in _rows(f"blends-{regime}"):
-            parts = row["source"].split("+")
-            scores = [singles.get((part, row["target"], row["seed"])) for part in parts]
-            nothing = singles.get(("-", row["target"], row["seed"]))
-            blend = 100 * float(row["score"])
-            against = {"nothing": nothing, "first": scores[0], "best": max(scores, key=lambda one: one or -1)}
-            for name, other in against.items():
-                if other is not None and (name != "best" or None not in scores):
-                    found_by[name].setdefault(row["target"], []).append(blend - 100 * other)
-        means = {name: [float(np.mean(one)) for one in rows.values()] for name, rows in found_by.items()}
-        found[regime] = {name: _mean_and_error(values) for name, values in means.items() if len(values) > 1}
-    return found
-
-
-def converged() -> dict[str, Any]:
-    """From nothing until nothing more is gained, beside the same start after 150 steps: mean over targets, points."""
-    long, short = _rows("few-shot-converged-600"), _rows("few-shot-150")
-    if not long or not short:
-        return {}
-    scores: dict[str, list[float]] = {}
-    for row in long:
-        scores.setdefault(row["target"], []).append(float(row["score"]))
-    picks = {row["target"]: row for row in short if row["source"] == "-"}
-    return {
-        target: {
-            "seeds": len(values),
-            "mean": round(float(np.mean(values)), 4),
-            "error": round(float(np.std(values, ddof=1) / math.sqrt(len(values))), 4) if len(values) > 1 else None,
-            "after_150": float(picks[target]["score"]) if target in picks else None,
-        }
-        for target, values in sorted(scores.items())
-    }
-
-
-def _rows(name: str) -> list[dict[str, str]]:
-    path = TRUTH / f"{name}.csv"
-    if not path.is_file():
-        return []
-    with path.open(newline="", encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
-
-
-def _mean_and_error(values: Sequence[float]) -> dict[str, float | int]:
-    error = float(np.std(values, ddof=1) / math.sqrt(len(values)))
-    return {"targets": len(values), "mean": round(float(np.mean(values)), 3), "error": round(error, 3)}
 
 
 # --- stored and computed ---------------------------------------------------------------------------------------
@@ -492,8 +391,8 @@ def main() -> int:
         "report": {
             "runs": {name: dict(zip(("made", "wanted"), held(name), strict=True)) for name in PARTS},
             "own": own(zoo, evidence),
-            "blends": blends(zoo),
-            "converged": converged(),
+            "blends": blends(),
+            "converged": converged(evidence),
             "again": second_measurement(zoo),
             "limited_sources": limited_sources(zoo),
             "curves": curves(evidence),

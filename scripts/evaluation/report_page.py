@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 from curve_picture import Curve
 from curve_picture import picture as curve_picture
 from gain_picture import picture as gain_picture
+from regimes import JUDGE, REGIMES
 from transfers import PARTS, ROOT, SPACE
 
 from tupate_hub.evaluation.predictors import PREDICTIONS, PREDICTORS
@@ -19,34 +19,6 @@ from tupate_hub.evaluation.report import DEFAULT, share_of_the_way
 from tupate_hub.publish.table import markdown_table
 from tupate_hub.training.protocol import PROTOCOLS
 
-
-@dataclass(frozen=True)
-class Regime:
-    """How the runs of a table of truth were made, and which of its targets are one pool.
-
-    A target counts when `fewest_sources` were measured on it. `table` is the file's name, by default the regime's own;
-    `spans` says whether the pool is that of answers marked in a text or of all other kinds, None for both.
-    """
-
-    examples: int
-    steps: int
-    title: str
-    fewest_sources: int = 20
-    table: str = ""
-    spans: bool | None = None
-
-
-REGIMES: Mapping[str, Regime] = {
-    "few-shot-40": Regime(200, 40, "200 examples, 40 steps"),
-    "few-shot-150": Regime(200, 150, "200 examples, 150 steps"),
-    "limited-300": Regime(1000, 300, "1,000 examples, 300 steps", fewest_sources=9, spans=False),
-    "limited-300-spans": Regime(
-        1000, 300, "1,000 examples, 300 steps, extractive questions", 7, table="limited-300", spans=True
-    ),
-    "full-400": Regime(9000, 400, "all examples, at most 10,000, 400 steps", fewest_sources=9),
-}
-#: The regime whose measured transfers judge curves and the choice of the default.
-JUDGE = "few-shot-150"
 OF_PUBLISHED = "random data-size tupate-lora outputs update effect source-mean strength gain".split()
 
 
@@ -200,16 +172,37 @@ def blends_table(report: Mapping[str, Any]) -> str:
 
 
 def converged_table(report: Mapping[str, Any]) -> str:
+    steps, rows = report["steps"], []
+    for target, one in report["targets"].items():
+        seeds = one["all_seeds"]
+        mean = f"{seeds['mean']:.3f}" + ("" if seeds["error"] is None else f" ± {seeds['error']:.3f}")
+        scores = (f"{one[name]:.3f}" for name in ("equal", "longer", "update", "gain"))
+        rows.append([target, *scores, mean, str(seeds["seeds"])])
+    judge = f"{REGIMES[JUDGE].steps} steps"
+    header = [
+        "target",
+        f"from nothing, {judge}",
+        f"from nothing, {steps} steps",
+        f"first by `update`, {judge}",
+        f"first by gain, {judge}",
+        f"from nothing, {steps} steps, all seeds",
+        "seeds",
+    ]
+    return markdown_table(header, rows)
+
+
+def lasting_table(report: Mapping[str, Any]) -> str:
+    """What first picks keep of their gain against the longer runs."""
     rows = [
         [
-            target,
-            "" if one["after_150"] is None else f"{one['after_150']:.3f}",
-            f"{one['mean']:.3f}" + ("" if one["error"] is None else f" ± {one['error']:.3f}"),
-            str(one["seeds"]),
+            f"first by {'gain' if name == 'gain' else f'`{name}`'}",
+            str(one["targets"]),
+            f"{one['helped']:.0%}",
+            f"{one['gained']:+.1f} [{one['gained_low']:+.1f}, {one['gained_high']:+.1f}]",
         ]
-        for target, one in report.items()
+        for name, one in report["against"].items()
     ]
-    return markdown_table(["target", "from nothing, 150 steps", "from nothing, 600 steps", "seeds"], rows)
+    return markdown_table(["", "targets", "ahead on", "points"], rows)
 
 
 def read_costs(path: Path) -> dict[str, Any]:
@@ -357,6 +350,7 @@ def tables(report: Mapping[str, Any], gains: Mapping[str, Any]) -> dict[str, str
         found["blends"] = blends_table(report["blends"])
     if report["converged"]:
         found["converged"] = converged_table(report["converged"])
+        found["lasting"] = lasting_table(report["converged"])
     if report["published"]:
         found["published"] = published_table(report["published"])
     return found

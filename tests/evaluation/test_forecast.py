@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tupate_hub.compare.noise import NoiseLevel
 from tupate_hub.errors import FormatError
+from tupate_hub.evaluation.converged import FromNothing
 from tupate_hub.evaluation.forecast import Forecast, fit_forecast
 from tupate_hub.evaluation.truth import Truth
 
@@ -71,8 +72,20 @@ def test_targets_without_a_baseline_are_left_out() -> None:
         fitted(replace(truth, baseline=baseline), affinity)
 
 
+def test_longer_runs_from_nothing_take_from_the_gain() -> None:
+    truth, affinity = planted()
+    longer = FromNothing(160, dict(zip(TARGETS, truth.baseline / 100 + 0.01, strict=True)))
+    found = fit_forecast(truth, affinity, NOISE, {}, regime="r", examples=200, steps=40, longer=longer)
+    assert found.converged is not None
+    assert (found.converged.steps, found.converged.targets) == (160, len(TARGETS))
+    assert found.converged.gained == pytest.approx(found.gained - 1)
+    assert replace(found, converged=None) == replace(fitted(truth, affinity), regime="r")
+
+
 def test_a_forecast_is_read_back() -> None:
-    found = fitted(*planted())
+    truth, affinity = planted()
+    longer = FromNothing(160, dict(zip(TARGETS, truth.baseline / 100, strict=True)))
+    found = fit_forecast(truth, affinity, NOISE, {}, regime="r", examples=200, steps=40, longer=longer)
     again = Forecast.from_dict(found.as_dict(), "here")
     assert again.as_dict() == found.as_dict()
     assert again.of(1, 0.5).points == pytest.approx(found.of(1, 0.5).points, abs=1e-3)

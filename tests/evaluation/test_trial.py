@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from tupate_hub.errors import FormatError
+from tupate_hub.evaluation.converged import Converged
 from tupate_hub.evaluation.trial import TrialForecast, joined
 
 RISES = (0.4, 0.2, 0.1, 0.05, 0.02, 0.01)
@@ -56,6 +58,8 @@ def test_the_error_forecasts_each_target_from_the_others() -> None:
 def test_it_comes_back_from_json() -> None:
     written = json.loads(json.dumps(forecast().as_dict()))
     assert TrialForecast.from_dict(written, "here") == forecast()
+    longer = replace(forecast(), converged=Converged(600, 6, 0.5, 1.0, -1.0, 3.0))
+    assert TrialForecast.from_dict(json.loads(json.dumps(longer.as_dict())), "here") == longer
     assert TrialForecast.from_dict(None, "here") is None
     assert TrialForecast.from_dict({**written, "picks": written["picks"][:5]}, "here") is None
 

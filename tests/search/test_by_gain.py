@@ -146,6 +146,18 @@ def test_the_command_shows_gains(toy_zoo: Path, invoke: Any) -> None:
     assert [row["task"] for row in document["neighbors"]][:3] == [row.split("\t")[1] for row in rows]
 
 
+def test_longer_runs_from_nothing_are_told_of(toy_zoo: Path, invoke: Any) -> None:
+    longer = {"steps": 160, "targets": 8, "helped": 0.5, "gained": 1.5, "gained_low": -1.0, "gained_high": 4.0}
+    measured(toy_zoo, {"mnli": 2.0}, forecasts=[{**FORECAST, "converged": longer}])
+    document = invoke("similar", "sst2", "--registry", toy_zoo, "--rank-by", "gain", "--json").json()
+    assert document["forecast"]["converged"] == longer
+    told = [sentence for sentence in document["sentences"] if sentence.startswith("Against")]
+    assert told == [
+        "Against 160 steps from nothing, such a first pick was ahead on 50% of 8 targets, by +1.5 points on average "
+        "(-1.0 to +4.0)."
+    ]
+
+
 def test_the_bundled_zoo_has_strengths_and_forecasts(invoke: Any) -> None:
     document = invoke("similar", "sst2", "--rank-by", "gain", "-k", "100", "--json").json()
     assert document["start"] in ("sst5", "movie_reviews", "imdb", "tweet_sentiment", "mpqa", "customer_reviews")

@@ -82,6 +82,8 @@ def sentences(prospects: Prospects) -> list[str]:
             f"({forecast.gained_low:+.1f} to {forecast.gained_high:+.1f}); trying the first three loses "
             f"{forecast.regrets['3']:.1f} points against the best source."
         )
+        if forecast.converged is not None:
+            told.append(f"Against {forecast.converged.in_words}.")
     if prospects.noise is not None:
         told.append(
             f"Unrelated tasks, those of different kinds, score up to {prospects.noise.upper:.3f} here "

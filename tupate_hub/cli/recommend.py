@@ -279,6 +279,8 @@ def _trial_sentences(recommendation: Recommendation) -> list[str]:
         f"such a forecast was wrong by {forecast.error:.1f} points (root mean square) on the {len(forecast.targets)} "
         "targets that were measured, each left out in turn"
     )
+    if forecast.converged is not None:
+        told.append(f"against {forecast.converged.in_words}")
     return told
 
 

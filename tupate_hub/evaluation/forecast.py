@@ -16,6 +16,7 @@ import numpy as np
 from tupate_hub.arrays import Float64Array
 from tupate_hub.compare.noise import NoiseLevel
 from tupate_hub.errors import FormatError
+from tupate_hub.evaluation.converged import Converged, FromNothing, against_converged
 from tupate_hub.evaluation.gain import expected_without, without
 from tupate_hub.evaluation.metrics import POINTS, bootstrap_interval, regret
 from tupate_hub.evaluation.strength import Traits, fit_strengths, values_of
@@ -44,7 +45,8 @@ class Forecast:
     unit of `NoiseLevel.excess`, and of strength. `error` is the standard deviation of the gain of a first pick about
     its forecast, on targets that were left out. The rest was measured on such targets too: `helped` is the share whose
     first pick beat starting from nothing, `gained` the mean gain in points with its 95 % interval over targets,
-    `regrets` what is lost by trying the first 1, 3 and 5 instead of all sources.
+    `regrets` what is lost by trying the first 1, 3 and 5 instead of all sources, `converged` what the first picks
+    gained over longer runs from nothing, where those were made.
     """
 
     regime: str
@@ -60,6 +62,7 @@ class Forecast:
     gained_low: float
     gained_high: float
     regrets: Mapping[str, float]
+    converged: Converged | None = None
 
     def of(self, excess: float, strength: float) -> Expected:
         """The forecast for a pick whose similarity stands out that far and whose strength is that."""
@@ -73,7 +76,10 @@ class Forecast:
         """JSON values, rounded to what they are worth."""
         return {
             name: round(value, 4) if isinstance(value, float) else value for name, value in asdict(self).items()
-        } | {"regrets": {name: round(value, 4) for name, value in self.regrets.items()}}
+        } | {
+            "regrets": {name: round(value, 4) for name, value in self.regrets.items()},
+            "converged": None if self.converged is None else self.converged.as_dict(),
+        }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], where: str) -> Forecast:
@@ -85,14 +91,14 @@ class Forecast:
             When a field is missing or is not a number.
         """
         try:
-            numbers = {one.name: data[one.name] for one in fields(cls)}
+            numbers = {one.name: data[one.name] for one in fields(cls) if one.name != "converged"}
             text, whole = {"regime"}, {"examples", "steps", "targets"}
             for name, value in numbers.items():
                 if name == "regrets":
                     numbers[name] = {str(k): float(part) for k, part in value.items()}
                 elif name not in text:
                     numbers[name] = int(value) if name in whole else float(value)
-            return cls(**numbers)
+            return cls(**numbers, converged=Converged.from_dict(data.get("converged"), where))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise FormatError(f"{where} is not a forecast: {error!r}.") from error
 
@@ -106,6 +112,7 @@ def fit_forecast(
     regime: str,
     examples: int,
     steps: int,
+    longer: FromNothing | None = None,
 ) -> Forecast:
     """Fit a forecast on a table of one regime, each promise on targets that were left out.
 
@@ -115,6 +122,8 @@ def fit_forecast(
         With the score without transfer of every target.
     affinity : array
         Similarities of shape (targets, sources).
+    longer : FromNothing, optional
+        Runs from nothing with all the steps that they can use.
 
     Raises
     ------
@@ -144,13 +153,16 @@ def fit_forecast(
         gained_low=low,
         gained_high=high,
         regrets={str(k): float(np.mean([pick.regrets[k] for pick in picks])) for k in (1, 3, 5)},
+        converged=None if longer is None else against_converged({pick.target: pick.score for pick in picks}, longer),
     )
 
 
 @dataclass(frozen=True)
 class _Pick:
-    """What the first of a ranking by gain gained on a target that nothing was fitted on; all in points."""
+    """What the first of a ranking by gain scored on a target that nothing was fitted on, and gained, in points."""
 
+    target: str
+    score: float
     gained: float
     expected: float
     regrets: Mapping[int, float]
@@ -168,7 +180,7 @@ def _first_pick(
     features = np.array([1.0, noise.excess(float(affinity[row, known][first])), strengths[first]])
     gained = POINTS * (measured[first] - truth.baseline[row] / truth.unit)
     lost = {k: POINTS * regret(order, measured, k) for k in (1, 3, 5)}
-    return _Pick(float(gained), float(features @ weights), lost)
+    return _Pick(truth.targets[row], float(measured[first]), float(gained), float(features @ weights), lost)
 
 
 def _fit(truth: Truth, affinity: Float64Array, noise: NoiseLevel, traits: Mapping[str, Traits]) -> Float64Array:

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 
 from tupate_hub.arrays import Float64Array
 from tupate_hub.errors import FormatError
+from tupate_hub.evaluation.converged import Converged
 
 #: Of so many measured targets, those that are nearest, a forecast is the mean.
 _NEIGHBOURS = 5
@@ -59,7 +60,7 @@ class TrialForecast:
     """What first picks brought on measured targets, by how far their evidence rose above the base model's.
 
     `rises` are in nats a row, `gains` in points, both by target; `regime`, `examples` and `steps` say how the transfer
-    was measured.
+    was measured, `converged` what the picks gained over longer runs from nothing, where those were made.
     """
 
     regime: str
@@ -68,6 +69,7 @@ class TrialForecast:
     targets: tuple[str, ...]
     rises: tuple[float, ...]
     gains: tuple[float, ...]
+    converged: Converged | None = None
 
     def promise(self, rise: float, leave_out: str | None = None) -> Promise:
         """The forecast for a pick whose evidence rises so far: of the five measured picks that rose most nearly so."""
@@ -99,6 +101,7 @@ class TrialForecast:
             "examples": self.examples,
             "steps": self.steps,
             "picks": picks,
+            "converged": None if self.converged is None else self.converged.as_dict(digits),
         }
 
     @classmethod
@@ -121,8 +124,9 @@ class TrialForecast:
                 tuple(str(row["target"]) for row in rows),
                 tuple(float(row["rise"]) for row in rows),
                 tuple(float(row["gain"]) for row in rows),
+                Converged.from_dict(written.get("converged"), where),  # type: ignore[attr-defined]
             )
-        except (LookupError, TypeError, ValueError) as error:
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
             raise FormatError(f"{where} has a forecast of trials that cannot be read.") from error
         if not np.isfinite([*found.rises, *found.gains]).all():
             raise FormatError(f"{where} has a forecast of trials with what is not a number.")

@@ -146,20 +146,20 @@ def _gain(gain: Mapping[str, Any]) -> dict[str, Any] | None:
         for kind, sources in kinds.items()
         if isinstance(sources, dict)
     }
-    forecasts = [row for row in rows if isinstance(row, dict) and _is_forecast(row)]
-    return {
-        **weights,
-        "kinds": added,
-        "forecasts": [{**_plain(row), "regrets": _plain(row["regrets"])} for row in forecasts],
-    }
+    forecasts = [_forecast(row) for row in rows if isinstance(row, dict)]
+    return {**weights, "kinds": added, "forecasts": [row for row in forecasts if row is not None]}
 
 
-def _is_forecast(row: Mapping[str, Any]) -> bool:
+def _forecast(row: Mapping[str, Any]) -> dict[str, Any] | None:
+    """A forecast's fields, or None where it cannot be read or has a number that is not finite."""
     try:
         forecast = Forecast.from_dict(row, "the registry")
     except FormatError:
-        return False
-    return math.isfinite(sum(value for value in vars(forecast).values() if isinstance(value, float)))
+        return None
+    if not math.isfinite(sum(value for value in vars(forecast).values() if isinstance(value, float))):
+        return None
+    nested = {"regrets": _plain(forecast.regrets), "converged": forecast.converged and forecast.converged.as_dict()}
+    return {**_plain(row), **nested}
 
 
 def _plain(fields: Mapping[str, Any]) -> dict[str, Any]:

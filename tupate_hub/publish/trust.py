@@ -73,7 +73,7 @@ def _forecasts(registry: Registry, where: str) -> list[str]:
         f"`tupate-hub similar TASK --space {space.name} --rank-by gain{where}` beat starting from nothing on "
         f"{one.helped:.0%} after {one.steps} steps, by {one.gained:+.1f} points on average ({one.gained_low:+.1f} to "
         f"{one.gained_high:+.1f}); trying the first three loses {one.regrets.get('3', 0.0):.1f} points against the "
-        "best source."
+        "best source." + (f" Against {one.converged.in_words}." if one.converged else "")
         for space in registry.spaces.values()
         for one in read_forecasts(space)
     ]

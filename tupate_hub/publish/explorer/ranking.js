@@ -215,7 +215,7 @@ export function sentences(zoo, space, listed) {
           `(${signed(low)} to ${signed(high)}, 80 %) ${regime}; it helps with probability ${chance.toFixed(2)}.`,
       );
     }
-    told.push(measured(forecast));
+    told.push(...measured(forecast));
   }
   if (space.noise !== null) {
     told.push(
@@ -226,12 +226,25 @@ export function sentences(zoo, space, listed) {
   return told;
 }
 
-/** @param {Forecast} forecast */
+/**
+ * What first picks brought, against starting from nothing with as many steps and with all that it can use.
+ * @param {Forecast} forecast
+ * @returns {string[]}
+ */
 export function measured(forecast) {
-  return (
+  const told = [
     `Measured on ${forecast.targets} targets that the forecast had not seen: the first pick beat starting from ` +
     `nothing on ${(100 * forecast.helped).toFixed(0)}% of them, by ${signed(forecast.gained)} points on average ` +
     `(${signed(forecast.gained_low)} to ${signed(forecast.gained_high)}); trying the first three loses ` +
-    `${forecast.regrets["3"].toFixed(1)} points against the best source.`
-  );
+    `${forecast.regrets["3"].toFixed(1)} points against the best source.`,
+  ];
+  const longer = forecast.converged;
+  if (longer) {
+    told.push(
+      `Against ${longer.steps} steps from nothing, such a first pick was ahead on ${(100 * longer.helped).toFixed(0)}% ` +
+        `of ${longer.targets} targets, by ${signed(longer.gained)} points on average ` +
+        `(${signed(longer.gained_low)} to ${signed(longer.gained_high)}).`,
+    );
+  }
+  return told;
 }

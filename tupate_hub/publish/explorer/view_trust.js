@@ -21,7 +21,7 @@ export function trustView(zoo, space, go) {
     forecast === null
       ? h("p", { class: "lead" }, `No transfer was measured in ${space.name}: a near neighbour here is not yet known to be a good start.`)
       : [h("div", { class: "bignumbers" }, big(`${(100 * forecast.helped).toFixed(0)} %`, "of the targets did better from the first pick than from nothing"), big(signed(forecast.gained), `points on average (${signed(forecast.gained_low)} to ${signed(forecast.gained_high)})`), big(forecast.regrets["3"].toFixed(1), "points lost by trying only the first three sources")),
-        h("p", {}, measured(forecast)), regimes(space)],
+        h("p", {}, measured(forecast).join(" ")), regimes(space)],
     space.trust && [judged(space.trust), targets(zoo, space, space.trust)],
     h("h2", {}, "What is a high score?"), noise(space),
     h("h2", {}, "Are near tasks of one sort?"), agreement(zoo, space),

@@ -10,7 +10,9 @@ import { bytesOf, cosinesOf, floatsOf } from "./numbers.js";
  * @typedef {{median: number, upper: number, pairs: number}} Noise
  * @typedef {{regime: string, examples: number, steps: number, targets: number, constant: number, excess: number,
  *   strength: number, error: number, helped: number, gained: number, gained_low: number, gained_high: number,
- *   regrets: Record<string, number>}} Forecast
+ *   regrets: Record<string, number>, converged?: Converged | null}} Forecast
+ * @typedef {{steps: number, targets: number, helped: number, gained: number, gained_low: number,
+ *   gained_high: number}} Converged
  * @typedef {{affinity: number, strength: number, targets: number, kinds: Record<string, Record<string, number>>,
  *   forecasts: Forecast[]}} Gain
  * @typedef {{file: string, bytes: number}} Script

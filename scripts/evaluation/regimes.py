@@ -1,0 +1,99 @@
+"""Regimes: the tables of zoo/truth, and which of their targets and sources are judged together."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from transfers import SPACE, TRUTH
+
+from tupate_hub import Zoo
+from tupate_hub.errors import UnknownName
+from tupate_hub.evaluation.report import wide_enough, without_unmeasured_sources
+from tupate_hub.evaluation.truth import Truth, read_truth
+
+#: A source counts when it was measured on so many of the targets.
+FEWEST_SHARE = 0.7
+
+
+@dataclass(frozen=True)
+class Regime:
+    """How the runs of a table of truth were made, and which of its targets are one pool.
+
+    A target counts when `fewest_sources` were measured on it. `table` is the file's name, by default the regime's own;
+    `spans` says whether the pool is that of answers marked in a text or of all other kinds, None for both.
+    """
+
+    examples: int
+    steps: int
+    title: str
+    fewest_sources: int = 20
+    table: str = ""
+    spans: bool | None = None
+
+
+REGIMES: Mapping[str, Regime] = {
+    "few-shot-40": Regime(200, 40, "200 examples, 40 steps"),
+    "few-shot-150": Regime(200, 150, "200 examples, 150 steps"),
+    "limited-300": Regime(1000, 300, "1,000 examples, 300 steps", fewest_sources=9, spans=False),
+    "limited-300-spans": Regime(
+        1000, 300, "1,000 examples, 300 steps, extractive questions", 7, table="limited-300", spans=True
+    ),
+    "full-400": Regime(9000, 400, "all examples, at most 10,000, 400 steps", fewest_sources=9),
+}
+#: The regime whose measured transfers judge curves and the choice of the default.
+JUDGE = "few-shot-150"
+
+
+def named(zoo: Zoo) -> Callable[[str], str]:
+    def name_of(written: str) -> str:
+        try:
+            return zoo.registry.task(written.strip()).name
+        except UnknownName:
+            return written.strip()
+
+    return name_of
+
+
+def truth_of(zoo: Zoo, path: Path, seeds: Collection[str] | None = None) -> Truth:
+    """A table's part between tasks of the zoo, of some seeds or of all."""
+    tasks = [entry.task for entry in zoo.registry.in_space(SPACE)]
+    table = read_truth(path, named(zoo), lambda row: seeds is None or row.get("seed") in seeds)
+    return table.restricted_to(tasks)
+
+
+def path_of(regime: str) -> Path:
+    return TRUTH / f"{REGIMES[regime].table or regime}.csv"
+
+
+def wide(zoo: Zoo, regime: str, seeds: Collection[str] | None = None) -> Truth:
+    """The targets of a regime's pool that enough sources were measured on."""
+    about, table = REGIMES[regime], truth_of(zoo, path_of(regime), seeds)
+    spans = [zoo.registry.tasks[target].kind == "extractive_qa" for target in table.targets]
+    pool = [row for row, of_spans in enumerate(spans) if about.spans in (None, of_spans)]
+    return wide_enough(table.rows(pool), about.fewest_sources)
+
+
+def usable(zoo: Zoo, regime: str, seeds: Collection[str] | None = None) -> Truth:
+    """The part of a table that is still being measured on which predictors can be judged fairly."""
+    found = wide(zoo, regime, seeds)
+    return without_unmeasured_sources(found, math.ceil(FEWEST_SHARE * len(found.targets)))
+
+
+def seeds_of(regime: str) -> list[str]:
+    """The seeds of a table, those with most rows first."""
+    counts = Counter(row["seed"] for row in rows_of(path_of(regime).stem))
+    return [seed for seed, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
+
+
+def rows_of(name: str) -> list[dict[str, str]]:
+    """The rows of a table by its name; none where there is none."""
+    path = TRUTH / f"{name}.csv"
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
