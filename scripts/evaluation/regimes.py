@@ -50,6 +50,8 @@ JUDGE = "few-shot-150"
 
 
 def named(zoo: Zoo) -> Callable[[str], str]:
+    """The name that a registry has for a task of a table, or the table's own."""
+
     def name_of(written: str) -> str:
         try:
             return zoo.registry.task(written.strip()).name
@@ -67,6 +69,7 @@ def truth_of(zoo: Zoo, path: Path, seeds: Collection[str] | None = None) -> Trut
 
 
 def path_of(regime: str) -> Path:
+    """The table of a regime."""
     return TRUTH / f"{REGIMES[regime].table or regime}.csv"
 
 
