@@ -193,14 +193,17 @@ def converged_table(report: Mapping[str, Any]) -> str:
 
 def lasting_table(report: Mapping[str, Any]) -> str:
     """What first picks keep of their gain against the longer runs."""
+    names = {"update": "first by `update`", "gain": "first by gain"}
     rows = [
         [
-            f"first by {'gain' if name == 'gain' else f'`{name}`'}",
+            title,
             str(one["targets"]),
             f"{one['helped']:.0%}",
             f"{one['gained']:+.1f} [{one['gained_low']:+.1f}, {one['gained_high']:+.1f}]",
         ]
-        for name, one in report["against"].items()
+        for title, one in (
+            (title, report["against"][name]) for name, title in names.items() if name in report["against"]
+        )
     ]
     return markdown_table(["", "targets", "ahead on", "points"], rows)
 
