@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 from regimes import JUDGE, REGIMES, path_of, rows_of, seeds_of, truth_of, usable, wide
-from report_page import OF_PUBLISHED, pictures, tables
+from report_page import OF_PUBLISHED, PICKED, pictures, tables
 from starts import blends, converged, from_nothing
 from transfers import PARTS, ROOT, SPACE, TRUTH, held
 
@@ -102,7 +102,7 @@ def own(zoo: Zoo, judging: Evidence) -> dict[str, Any]:
             "sources": int(np.median(table.candidates().sum(axis=1))),
             "runs": int(np.isfinite(table.scores).sum()),
             "predictors": judged(evidence),
-            "per_target": per_target(evidence, ["update", "gain"]),
+            "per_target": per_target(evidence, PICKED),
             "scores": {
                 target: [round(float(score), 4) for score in row[known]]
                 for target, row, known in zip(table.targets, table.scores, table.candidates(), strict=True)

@@ -19,6 +19,8 @@ from tupate_hub.evaluation.report import DEFAULT, share_of_the_way
 from tupate_hub.publish.table import markdown_table
 from tupate_hub.training.protocol import PROTOCOLS
 
+#: Whose first picks are shown target by target.
+PICKED = ("update", "gain")
 OF_PUBLISHED = "random data-size tupate-lora outputs update effect source-mean strength gain".split()
 
 
@@ -96,10 +98,12 @@ def targets_table(pool: Mapping[str, Any]) -> str:
             f"{row['best']} {row['best_score']:.3f}",
             f"{row['update']} {row['update_score']:.3f}",
             f"{row['gain']} {row['gain_score']:.3f}",
+            *("" if lost is None else f"{lost:.1f}" for lost in (row[f"{name}_regret@3_percent"] for name in PICKED)),
         ]
         for row in pool["per_target"]
     ]
-    header = ["target", "from nothing", "mean of sources", "best source", "first by `update`", "first by gain"]
+    header = ["target", "from nothing", "mean of sources", "best source", "first by `update`", "first by gain",
+              "regret@3 in %: `update`", "gain"]  # fmt: skip
     return markdown_table(header, rows)
 
 

@@ -11,6 +11,7 @@ from builders import LORA, TASKS, lora
 
 from tupate_hub import Zoo
 from tupate_hub.errors import UnknownName
+from tupate_hub.evaluation.evaluate import evaluate
 from tupate_hub.evaluation.predictors import PREDICTORS, Evidence, get_predictor, known_cells, output_scores
 from tupate_hub.evaluation.report import (
     first_picks,
@@ -110,6 +111,9 @@ def test_targets_one_by_one(toy_zoo: Path) -> None:
     for row in rows:
         assert row["best_score"] >= row["update_score"]
         assert row["update"] != row["target"] != row["best"]
+    scores = PREDICTORS["update"].compute(one)
+    whole = evaluate(scores, one.truth).summary("regret@3_percent").mean
+    assert np.mean([row["update_regret@3_percent"] for row in rows]) == pytest.approx(whole, abs=1e-3)
 
 
 def test_the_first_of_an_order_are_put_in_the_order_of_a_measurement() -> None:
