@@ -23,12 +23,15 @@ from pathlib import Path
 from typing import Any
 
 from transfers import BASE, FEW_SHOT_TARGETS, ROOT, SPACE, sources_in
+from transfers import PARTS as TRANSFERS
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 COLUMNS = ("source", "target", "score")
 _RANKINGS = 200
+#: Whatever transfer is measured to: predictors that need no labels are kept for these.
+TARGETS = frozenset(target for part in TRANSFERS.values() for target in part.targets)
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,8 @@ def write_tables(place: Place, space: str, tasks: Sequence[str], targets: Sequen
     adapters = [entry.bytes for entry in zoo.registry.entries if entry.space == space and entry.task in tasks]
     costs: dict[str, Any] = {}
     for name, predictor in PREDICTORS.items():
-        rows = tasks if predictor.symmetric else [task for task in targets if task in tasks]
+        unlabelled = [task for task in tasks if task in TARGETS or task in targets]
+        rows = unlabelled if predictor.symmetric else [task for task in targets if task in tasks]
         needed = {(part, task) for part in predictor.parts for task in tasks}
         needed |= {(part, task) for part in predictor.target_parts for task in rows}
         if any(not place.part(*one).exists() for one in needed):

@@ -99,6 +99,12 @@ def test_a_table_has_a_row_for_each_pair(folders, measured):
         assert all(abs(float(row["score"])) < 1e3 for row in rows)
 
 
+def test_rows_are_of_what_is_asked_for_and_of_the_targets_of_transfer(run, measured, tmp_path):
+    assert run("--targets", "toy_classes", "--jobs", "0", out=tmp_path)[0] == 0
+    with (tmp_path / "text-emb.csv").open(newline="", encoding="utf-8") as stream:
+        assert {row["target"] for row in csv.DictReader(stream)} == {"toy_classes"}
+
+
 def test_the_truths_reader_reads_a_table(folders, measured):
     from tupate_hub.evaluation.truth import read_truth
 
