@@ -276,6 +276,16 @@ def tries(evidence: Evidence, found: Trials) -> dict[str, Any]:
     return judged_together(truth, orders, DEFAULT) | judged_together(truth, first)
 
 
+def ahead(evidence: Evidence) -> dict[str, Any]:
+    """How far the order by gain is ahead of every other predictor, on the cells that both know."""
+    found = {}
+    for name in (name for name in PREDICTORS if name != "gain"):
+        orders = {name: PREDICTORS[name].compute(evidence), "gain": evidence.gain}
+        if pair := judged_together(evidence.truth, orders, name):
+            found[name] = {part: pair["gain"][part] for part in ("targets", "sources", "against_default")}
+    return found
+
+
 def trial_forecast(found: Trials) -> TrialForecast:
     """What the first picks of run and trial together brought, by how far their evidence rose."""
     targets, rises, gains = [], [], []
@@ -397,6 +407,7 @@ def main() -> int:
             "limited_sources": limited_sources(zoo),
             "curves": curves(evidence),
             "choice": choice(evidence),
+            "ahead": ahead(evidence),
             "recommended": recommended(tried),
             "tries": tries(evidence, tried),
             "published": published(zoo, options.published)

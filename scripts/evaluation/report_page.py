@@ -107,6 +107,21 @@ def targets_table(pool: Mapping[str, Any]) -> str:
     return markdown_table(header, rows)
 
 
+def ahead_table(report: Mapping[str, Any]) -> str:
+    rows = [
+        [
+            f"`{name}`",
+            f"{one['targets']} x {one['sources']}",
+            _interval(one["against_default"]["ndcg_rank"], sign="+"),
+            _interval(one["against_default"]["regret@3"], 1, "+"),
+        ]
+        for name, one in ((name, report[name]) for name in PREDICTORS if name in report)
+    ]
+    return markdown_table(
+        ["predictor", "targets x sources", "rank-NDCG: `gain` minus it", "regret@3: `gain` minus it"], rows
+    )
+
+
 def published_table(report: Mapping[str, Any]) -> str:
     means = report["means"]
     ceiling, lost = (
@@ -345,6 +360,7 @@ def tables(report: Mapping[str, Any], gains: Mapping[str, Any]) -> dict[str, str
     found["runs of transfer"] = runs_table(report["runs"])
     found |= {"forecast": forecast_table(gains), "strengths": strengths_table(gains)}
     found["ranks"] = ranks_table(report["curves"]["rank"])
+    found["ahead"] = ahead_table(report["ahead"])
     found["choice"] = choice_table(report["choice"], report["published"].get("candidates", {}))
     if report["recommended"]:
         found["recommended"] = recommended_table(report["recommended"])
