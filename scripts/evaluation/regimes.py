@@ -14,9 +14,10 @@ from transfers import SPACE, TRUTH
 from tupate_hub import Zoo
 from tupate_hub.errors import UnknownName
 from tupate_hub.evaluation.report import wide_enough, without_unmeasured_sources
+from tupate_hub.evaluation.transfer_rows import SCRATCH
 from tupate_hub.evaluation.truth import Truth, read_truth
 
-#: A source counts when it was measured on so many of the targets.
+#: A source counts when it was measured on so many of the targets, a target's seed when so many sources were with it.
 FEWEST_SHARE = 0.7
 
 
@@ -62,10 +63,20 @@ def named(zoo: Zoo) -> Callable[[str], str]:
 
 
 def truth_of(zoo: Zoo, path: Path, seeds: Collection[str] | None = None) -> Truth:
-    """A table's part between tasks of the zoo, of some seeds or of all."""
+    """A table's part between tasks of the zoo, of some seeds or of all.
+
+    A seed of a target that is still being measured does not count: its score from nothing would stand beside sources
+    of other seeds.
+    """
     tasks = [entry.task for entry in zoo.registry.in_space(SPACE)]
-    table = read_truth(path, named(zoo), lambda row: seeds is None or row.get("seed") in seeds)
-    return table.restricted_to(tasks)
+    measured = Counter((row["target"], row.get("seed")) for row in _read(path) if row["source"] != SCRATCH)
+    most = {target: max(count for (one, _), count in measured.items() if one == target) for target, _ in measured}
+    whole = {(one, seed) for (one, seed), count in measured.items() if count >= FEWEST_SHARE * most[one]}
+
+    def counts(row: Mapping[str, str]) -> bool:
+        return (seeds is None or row.get("seed") in seeds) and (row["target"], row.get("seed")) in whole
+
+    return read_truth(path, named(zoo), counts).restricted_to(tasks)
 
 
 def path_of(regime: str) -> Path:
@@ -88,15 +99,17 @@ def usable(zoo: Zoo, regime: str, seeds: Collection[str] | None = None) -> Truth
 
 
 def seeds_of(regime: str) -> list[str]:
-    """The seeds of a table, those with most rows first."""
-    counts = Counter(row["seed"] for row in rows_of(path_of(regime).stem))
+    """The seeds of a table that sources were measured with, those with most rows first."""
+    counts = Counter(row["seed"] for row in rows_of(path_of(regime).stem) if row["source"] != SCRATCH)
     return [seed for seed, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
 
 
 def rows_of(name: str) -> list[dict[str, str]]:
     """The rows of a table by its name; none where there is none."""
     path = TRUTH / f"{name}.csv"
-    if not path.is_file():
-        return []
-    with path.open(newline="", encoding="utf-8") as stream:
+    return _read(path) if path.is_file() else []
+
+
+def _read(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8-sig") as stream:
         return list(csv.DictReader(stream))
