@@ -48,6 +48,8 @@ REGIMES: Mapping[str, Regime] = {
 }
 #: The regime whose measured transfers judge curves and the choice of the default.
 JUDGE = "few-shot-150"
+#: Whose first picks are shown target by target, with their columns' titles.
+PICKED: Mapping[str, str] = {"update": "first by `update`", "gain": "first by gain"}
 
 
 def named(zoo: Zoo) -> Callable[[str], str]:
@@ -69,14 +71,17 @@ def truth_of(zoo: Zoo, path: Path, seeds: Collection[str] | None = None) -> Trut
     of other seeds.
     """
     tasks = [entry.task for entry in zoo.registry.in_space(SPACE)]
+    whole = {(target, seed) for target, seed in whole_seeds(path) if seeds is None or seed in seeds}
+    return read_truth(path, named(zoo), lambda row: (row["target"], row.get("seed")) in whole).restricted_to(tasks)
+
+
+def whole_seeds(path: Path) -> set[tuple[str, str | None]]:
+    """The targets and seeds of a table that are no longer being measured: most sources are there."""
     measured = Counter((row["target"], row.get("seed")) for row in _read(path) if row["source"] != SCRATCH)
-    most = {target: max(count for (one, _), count in measured.items() if one == target) for target, _ in measured}
-    whole = {(one, seed) for (one, seed), count in measured.items() if count >= FEWEST_SHARE * most[one]}
-
-    def counts(row: Mapping[str, str]) -> bool:
-        return (seeds is None or row.get("seed") in seeds) and (row["target"], row.get("seed")) in whole
-
-    return read_truth(path, named(zoo), counts).restricted_to(tasks)
+    most = Counter[str]()
+    for (target, _), count in measured.items():
+        most[target] = max(most[target], count)
+    return {(target, seed) for (target, seed), count in measured.items() if count >= FEWEST_SHARE * most[target]}
 
 
 def path_of(regime: str) -> Path:
@@ -96,12 +101,6 @@ def usable(zoo: Zoo, regime: str, seeds: Collection[str] | None = None) -> Truth
     """The part of a table that is still being measured on which predictors can be judged fairly."""
     found = wide(zoo, regime, seeds)
     return without_unmeasured_sources(found, math.ceil(FEWEST_SHARE * len(found.targets)))
-
-
-def seeds_of(regime: str) -> list[str]:
-    """The seeds of a table that sources were measured with, those with most rows first."""
-    counts = Counter(row["seed"] for row in rows_of(path_of(regime).stem) if row["source"] != SCRATCH)
-    return [seed for seed, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
 
 
 def rows_of(name: str) -> list[dict[str, str]]:

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from regimes import JUDGE, REGIMES, path_of, rows_of, seeds_of, truth_of, usable, wide
-from report_page import OF_PUBLISHED, PICKED, pictures, tables
+from regimes import JUDGE, PICKED, REGIMES, path_of, rows_of, truth_of, usable, whole_seeds, wide
+from report_page import OF_PUBLISHED, pictures, tables
 from starts import blends, converged, from_nothing
 from transfers import PARTS, ROOT, SPACE, TRUTH, held
 
@@ -119,7 +119,9 @@ def second_measurement(zoo: Zoo) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     for regime in (name for name in REGIMES if path_of(name).is_file()):
-        tables = {seed: wide(zoo, regime, [seed]) for seed in seeds_of(regime)}
+        tables = {
+            seed: wide(zoo, regime, [seed]) for seed in sorted({seed for _, seed in whole_seeds(path_of(regime))})
+        }
         pairs = [
             _judged_by_one_seed(zoo, first, second)
             for seed, first in tables.items()
@@ -394,15 +396,15 @@ def main() -> int:
     options = parser.parse_args()
     began, zoo = time.perf_counter(), Zoo.open(ROOT)
     evidence = judge(zoo)
-    tried = trials(evidence)
+    tried, judgements = trials(evidence), own(zoo, evidence)
     paths = {name: TRUTH / f"{name}.json" for name in ("report", "gain")}
     stored = {name: json.loads(path.read_text()) if path.is_file() else {} for name, path in paths.items()}
     computed = {
         "report": {
             "runs": {name: dict(zip(("made", "wanted"), held(name), strict=True)) for name in PARTS},
-            "own": own(zoo, evidence),
+            "own": judgements,
             "blends": blends(),
-            "converged": converged(evidence),
+            "converged": converged(judgements[JUDGE]["per_target"]),
             "again": second_measurement(zoo),
             "limited_sources": limited_sources(zoo),
             "curves": curves(evidence),

@@ -11,7 +11,7 @@ import numpy as np
 from curve_picture import Curve
 from curve_picture import picture as curve_picture
 from gain_picture import picture as gain_picture
-from regimes import JUDGE, REGIMES
+from regimes import JUDGE, PICKED, REGIMES
 from transfers import PARTS, ROOT, SPACE
 
 from tupate_hub.evaluation.predictors import PREDICTIONS, PREDICTORS
@@ -19,8 +19,6 @@ from tupate_hub.evaluation.report import DEFAULT, share_of_the_way
 from tupate_hub.publish.table import markdown_table
 from tupate_hub.training.protocol import PROTOCOLS
 
-#: Whose first picks are shown target by target.
-PICKED = ("update", "gain")
 OF_PUBLISHED = "random data-size tupate-lora outputs update effect source-mean strength gain".split()
 
 
@@ -96,13 +94,12 @@ def targets_table(pool: Mapping[str, Any]) -> str:
             "" if row["without"] is None else f"{row['without']:.3f}",
             f"{row['mean']:.3f}",
             f"{row['best']} {row['best_score']:.3f}",
-            f"{row['update']} {row['update_score']:.3f}",
-            f"{row['gain']} {row['gain_score']:.3f}",
+            *(f"{row[name]} {row[f'{name}_score']:.3f}" for name in PICKED),
             *("" if lost is None else f"{lost:.1f}" for lost in (row[f"{name}_regret@3_percent"] for name in PICKED)),
         ]
         for row in pool["per_target"]
     ]
-    header = ["target", "from nothing", "mean of sources", "best source", "first by `update`", "first by gain",
+    header = ["target", "from nothing", "mean of sources", "best source", *PICKED.values(),
               "regret@3 in %: `update`", "gain"]  # fmt: skip
     return markdown_table(header, rows)
 
@@ -190,20 +187,20 @@ def blends_table(report: Mapping[str, Any]) -> str:
     return markdown_table(["regime", "blend minus", "targets", "points"], rows)
 
 
-def converged_table(report: Mapping[str, Any]) -> str:
+def converged_table(report: Mapping[str, Any], picks: Sequence[Mapping[str, Any]]) -> str:
     steps, rows = report["steps"], []
-    for target, one in report["targets"].items():
+    for row in (row for row in picks if row["target"] in report["targets"]):
+        one = report["targets"][row["target"]]
         seeds = one["all_seeds"]
         mean = f"{seeds['mean']:.3f}" + ("" if seeds["error"] is None else f" ± {seeds['error']:.3f}")
-        scores = (f"{one[name]:.3f}" for name in ("equal", "longer", "update", "gain"))
-        rows.append([target, *scores, mean, str(seeds["seeds"])])
+        scores = [row["without"], one["longer"], *(row[f"{name}_score"] for name in PICKED)]
+        rows.append([row["target"], *(f"{score:.3f}" for score in scores), mean, str(seeds["seeds"])])
     judge = f"{REGIMES[JUDGE].steps} steps"
     header = [
         "target",
         f"from nothing, {judge}",
         f"from nothing, {steps} steps",
-        f"first by `update`, {judge}",
-        f"first by gain, {judge}",
+        *(f"{title}, {judge}" for title in PICKED.values()),
         f"from nothing, {steps} steps, all seeds",
         "seeds",
     ]
@@ -212,7 +209,6 @@ def converged_table(report: Mapping[str, Any]) -> str:
 
 def lasting_table(report: Mapping[str, Any]) -> str:
     """What first picks keep of their gain against the longer runs."""
-    names = {"update": "first by `update`", "gain": "first by gain"}
     rows = [
         [
             title,
@@ -220,9 +216,7 @@ def lasting_table(report: Mapping[str, Any]) -> str:
             f"{one['helped']:.0%}",
             f"{one['gained']:+.1f} [{one['gained_low']:+.1f}, {one['gained_high']:+.1f}]",
         ]
-        for title, one in (
-            (title, report["against"][name]) for name, title in names.items() if name in report["against"]
-        )
+        for title, one in ((PICKED[name], report["against"][name]) for name in PICKED if name in report["against"])
     ]
     return markdown_table(["", "targets", "ahead on", "points"], rows)
 
@@ -372,7 +366,7 @@ def tables(report: Mapping[str, Any], gains: Mapping[str, Any]) -> dict[str, str
     if report["blends"]:
         found["blends"] = blends_table(report["blends"])
     if report["converged"]:
-        found["converged"] = converged_table(report["converged"])
+        found["converged"] = converged_table(report["converged"], report["own"][JUDGE]["per_target"])
         found["lasting"] = lasting_table(report["converged"])
     if report["published"]:
         found["published"] = published_table(report["published"])

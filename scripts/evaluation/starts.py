@@ -7,17 +7,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from regimes import JUDGE, REGIMES, rows_of, seeds_of
+from regimes import JUDGE, PICKED, REGIMES, path_of, rows_of, whole_seeds
 from transfers import TRUTH
 
-from tupate_hub.arrays import Float64Array
 from tupate_hub.evaluation.converged import FromNothing, against_converged
-from tupate_hub.evaluation.predictors import PREDICTORS, Evidence
-from tupate_hub.evaluation.report import ranked
-from tupate_hub.evaluation.truth import Truth
+from tupate_hub.training.protocol import PROTOCOLS
 
-#: Runs from nothing with all the steps that they can use, by the regime whose examples they have.
-LONGER: Mapping[str, tuple[str, int]] = dict.fromkeys(("few-shot-40", "few-shot-150"), ("few-shot-converged-600", 600))
+#: The protocol of runs from nothing with all the steps that they can use, by the regime whose examples they have.
+LONGER: Mapping[str, str] = dict.fromkeys(("few-shot-40", "few-shot-150"), "few-shot-converged")
 
 
 def blends() -> dict[str, Any]:
@@ -47,69 +44,64 @@ def blends() -> dict[str, Any]:
     return found
 
 
+def longer_scores(regime: str) -> dict[tuple[str, str], float]:
+    """The last scores of longer runs from nothing, by target and seed; empty where there are none."""
+    protocol = PROTOCOLS.get(LONGER.get(regime, ""))
+    rows = rows_of(f"{protocol.name}-{protocol.steps}") if protocol else []
+    return {(row["target"], row["seed"]): float(row["score"]) for row in rows}
+
+
 def from_nothing(regime: str) -> FromNothing | None:
     """Longer runs from nothing of the seeds that a regime has, mean over them; None where there are none."""
-    if regime not in LONGER:
-        return None
-    table, steps = LONGER[regime]
-    seeds = set(seeds_of(regime))
-    scores: dict[str, list[float]] = {}
-    for row in rows_of(table):
-        if row["seed"] in seeds:
-            scores.setdefault(row["target"], []).append(float(row["score"]))
-    return FromNothing(steps, {target: float(np.mean(values)) for target, values in scores.items()}) if scores else None
+    whole, scores = whole_seeds(path_of(regime)), dict[str, list[float]]()
+    for (target, seed), score in longer_scores(regime).items():
+        if (target, seed) in whole:
+            scores.setdefault(target, []).append(score)
+    means = {target: float(np.mean(values)) for target, values in scores.items()}
+    return FromNothing(PROTOCOLS[LONGER[regime]].steps, means) if means else None
 
 
-def converged(evidence: Evidence) -> dict[str, Any]:
-    """From nothing until nothing more is gained, by target: beside the same start and the first picks at equal steps.
+def converged(picks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """From nothing until nothing more is gained, by target, and how first picks compare with that.
 
-    `all_seeds` is of every seed that was run, each with examples of its own; the rest has the seeds of the picks.
+    `picks` are the rows of `per_target`. `all_seeds` is of every seed that was run, each with examples of its own; the
+    rest has the seeds of the picks.
     """
-    longer, truth = from_nothing(JUDGE), evidence.truth
+    longer = from_nothing(JUDGE)
     if longer is None:
         return {}
     scores: dict[str, list[float]] = {}
-    for row in rows_of(LONGER[JUDGE][0]):
-        scores.setdefault(row["target"], []).append(float(row["score"]))
-    orders = {"update": PREDICTORS["update"].compute(evidence), "gain": evidence.gain}
-    reached = {name: _first_scores(truth, order) for name, order in orders.items()}
-    shared = [row for row, target in enumerate(truth.targets) if target in longer.scores]
-    targets = {
-        truth.targets[row]: {
-            "equal": round(float(truth.baseline[row] / truth.unit), 4),
-            "longer": round(longer.scores[truth.targets[row]], 4),
-            "all_seeds": _over_seeds(scores[truth.targets[row]]),
-            **{name: round(of[truth.targets[row]], 4) for name, of in reached.items()},
-        }
-        for row in shared
+    for (target, _), score in longer_scores(JUDGE).items():
+        scores.setdefault(target, []).append(score)
+    against = {
+        name: against_converged({row["target"]: row[f"{name}_score"] for row in picks}, longer) for name in PICKED
     }
-    against = {name: against_converged(of, longer) for name, of in reached.items()}
     return {
         "steps": longer.steps,
-        "targets": targets,
+        "targets": {
+            row["target"]: {
+                "longer": round(longer.scores[row["target"]], 4),
+                "all_seeds": _over_seeds(scores[row["target"]]),
+            }
+            for row in picks
+            if row["target"] in longer.scores
+        },
         "against": {name: found.as_dict() for name, found in against.items() if found is not None},
     }
 
 
-def _first_scores(truth: Truth, order: Float64Array) -> dict[str, float]:
-    """The score of the source that is first, as a fraction, by target."""
-    candidates = truth.candidates()
-    firsts = [ranked(order[row], candidates[row])[0] for row in range(len(truth.targets))]
-    return {
-        target: float(truth.scores[row, first] / truth.unit)
-        for row, (target, first) in enumerate(zip(truth.targets, firsts, strict=True))
-    }
-
-
 def _over_seeds(values: Sequence[float]) -> dict[str, float | int | None]:
-    error = float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None
-    return {
-        "seeds": len(values),
-        "mean": round(float(np.mean(values)), 4),
-        "error": None if error is None else round(error, 4),
-    }
+    error = round(_standard_error(values), 4) if len(values) > 1 else None
+    return {"seeds": len(values), "mean": round(float(np.mean(values)), 4), "error": error}
 
 
 def _mean_and_error(values: Sequence[float]) -> dict[str, float | int]:
-    error = float(np.std(values, ddof=1) / math.sqrt(len(values)))
-    return {"targets": len(values), "mean": round(float(np.mean(values)), 3), "error": round(error, 3)}
+    return {
+        "targets": len(values),
+        "mean": round(float(np.mean(values)), 3),
+        "error": round(_standard_error(values), 3),
+    }
+
+
+def _standard_error(values: Sequence[float]) -> float:
+    return float(np.std(values, ddof=1) / math.sqrt(len(values)))
