@@ -3,8 +3,9 @@
     python scripts/evaluation/measure_runs.py [--early FOLDER ...]
 
 The first needs the bundled zoo alone. The second needs the early checkpoints that scripts/zoo/train_zoo.py leaves in
-.runs/; without any, its table stays as it is, and `--check` leaves it out. Tables replace what lies between the page's
-markers. Processors round differently: a page whose fractions are right within one of their last digit stays as it is.
+.runs/; the rows of a method without any stay as they are, and `--check` leaves that table out. Tables replace what lies
+between the page's markers. Processors round differently: a page whose fractions are right within one of their last
+digit stays as it is.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from tupate_hub.compare.similarity import available
 from tupate_hub.embedding import TaskEmbedding, make_block, parse_embedding
 from tupate_hub.errors import FormatError, TupateHubError
 from tupate_hub.evaluation.metrics import bootstrap_interval, roc_area, spearman
-from tupate_hub.publish.table import CLEARLY, fill_tables, margin, markdown_table
+from tupate_hub.publish.table import CLEARLY, fill_tables, margin, markdown_table, rows_on
 from tupate_hub.registry import Registry
 from tupate_hub.storage.atomic import write_bytes
 from tupate_hub.storage.safetensors import parse_tensorfile
@@ -256,6 +257,12 @@ def early_rows(zoo: Zoo, folders: Sequence[Path]) -> Iterator[list[str]]:
             yield [*start, "early against the zoo", *cells["target"], floor]
 
 
+def with_others(rows: Sequence[list[str]], stored: Sequence[list[str]]) -> list[list[str]]:
+    """The rows of a table, and those of the methods without any as they are stored, in the order of the methods."""
+    measured = {row[0] for row in rows}
+    return sorted([*rows, *(row for row in stored if row[0] not in measured)], key=lambda row: row[0])
+
+
 def mean_of(values: Float64Array) -> str:
     low, high = bootstrap_interval(values)
     return f"{values.mean():.3f} [{low:.3f}, {high:.3f}]"
@@ -310,9 +317,9 @@ def main() -> int:
             "runs": markdown_table(AREA_COLUMNS, list(area_rows(zoo))),
             "learned": markdown_table(LEARNED_COLUMNS, list(learned_rows(zoo.registry))),
         }
-        if early := [] if options.check else list(early_rows(zoo, options.early)):
-            tables["early"] = markdown_table(EARLY_COLUMNS, early)
         before = PAGE.read_text(encoding="utf-8")
+        if early := [] if options.check else list(early_rows(zoo, options.early)):
+            tables["early"] = markdown_table(EARLY_COLUMNS, with_others(early, rows_on(before, "early")))
         after = fill_tables(before, tables)
         if agree(before, after):
             after = before

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from tupate_hub.publish.table import margin, markdown_table, zoo_page
+from tupate_hub.errors import FormatError
+from tupate_hub.publish.table import fill_tables, margin, markdown_table, rows_on, zoo_page
 from tupate_hub.registry import Entry, Registry, Repeat, SpaceEntry, Task
 
 
@@ -13,6 +14,17 @@ def rows_of(page):
     page = page.partition("## Not clearly learned")[0]
     lines = [line for line in page.splitlines() if line.startswith("| ") and not line.startswith(("| ---", "| task "))]
     return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+
+
+def test_the_rows_of_a_filled_table_are_those_it_was_made_of():
+    rows = [["a|b", "", "0.5"], ["c", "two words", "|"]]
+    page = "before\n<!-- table: one -->\n<!-- end -->\n<!-- table: other -->\n<!-- end -->\nafter\n"
+    filled = fill_tables(page, {"one": markdown_table(["x", "y", "z"], rows), "other": markdown_table(["v"], [["1"]])})
+    assert rows_on(filled, "one") == rows
+    assert rows_on(filled, "other") == [["1"]]
+    assert rows_on(page, "one") == []
+    with pytest.raises(FormatError, match="no markers of table 'third'"):
+        rows_on(filled, "third")
 
 
 def entry(task, space="toy/lora", flags=(), size=150_000, **scores):

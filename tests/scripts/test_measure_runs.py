@@ -320,6 +320,19 @@ def test_a_ranking_gets_better_with_the_steps(script, zoo, run, tmp_path):
         assert -1 <= first < last <= 1
 
 
+def test_early_rows_of_a_method_without_checkpoints_stay(script, zoo, run, tmp_path):
+    path = tmp_path / "docs" / "evaluation.md"
+    stale, other = ([method, *["0.1"] * 8] for method in ("lora", "bitfit"))
+    stored = {"early": script.markdown_table(script.EARLY_COLUMNS, [stale, other])}
+    path.write_text(script.fill_tables(path.read_text(), stored))
+    keep_early(tmp_path / "kept" / "tiny-bert" / "lora", zoo, 0.8)
+    assert run("--early", tmp_path / "kept") == (0, "")
+    rows = table(path.read_text(), "early")[2:]
+    assert rows[0] == other
+    assert [row[0] for row in rows[1:]] == ["lora"] * 4
+    assert stale not in rows
+
+
 def test_without_checkpoints_their_table_stays(zoo, run, tmp_path):
     assert run() == (0, "")
     page = (tmp_path / "docs" / "evaluation.md").read_text()

@@ -34,13 +34,33 @@ def fill_tables(page: str, tables: Mapping[str, str]) -> str:
         When the page lacks a table's markers.
     """
     for name, text in tables.items():
-        place = re.search(rf"<!-- table: {re.escape(name)} -->\n(.*?)<!-- end -->", page, re.DOTALL)
-        if place is None:
-            raise FormatError(
-                f"The page has no markers of table {name!r}.", hint=f"<!-- table: {name} --> <!-- end -->"
-            )
-        page = page[: place.start(1)] + text + page[place.end(1) :]
+        start, end = _place(page, name)
+        page = page[:start] + text + page[end:]
     return page
+
+
+def rows_on(page: str, name: str) -> list[list[str]]:
+    """The rows of a table between its markers, as `markdown_table` was given them.
+
+    Raises
+    ------
+    FormatError
+        When the page lacks the table's markers.
+    """
+    start, end = _place(page, name)
+    lines = page[start:end].splitlines()[2:]
+    return [[cell.strip().replace("\\|", "|") for cell in _BETWEEN_CELLS.split(line)[1:-1]] for line in lines]
+
+
+_BETWEEN_CELLS = re.compile(r"(?<!\\)\|")
+
+
+def _place(page: str, name: str) -> tuple[int, int]:
+    """Where the text between a table's markers starts and ends."""
+    found = re.search(rf"<!-- table: {re.escape(name)} -->\n(.*?)<!-- end -->", page, re.DOTALL)
+    if found is None:
+        raise FormatError(f"The page has no markers of table {name!r}.", hint=f"<!-- table: {name} --> <!-- end -->")
+    return found.span(1)
 
 
 def margin(entry: Entry) -> float:
