@@ -169,6 +169,35 @@ def forecast_table(gains: Mapping[str, Any]) -> str:
     return markdown_table(header, rows)
 
 
+#: What orders that are judged by one seed's transfers alone are called.
+_BY_ONE_SEED: Mapping[str, str] = {
+    **{name: f"`{name}`" for name in ("random", "source-mean", DEFAULT, "gain")},
+    "again": "*measured again, with another seed*",
+}
+
+
+def again_table(report: Mapping[str, Any]) -> str:
+    """What measuring once more would say, and how far predictors come on the way there from a random order."""
+    rows = []
+    for regime, found in report.items():
+        random, ceiling = (found[name]["ndcg_rank"] for name in ("random", "again"))
+        for name, title in _BY_ONE_SEED.items():
+            one = found[name]
+            rows.append(
+                [
+                    REGIMES[regime].title,
+                    str(found["seeds"]),
+                    str(found["targets"]),
+                    title,
+                    f"{one['ndcg_rank']:.3f}",
+                    f"{share_of_the_way(one['ndcg_rank'], random, ceiling):.2f}",
+                    *(f"{one[metric]:.1f}" for metric in ("regret@1", "regret@3")),
+                ]
+            )
+    header = ["regime", "seeds", "targets", "order by", "rank-NDCG", "share of the way", "regret@1", "@3"]
+    return markdown_table(header, rows)
+
+
 def strengths_table(gains: Mapping[str, Any], most: int = 10) -> str:
     ordered = sorted(gains[SPACE]["strengths"].items(), key=lambda item: (-item[1]["value"], item[0]))
     chosen = [*ordered[:most], *ordered[-most:]]
@@ -363,6 +392,8 @@ def tables(report: Mapping[str, Any], gains: Mapping[str, Any]) -> dict[str, str
         found["tries"] = tries_table(report["tries"])
     if report["curves"]["queries"]:
         found["queries"] = queries_table(report["curves"]["queries"])
+    if report["again"]:
+        found["again"] = again_table(report["again"])
     if report["blends"]:
         found["blends"] = blends_table(report["blends"])
     if report["converged"]:
