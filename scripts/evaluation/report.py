@@ -14,7 +14,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -115,42 +115,49 @@ def second_measurement(zoo: Zoo) -> dict[str, Any]:
     """How well transfer that is measured once more, with another seed, orders the sources: the ceiling of a prediction.
 
     Each seed's table in turn is the truth, and each other seed's scores a prediction of it; `update` and a random order
-    are judged on the same cells.
+    are judged on the same cells. A seed of fewer targets than others, from which less can be learned, is no truth. What
+    several pairs of seeds say of a target counts with its mean.
     """
     found: dict[str, Any] = {}
     for regime in (name for name in REGIMES if path_of(name).is_file()):
         tables = {
             seed: wide(zoo, regime, [seed]) for seed in sorted({seed for _, seed in whole_seeds(path_of(regime))})
         }
-        pairs = [
-            _judged_by_one_seed(zoo, first, second)
-            for seed, first in tables.items()
-            for other, second in tables.items()
-            if seed != other and len(first.targets) > 1 and second.targets
-        ]
-        if any(pairs):
-            orders = next(iter(pair for pair in pairs if pair))
+        widest = max((len(table.targets) for table in tables.values()), default=0)
+        judgements: dict[str, list[dict[str, Any]]] = {}
+        for seed, first in tables.items():
+            for other, second in tables.items():
+                if seed != other and len(first.targets) == widest > 1:
+                    for target, judgement in _judged_by_one_seed(zoo, first, second):
+                        judgements.setdefault(target, []).append(judgement)
+        if judgements:
+            orders = next(iter(judgements.values()))[0]
             found[regime] = {
                 "seeds": len(tables),
-                "targets": max(pair["again"]["targets"] for pair in pairs if pair),
-                **{
-                    name: {
-                        metric: round(
-                            float(np.mean([pair[name]["metrics"][metric]["mean"] for pair in pairs if pair])), 4
-                        )
-                        for metric in ("ndcg_rank", "regret@1", "regret@3")
-                    }
-                    for name in orders
-                },
+                "targets": len(judgements),
+                **{name: _over_targets(name, judgements.values()) for name in orders},
             }
     return found
 
 
-def _judged_by_one_seed(zoo: Zoo, truth: Truth, second: Truth) -> dict[str, Any]:
+def _judged_by_one_seed(zoo: Zoo, truth: Truth, second: Truth) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each target of both with its judgement, by one seed's transfers, of another's and of predictors."""
     evidence = Evidence(truth, zoo, SPACE)
     orders = {"again": measured_again(truth, second)}
     orders |= {name: PREDICTORS[name].compute(evidence) for name in ("random", "source-mean", "update", "gain")}
-    return judged_together(truth, orders)
+    for row, target in enumerate(truth.targets):
+        if judgement := judged_together(truth.rows([row]), {name: order[[row]] for name, order in orders.items()}):
+            yield target, judgement
+
+
+def _over_targets(name: str, judgements: Collection[Sequence[Mapping[str, Any]]]) -> dict[str, float]:
+    """The mean over targets of what each one's judgements say of an order."""
+    return {
+        metric: round(
+            float(np.mean([np.mean([one[name]["metrics"][metric]["mean"] for one in of]) for of in judgements])), 4
+        )
+        for metric in ("ndcg_rank", "regret@1", "regret@3")
+    }
 
 
 def published(zoo: Zoo, folder: Path) -> dict[str, Any]:

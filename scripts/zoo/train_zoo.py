@@ -46,7 +46,7 @@ TASKS = [*PAPER, *(
     "winogrande wnut17_ner wsc yahoo_answers yelp_review"
 ).split()]  # fmt: skip
 REPEATED = "sst2 cola mrpc stsb snli".split()
-METHODS_ON_FEW_TASKS = "prompt adapter adapter-houlsby parallel scaled-parallel multihead-parallel mam ia3".split()
+METHODS_ON_FEW_TASKS = "adapter adapter-houlsby parallel scaled-parallel multihead-parallel mam ia3".split()
 
 #: What changes in the runs of tasks that the usual steps left within two standard errors of their baseline, and that
 #: more steps teach. Of boolq's passages 44 % are longer than the usual 128 tokens.
@@ -61,7 +61,7 @@ PLAN = (
     (["lora"], TASKS, [MAIN]),
     (["lora"], REPEATED, [(1, 1), (2, 2)]),
     (["lora"], ["sst2", "snli"], [(1, 0)]),
-    (["prefix", "bitfit"], PAPER, [MAIN]),
+    (["prefix", "bitfit", "prompt"], PAPER, [MAIN]),
     (["prefix"], REPEATED, [(1, 1), (2, 0)]),
     (METHODS_ON_FEW_TASKS, ["sst2", "cola", "snli", "stsb"], [MAIN]),
 )

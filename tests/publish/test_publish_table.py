@@ -197,7 +197,7 @@ def headed(name, primary, fitted=True):
 
 def test_heads_that_were_fitted_again_are_compared_with_their_runs():
     page = zoo_page(registry(headed("a", 0.87), headed("b", 0.80), headed("c", 0.5, fitted=False), entry("d")), {})
-    assert "Of 2 heads, the score differs from the run's by -0.042 on average" in page
+    assert "Of 2 such heads, the score differs from the run's by -0.042 on average" in page
     assert "by -0.077 at worst (b)" in page
     short = [line for line in page.splitlines() if line.startswith("| b | toy/lora |")]
     assert short == ["| b | toy/lora | 0.877 | 0.800 | -0.077 | -4.7 |"]

@@ -150,10 +150,10 @@ def _heads(registry: Registry) -> str:
         for entry in short
     ]
     return (
-        "## Heads\n\nThe runs were made before heads were kept. These were fitted again, to the runs' own training "
+        "## Heads\n\nWhere a run was made before heads were kept, its head was fitted again, to the run's own training "
         "examples, with the stored parameters standing still (`python scripts/zoo/fit_heads.py`), and scored on the "
         "validation examples that the run was scored on. "
-        f"Of {len(headed)} heads, the score differs from the run's by {sum(gaps) / len(gaps):+.3f} on "
+        f"Of {len(headed)} such heads, the score differs from the run's by {sum(gaps) / len(gaps):+.3f} on "
         f"average, by {sorted(map(abs, gaps))[len(gaps) // 2]:.3f} in the middle of the absolute differences, and by "
         f"{gaps[worst]:+.3f} at worst ({headed[worst].task}).\n\n"
         + (

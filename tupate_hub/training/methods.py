@@ -48,7 +48,9 @@ def get_method(name: str, **settings: Any) -> Method:
     if unknown := settings.keys() - method.settings.keys():
         known = ", ".join(method.settings) or "none"
         raise UnknownName(f"{name} has no setting {min(unknown)!r}.", hint=f"its settings: {known}")
-    regime = _rate(3e-3) if settings.get("reparametrise") else method.regime  # its network learns at a rate of its own
+    regime = method.regime
+    if settings.get("reparametrise"):
+        regime = {**regime, **_rate(3e-3)}  # its network learns at a rate of its own
     return replace(method, settings={**method.settings, **settings}, regime=regime)
 
 
@@ -201,13 +203,13 @@ def _put_multihead(model: Any, settings: Settings) -> None:
     add_multihead_parallel(model, settings["tokens"])
 
 
-#: The zoo tunes LoRA for 400 steps; two cores leave less time for the other methods.
+#: The zoo tunes LoRA, biases and prompts for 400 steps; two cores leave less time for the other methods.
 _SHORT = {"steps": 200, "evaluations": 3}
 
 
 def _rate(rate: float) -> dict[str, float]:
     """Another learning rate, and the head's as LoRA has it."""
-    return {**_SHORT, "learning_rate": rate, "head_factor": 5e-3 / rate}
+    return {"learning_rate": rate, "head_factor": 5e-3 / rate}
 
 
 METHODS: Mapping[str, Method] = {
@@ -215,7 +217,10 @@ METHODS: Mapping[str, Method] = {
     for method in (
         Method("lora", _through_library(_lora), {"r": 8, "alpha": 16, "targets": ["query", "value"]}),
         Method(
-            "prefix", _from_nearer_to_zero(_prefix), {"tokens": 16, "reparametrise": False, "init": 0.5}, _rate(3e-2)
+            "prefix",
+            _from_nearer_to_zero(_prefix),
+            {"tokens": 16, "reparametrise": False, "init": 0.5},
+            {**_SHORT, **_rate(3e-2)},
         ),
         Method("bitfit", _put_biases, {}, _rate(2e-3), relative=True),
         Method("prompt", _put_prompt, {"tokens": 16}, _rate(1e-2)),
@@ -223,8 +228,13 @@ METHODS: Mapping[str, Method] = {
         Method("adapter-houlsby", _through_library(_houlsby), {"r": 8}, _SHORT),
         Method("parallel", _through_library(_parallel), {"r": 16, "on": "ffn"}, _SHORT),
         Method("scaled-parallel", _through_library(_parallel), {"r": 16, "on": "ffn", "scaling": 4.0}, _SHORT),
-        Method("multihead-parallel", _put_multihead, {"tokens": 16}, _rate(2e-3)),
-        Method("mam", _from_nearer_to_zero(_mam), {"tokens": 8, "r": 8, "scaling": 4.0, "init": 0.1}, _rate(1e-3)),
-        Method("ia3", _through_library(_ia3), {}, _rate(5e-3)),
+        Method("multihead-parallel", _put_multihead, {"tokens": 16}, {**_SHORT, **_rate(2e-3)}),
+        Method(
+            "mam",
+            _from_nearer_to_zero(_mam),
+            {"tokens": 8, "r": 8, "scaling": 4.0, "init": 0.1},
+            {**_SHORT, **_rate(1e-3)},
+        ),
+        Method("ia3", _through_library(_ia3), {}, {**_SHORT, **_rate(5e-3)}),
     )
 }
