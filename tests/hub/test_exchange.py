@@ -208,6 +208,17 @@ def test_an_answer_that_is_cut_each_time(
     assert "cannot be reached" not in result.err
 
 
+def test_an_answer_that_is_cut_and_then_does_not_come(
+    hub: LoopbackHub, published: str, invoke: Any, pauses: list[float]
+) -> None:
+    hub.fault("cut", "registry.json", times=1)
+    hub.fault("close", "registry.json")
+    result = invoke("similar", "sst2", "--registry", NAME)
+    assert (result.code, result.out) == (1, "")
+    assert "its answer was cut off" in result.err
+    assert "cannot be reached" not in result.err
+
+
 def test_files_arrive_whole_through_the_pieces(hub: LoopbackHub, published: str, toy_zoo: Path) -> None:
     data = bytes(range(256)) * 4000
     hub.store.put("datasets", "acme/large", {"x.bin": data, "y.json": data})

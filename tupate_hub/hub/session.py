@@ -236,7 +236,11 @@ def _send(session: Any, request: Any, options: dict[str, Any]) -> Any:
 
 
 def _try(session: Any, request: Any, options: dict[str, Any]) -> Any:
-    """Whatever the Hub answers. Failures that pass are tried again, three times in all and only where that is quick."""
+    """Whatever the Hub answers. Failures that pass are tried again, three times in all and only where that is quick.
+
+    A Hub that had begun to answer was there: that is what is told when the next try does not come so far.
+    """
+    said = ""
     for pause in (*_PAUSES, None):
         budget = rate_limit.wait_budget()
         rate_limit.RATE_LIMIT.wait(budget.over, max(budget.seconds, _LONGEST_WAIT))
@@ -248,8 +252,9 @@ def _try(session: Any, request: Any, options: dict[str, Any]) -> Any:
             why = _why(error, exchange.status)
             if not (why or _is_of_the_network(error)):
                 raise
+            said = said or why
             if pause is None or why == _IN_CIRCLES or time.monotonic() - began > _QUICK:
-                raise Unanswered(why=why) from error
+                raise Unanswered(why=said) from error
         else:
             pause = _worth_waiting(response, pause)
             if pause is None:
