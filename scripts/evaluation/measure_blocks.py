@@ -24,7 +24,7 @@ from tupate_hub.collect.block_pattern import BlockPattern
 from tupate_hub.compare.kernel import kernel, pack_comparable
 from tupate_hub.compare.sketch import Sketches
 from tupate_hub.embedding import TaskEmbedding
-from tupate_hub.publish.table import fill_tables, markdown_table
+from tupate_hub.publish.table import fill_tables, markdown_table, rows_on
 from tupate_hub.storage.atomic import write_bytes
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -112,9 +112,7 @@ def main() -> int:
     options = parser.parse_args()
     page, found = PAGE.read_text(encoding="utf-8"), bundled()
     if options.check:
-        table = page.partition("<!-- table: blocks -->")[2].partition("<!-- end -->")[0]
-        lines = [line for line in table.splitlines() if line.startswith("| all-")]
-        if not agrees([[cell.strip() for cell in line.split("|")[1:-1]] for line in lines], found):
+        if not agrees([said for said in rows_on(page, "blocks") if said[0].startswith("all-")], found):
             print("docs/sketch.md is not what is found: run scripts/evaluation/measure_blocks.py", file=sys.stderr)
             return 1
         return 0

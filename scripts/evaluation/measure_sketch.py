@@ -25,7 +25,7 @@ from tupate_hub.compare.kernel import kernel, pack_comparable
 from tupate_hub.compare.random_signs import key_of, words
 from tupate_hub.compare.sketch import Sketches, entries
 from tupate_hub.embedding import TaskEmbedding
-from tupate_hub.publish.table import fill_tables, markdown_table
+from tupate_hub.publish.table import fill_tables, markdown_table, rows_on
 from tupate_hub.storage.atomic import write_bytes
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -99,8 +99,7 @@ def main() -> int:
     page = re.sub(r"(<!-- words -->`)[^`]*", rf"\g<1>{first}", page)
     rows = bundled()
     if options.check:
-        table = page.partition("<!-- table: sketch errors -->")[2].partition("<!-- end -->")[0]
-        said = [line.split("|")[1:-1] for line in table.splitlines() if line.startswith("| all-")]
+        said = [one for one in rows_on(page, "sketch errors") if one[0].startswith("all-")]
         near = len(said) == len(rows) and all(
             float(old[2]) - 2e-4 <= float(new[2]) <= float(old[2]) + 2e-4 for old, new in zip(said, rows, strict=True)
         )

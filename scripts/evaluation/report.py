@@ -126,10 +126,10 @@ def second_measurement(zoo: Zoo) -> dict[str, Any]:
         widest = max((len(table.targets) for table in tables.values()), default=0)
         judgements: dict[str, list[dict[str, Any]]] = {}
         for seed, first in tables.items():
-            for other, second in tables.items():
-                if seed != other and len(first.targets) == widest > 1:
-                    for target, judgement in _judged_by_one_seed(zoo, first, second):
-                        judgements.setdefault(target, []).append(judgement)
+            others = [table for other, table in tables.items() if other != seed]
+            if others and len(first.targets) == widest > 1:
+                for target, judgement in _judged_by_one_seed(zoo, first, others):
+                    judgements.setdefault(target, []).append(judgement)
         if judgements:
             orders = next(iter(judgements.values()))[0]
             found[regime] = {
@@ -140,14 +140,15 @@ def second_measurement(zoo: Zoo) -> dict[str, Any]:
     return found
 
 
-def _judged_by_one_seed(zoo: Zoo, truth: Truth, second: Truth) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each target of both with its judgement, by one seed's transfers, of another's and of predictors."""
+def _judged_by_one_seed(zoo: Zoo, truth: Truth, others: Sequence[Truth]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each target with its judgement, by one seed's transfers, of predictors and of each other seed that has it."""
     evidence = Evidence(truth, zoo, SPACE)
-    orders = {"again": measured_again(truth, second)}
-    orders |= {name: PREDICTORS[name].compute(evidence) for name in ("random", "source-mean", "update", "gain")}
-    for row, target in enumerate(truth.targets):
-        if judgement := judged_together(truth.rows([row]), {name: order[[row]] for name, order in orders.items()}):
-            yield target, judgement
+    known = {name: PREDICTORS[name].compute(evidence) for name in ("random", "source-mean", "update", "gain")}
+    for second in others:
+        orders = {"again": measured_again(truth, second), **known}
+        for row, target in enumerate(truth.targets):
+            if judgement := judged_together(truth.rows([row]), {name: order[[row]] for name, order in orders.items()}):
+                yield target, judgement
 
 
 def _over_targets(name: str, judgements: Collection[Sequence[Mapping[str, Any]]]) -> dict[str, float]:

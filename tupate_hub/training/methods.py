@@ -220,7 +220,7 @@ METHODS: Mapping[str, Method] = {
             "prefix",
             _from_nearer_to_zero(_prefix),
             {"tokens": 16, "reparametrise": False, "init": 0.5},
-            {**_SHORT, **_rate(3e-2)},
+            _SHORT | _rate(3e-2),
         ),
         Method("bitfit", _put_biases, {}, _rate(2e-3), relative=True),
         Method("prompt", _put_prompt, {"tokens": 16}, _rate(1e-2)),
@@ -228,13 +228,13 @@ METHODS: Mapping[str, Method] = {
         Method("adapter-houlsby", _through_library(_houlsby), {"r": 8}, _SHORT),
         Method("parallel", _through_library(_parallel), {"r": 16, "on": "ffn"}, _SHORT),
         Method("scaled-parallel", _through_library(_parallel), {"r": 16, "on": "ffn", "scaling": 4.0}, _SHORT),
-        Method("multihead-parallel", _put_multihead, {"tokens": 16}, {**_SHORT, **_rate(2e-3)}),
+        Method("multihead-parallel", _put_multihead, {"tokens": 16}, _SHORT | _rate(2e-3)),
         Method(
             "mam",
             _from_nearer_to_zero(_mam),
             {"tokens": 8, "r": 8, "scaling": 4.0, "init": 0.1},
-            {**_SHORT, **_rate(1e-3)},
+            _SHORT | _rate(1e-3),
         ),
-        Method("ia3", _through_library(_ia3), {}, {**_SHORT, **_rate(5e-3)}),
+        Method("ia3", _through_library(_ia3), {}, _SHORT | _rate(5e-3)),
     )
 }
