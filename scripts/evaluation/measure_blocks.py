@@ -107,17 +107,17 @@ def agrees(said: list[list[str]], found: list[list[str]]) -> bool:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--adapters", type=Path, help="a folder of strangers' adapters")
+    parser.add_argument("--adapters", type=Path, help="a folder of strangers' adapters; without it their rows stay")
     parser.add_argument("--check", action="store_true")
     options = parser.parse_args()
     page, found = PAGE.read_text(encoding="utf-8"), bundled()
+    said = rows_on(page, "blocks")
     if options.check:
-        if not agrees([said for said in rows_on(page, "blocks") if said[0].startswith("all-")], found):
+        if not agrees([row for row in said if row[0].startswith("all-")], found):
             print("docs/sketch.md is not what is found: run scripts/evaluation/measure_blocks.py", file=sys.stderr)
             return 1
         return 0
-    if options.adapters:
-        found += strangers(options.adapters)
+    found += strangers(options.adapters) if options.adapters else [row for row in said if not row[0].startswith("all-")]
     write_bytes(PAGE, fill_tables(page, {"blocks": markdown_table(HEADS, found)}).encode())
     return 0
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from transfers import SPACE
 
 from tupate_hub import Zoo
 from tupate_hub.compare.blend import blend
@@ -32,7 +33,6 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 ROOT = Path(__file__).resolve().parents[2]
-SPACE = "all-MiniLM-L6-v2/lora"
 #: Related, in between and unrelated by the cosine of their updates; one of two norms; three and four at once.
 MERGES = (
     "movie_reviews+sst2 sick_entailment+snli sst2+trec banking77+clinc150 emotion+tweet_emotion snli+trec "

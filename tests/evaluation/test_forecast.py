@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tupate_hub.compare.noise import NoiseLevel
 from tupate_hub.errors import FormatError
 from tupate_hub.evaluation.converged import FromNothing
-from tupate_hub.evaluation.forecast import Forecast, fit_forecast
+from tupate_hub.evaluation.forecast import Forecast, fit_forecast, never_rising
 from tupate_hub.evaluation.truth import Truth
 
 SOURCES, TARGETS = tuple(f"s{n:02}" for n in range(15)), tuple(f"t{n:02}" for n in range(12))
@@ -45,11 +45,30 @@ def test_what_was_planted_comes_out() -> None:
 
 def test_unrelated_picks_are_forecast_to_lose() -> None:
     found = fitted(*planted())
-    nothing, much = found.of(0, 0), found.of(3, 0)
+    much, nothing = found.of([(3, 0), (0, 0)])
     assert nothing.points < 0 < much.points
     assert nothing.chance < 0.5 < much.chance
     assert nothing.low < nothing.points < nothing.high
     assert nothing.high - nothing.low == pytest.approx(2 * 1.2816 * found.error)
+
+
+def test_what_is_ordered_against_the_fit_shares_its_mean() -> None:
+    found = fitted(*planted())
+    high, low = (found.of([pick])[0].points for pick in ((2, 0), (1, 0)))
+    assert [one.points for one in found.of([(2, 0), (1, 0)])] == pytest.approx([high, low])
+    assert [one.points for one in found.of([(1, 0), (2, 0)])] == pytest.approx([(high + low) / 2] * 2)
+
+
+@given(st.lists(st.floats(-50, 50), max_size=12))
+def test_the_nearest_sequence_that_never_rises(values: list[float]) -> None:
+    found = never_rising(values)
+    assert len(found) == len(values)
+    assert all(before >= after - 1e-9 for before, after in zip(found, found[1:], strict=False))
+    assert sum(found) == pytest.approx(sum(values), abs=1e-6)
+    # nearest: what is left over is at a right angle to the sequence, and no sequence that never rises lies that way
+    left = np.array(values) - np.array(found)
+    assert float(left @ np.array(found)) == pytest.approx(0, abs=1e-5)
+    assert all(float(left[:count].sum()) <= 1e-6 for count in range(len(values)))
 
 
 def test_noise_makes_the_interval_wider() -> None:
@@ -88,7 +107,7 @@ def test_a_forecast_is_read_back() -> None:
     found = fit_forecast(truth, affinity, NOISE, {}, regime="r", examples=200, steps=40, longer=longer)
     again = Forecast.from_dict(found.as_dict(), "here")
     assert again.as_dict() == found.as_dict()
-    assert again.of(1, 0.5).points == pytest.approx(found.of(1, 0.5).points, abs=1e-3)
+    assert again.of([(1, 0.5)])[0].points == pytest.approx(found.of([(1, 0.5)])[0].points, abs=1e-3)
 
 
 @given(st.sampled_from(["constant", "regrets", "targets", "error"]), st.sampled_from(["x", None, [], {"1": "y"}]))

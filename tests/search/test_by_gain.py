@@ -13,6 +13,7 @@ from builders import LORA, TASKS
 from tupate_hub import View, Zoo
 from tupate_hub.compare.noise import NoiseLevel
 from tupate_hub.errors import FormatError, TupateHubError
+from tupate_hub.evaluation.forecast import never_rising
 from tupate_hub.search.by_gain import nearest, rank_by_gain, read_forecasts, read_gain
 
 FORECAST = {"regime": "few-shot-40", "examples": 200, "steps": 40, "targets": 8, "constant": -1.0, "excess": 4.0,
@@ -66,13 +67,23 @@ def test_what_kinds_add_moves_the_sources_of_a_kind(toy_zoo: Path) -> None:
     assert {one.effect for one in rank_by_gain(zoo, stranger, kind=kind).prospects} == {0.0, 2.0}
 
 
-def test_the_forecast_is_that_of_score_and_strength(toy_zoo: Path) -> None:
-    found = ranked(measured(toy_zoo, {"mnli": 2.0}))
+def test_the_forecast_is_that_of_score_and_strength_in_the_order_of_the_ranking(toy_zoo: Path) -> None:
+    found = ranked(measured(toy_zoo, {"mnli": 2.0}, forecasts=[{**FORECAST, "strength": -2.0}]))
+    fitted = []
     for one in found.prospects:
         strength = 2.0 if one.neighbor.task == "mnli" else 0.0
-        points = -1 + 4 * NOISE.excess(one.neighbor.score) + 0.5 * strength
-        assert one.expected is not None and one.expected.points == pytest.approx(points)
         assert (one.strength, one.error) == (strength, 0.2 if strength else None)
+        fitted.append(-1 + 4 * NOISE.excess(one.neighbor.score) - 2 * strength)
+    promised = [one.expected.points for one in found.prospects if one.expected is not None]
+    assert fitted != sorted(fitted, reverse=True)
+    assert promised == pytest.approx(never_rising(fitted))
+
+
+@pytest.mark.parametrize("task", ["sst2", "squad", "stsb", "copa", "wnut17_ner"])
+def test_nothing_is_promised_more_than_what_stands_before_it(task: str) -> None:
+    zoo = Zoo.open()
+    promised = [one.expected.points for one in rank_by_gain(zoo, zoo.similar(task)).prospects if one.expected]
+    assert len(promised) > 50 and promised == sorted(promised, reverse=True)
 
 
 def test_where_nothing_is_expected_the_advice_is_to_start_from_nothing(toy_zoo: Path) -> None:
@@ -89,8 +100,11 @@ def test_the_start_is_neither_the_data_itself_nor_a_poor_run(toy_zoo: Path) -> N
     assert found.forecast is None and found.start.expected is None
 
 
-def test_k_keeps_the_first(toy_zoo: Path) -> None:
-    assert len(ranked(measured(toy_zoo, {}), k=2).prospects) == 2
+def test_k_keeps_the_first_and_the_advice(toy_zoo: Path) -> None:
+    zoo = measured(toy_zoo, {"imdb": 9.0, "rte": 8.0}, affinity=0.0, forecasts=[{**FORECAST, "constant": 50.0}])
+    few, all_ = ranked(zoo, k=2), ranked(zoo)
+    assert few.prospects == all_.prospects[:2]  # the same data, and weak
+    assert few.start is not None and few.start == all_.start
 
 
 def test_the_regime_nearest_to_the_users_examples_is_taken(toy_zoo: Path) -> None:

@@ -2,12 +2,13 @@
 
 Fitted on measured transfer of one regime: a target's gain from a source, in points (hundredths of the full score), is a
 linear function of how far their similarity stands out of the space's noise and of the source's strength, plus an effect
-of the target that nobody knows before tuning. What is promised is what came out on targets that the fit had not seen.
+of the target that nobody knows before tuning. In a ranking no source is promised more than one before it. What is
+promised of first picks is what came out on targets that the fit had not seen.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -64,11 +65,20 @@ class Forecast:
     regrets: Mapping[str, float]
     converged: Converged | None = None
 
-    def of(self, excess: float, strength: float) -> Expected:
-        """The forecast for a pick whose similarity stands out that far and whose strength is that."""
+    def of(self, picks: Sequence[tuple[float, float]]) -> list[Expected]:
+        """The forecasts for the sources of a ranking, in its order.
+
+        Parameters
+        ----------
+        picks : sequence of pairs
+            How far each one's similarity stands out (`NoiseLevel.excess`), and its strength.
+        """
+        fitted = [self.constant + self.excess * excess + self.strength * strength for excess, strength in picks]
+        return [self._about(points) for points in never_rising(fitted)]
+
+    def _about(self, points: float) -> Expected:
         from math import erf, sqrt
 
-        points = self.constant + self.excess * excess + self.strength * strength
         chance = 0.5 * (1 + erf(points / (max(self.error, 1e-9) * sqrt(2))))
         return Expected(points, points - SIGMAS * self.error, points + SIGMAS * self.error, chance)
 
@@ -101,6 +111,22 @@ class Forecast:
             return cls(**numbers, converged=Converged.from_dict(data.get("converged"), where))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise FormatError(f"{where} is not a forecast: {error!r}.") from error
+
+
+def never_rising(values: Sequence[float]) -> list[float]:
+    """The sequence nearest to some values, by least squares, in which none is above one before it.
+
+    Isotonic regression by pooling adjacent violators (Ayer et al. 1955): the forecast has its level from one fit and
+    its order from another, which knows more, and where they disagree those between share their mean.
+    """
+    pools: list[tuple[float, int]] = []
+    for value in values:
+        total, count = value, 1
+        while pools and pools[-1][0] * count < total * pools[-1][1]:
+            before = pools.pop()
+            total, count = total + before[0], count + before[1]
+        pools.append((total, count))
+    return [total / count for total, count in pools for _ in range(count)]
 
 
 def fit_forecast(
@@ -176,11 +202,11 @@ def _first_pick(
     order, strengths = expected_without(truth, affinity, traits, row)
     measured = truth.fractions()[row, known]
     first = int(order.argmax())
-    weights = _fit(rest, affinity[others], noise, traits)
-    features = np.array([1.0, noise.excess(float(affinity[row, known][first])), strengths[first]])
+    fitted = _features(affinity[row, known], strengths, noise) @ _fit(rest, affinity[others], noise, traits)
+    expected = never_rising(fitted[np.argsort(-order, kind="stable")].tolist())[0]
     gained = POINTS * (measured[first] - truth.baseline[row] / truth.unit)
     lost = {k: POINTS * regret(order, measured, k) for k in (1, 3, 5)}
-    return _Pick(truth.targets[row], float(measured[first]), float(gained), float(features @ weights), lost)
+    return _Pick(truth.targets[row], float(measured[first]), float(gained), expected, lost)
 
 
 def _fit(truth: Truth, affinity: Float64Array, noise: NoiseLevel, traits: Mapping[str, Traits]) -> Float64Array:
@@ -193,9 +219,14 @@ def _fit(truth: Truth, affinity: Float64Array, noise: NoiseLevel, traits: Mappin
     for row, target in enumerate(truth.targets):
         known = candidates[row]
         strengths = values_of(fit_strengths([without(truth, target)], traits), truth.sources)[known]
-        excess = np.array([noise.excess(float(value)) for value in affinity[row, known]])
-        features = np.stack([np.ones(len(excess)), excess, strengths], axis=1)
+        features = _features(affinity[row, known], strengths, noise)
         gains = POINTS * (scores[row, known] - truth.baseline[row] / truth.unit)
-        normal = normal + features.T @ features / len(excess)
-        right = right + features.T @ gains / len(excess)
+        normal = normal + features.T @ features / len(gains)
+        right = right + features.T @ gains / len(gains)
     return np.asarray(np.linalg.solve(normal, right))
+
+
+def _features(affinity: Float64Array, strengths: Float64Array, noise: NoiseLevel) -> Float64Array:
+    """What the weights are of, of shape (sources, 3): one, how far each similarity stands out, and strength."""
+    excess = [noise.excess(float(value)) for value in affinity]
+    return np.stack([np.ones(len(excess)), np.array(excess), strengths], axis=1)

@@ -42,26 +42,24 @@ class Prospect:
 
 @dataclass(frozen=True)
 class Prospects:
-    """Neighbours in the order of their expected gain, the forecast behind it and how sure rankings are.
+    """Neighbours in the order of their expected effect and gain, the forecast behind it and how sure rankings are.
 
-    `ranking` has the same neighbours, with their ranks by gain.
+    `ranking` has the same neighbours, with their ranks by gain. `first` is the first of all, kept or not, that is
+    neither the task itself nor a poor run; None where all are.
     """
 
     ranking: Ranking
     prospects: tuple[Prospect, ...]
+    first: Prospect | None
     forecast: Forecast | None
     noise: NoiseLevel | None
 
     @property
     def start(self) -> Prospect | None:
-        """The first that is neither the task itself nor a poor run; None where all are, or where nothing is expected.
-
-        Starting from nothing is the better advice where the forecast of the best is not above zero.
-        """
-        fit = next((prospect for prospect in self.prospects if not UNFIT & set(prospect.neighbor.notes)), None)
-        if fit is None or (fit.expected is not None and fit.expected.points <= 0):
+        """The first, or None where starting from nothing is the better advice: its forecast is not above zero."""
+        if self.first is None or (self.first.expected is not None and self.first.expected.points <= 0):
             return None
-        return fit
+        return self.first
 
 
 def rank_by_gain(
@@ -99,23 +97,20 @@ def rank_by_gain(
         [neighbor.kind for neighbor in ranking.neighbors],
     )
     prospects = [
-        Prospect(
-            neighbor,
-            value or 0.0,
-            _number(strengths[neighbor.task], "error"),
-            float(effect),
-            None if forecast is None or noise is None else forecast.of(noise.excess(neighbor.score), value or 0.0),
-        )
+        Prospect(neighbor, value or 0.0, _number(strengths[neighbor.task], "error"), float(effect), None)
         for neighbor, value, effect in zip(ranking.neighbors, values, effects, strict=True)
     ]
     prospects.sort(key=lambda prospect: (-prospect.effect, prospect.neighbor.task))
+    expected: Sequence[Expected | None] = [None] * len(prospects)
+    if forecast is not None and noise is not None:
+        expected = forecast.of([(noise.excess(one.neighbor.score), one.strength) for one in prospects])
     ranked = [
-        replace(prospect, neighbor=replace(prospect.neighbor, rank=place))
-        for place, prospect in enumerate(prospects[:k], start=1)
+        replace(prospect, neighbor=replace(prospect.neighbor, rank=place), expected=promised)
+        for place, (prospect, promised) in enumerate(zip(prospects, expected, strict=True), start=1)
     ]
-    return Prospects(
-        replace(ranking, neighbors=tuple(prospect.neighbor for prospect in ranked)), tuple(ranked), forecast, noise
-    )
+    first = next((one for one in ranked if not UNFIT & set(one.neighbor.notes)), None)
+    shown = tuple(ranked[:k])
+    return Prospects(replace(ranking, neighbors=tuple(one.neighbor for one in shown)), shown, first, forecast, noise)
 
 
 def _measured_space(zoo: Zoo, ranking: Ranking) -> SpaceEntry:

@@ -153,33 +153,58 @@ function withGain(zoo, space, listed, kind) {
   const added = new Map(Object.entries(new Map(Object.entries(gain.kinds)).get(kind) ?? {}));
   const mean = listed.reduce((sum, one) => sum + one.score, 0) / listed.length;
   const spread = Math.sqrt(listed.reduce((sum, one) => sum + (one.score - mean) ** 2, 0) / listed.length);
-  return listed.map((one) => ({
+  const joined = listed.map((one) => ({
     ...one,
     effect:
       gain.affinity * (spread > 1e-12 ? (one.score - mean) / spread : 0) +
       gain.strength * one.strength +
       (added.get(zoo.task(one.task).kind) ?? 0),
-    expected: forecast === null || noise === null ? null : expected(forecast, noise, one, zoo.judging.sigmas),
   }));
+  if (forecast === null || noise === null) return joined;
+  const ranked = byGain(joined);
+  const promised = neverRising(ranked.map((one) => fitted(forecast, noise, one)));
+  const ofRow = new Map(ranked.map((one, at) => [one.row, about(promised[at], forecast.error, zoo.judging.sigmas)]));
+  return joined.map((one) => ({ ...one, expected: ofRow.get(one.row) ?? null }));
 }
 
 /**
- * The gain in points that a pick of this score and strength is expected to bring, with its 80 % interval.
+ * The gain in points of a pick of this score and strength, whatever stands before it.
  * @param {Forecast} forecast
  * @param {import("./zoo.js").Noise} noise
  * @param {{score: number, strength: number}} pick
+ */
+function fitted(forecast, noise, { score, strength }) {
+  const distance = (score - noise.median) / Math.max(noise.upper - noise.median, 1e-9);
+  const excess = Math.log2(1 + Math.max(distance, 0));
+  return forecast.constant + forecast.excess * excess + forecast.strength * strength;
+}
+
+/** The nearest numbers of which none is above one before it, by pooling. @param {number[]} values @returns {number[]} */
+function neverRising(values) {
+  /** @type {{total: number, count: number}[]} */
+  const pools = [];
+  for (const value of values) {
+    let [total, count] = [value, 1];
+    for (let last = pools.at(-1); last && last.total * count < total * last.count; last = pools.at(-1)) {
+      [total, count] = [total + last.total, count + last.count];
+      pools.pop();
+    }
+    pools.push({ total, count });
+  }
+  return pools.flatMap(({ total, count }) => Array(count).fill(total / count));
+}
+
+/**
+ * Points with their 80 % interval, and the chance that they are above zero.
+ * @param {number} points
+ * @param {number} error
  * @param {number} sigmas Of the interval.
  * @returns {Expected}
  */
-function expected(forecast, noise, { score, strength }, sigmas) {
-  const distance = (score - noise.median) / Math.max(noise.upper - noise.median, 1e-9);
-  const excess = Math.log2(1 + Math.max(distance, 0));
-  const points = forecast.constant + forecast.excess * excess + forecast.strength * strength;
-  const chance = 0.5 * (1 + erf(points / (Math.max(forecast.error, 1e-9) * Math.SQRT2)));
-  return { points, low: points - sigmas * forecast.error, high: points + sigmas * forecast.error, chance };
+function about(points, error, sigmas) {
+  const chance = 0.5 * (1 + erf(points / (Math.max(error, 1e-9) * Math.SQRT2)));
+  return { points, low: points - sigmas * error, high: points + sigmas * error, chance };
 }
-
-const SIGMAS = 1.2816;
 
 /** @param {Neighbour[]} listed @returns {Neighbour[]} The neighbours by their expected effect, ranked anew. */
 export function byGain(listed) {
