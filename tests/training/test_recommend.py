@@ -271,7 +271,7 @@ def test_a_trial_joins_the_run_and_says_how_far_the_labels_are_better_explained(
         zoo, space, base, data, k=3, most_steps=4, watch=lambda sources: watched.extend(sources) or sources
     )
     assert {one.task for one in watched} == set(found.trial.sources) == set(TASKS)
-    assert [one.neighbor.rank for one in found.tried] == [1, 2, 3]
+    assert [one.neighbor.rank for one in found.tried] == list(range(1, len(TASKS) + 1))
     for one in found.tried:
         assert one.rise == pytest.approx(found.trial.sources[one.neighbor.task] - found.trial.base)
         assert one.promise is None  # nothing was measured in this space
@@ -317,6 +317,7 @@ def test_the_first_that_is_fit_is_the_start_unless_it_explains_no_more_than_the_
     assert Recommendation((last,), 2, 40, tried=(same, better)).start is better.neighbor
     assert Recommendation((last,), 2, 40, tried=(worse, better)).start is None
     assert Recommendation((last,), 2, 40, tried=(same,)).start is None
+    assert Recommendation((last,), 1, 40, tried=(same, better)).start is better.neighbor  # shown or not
 
 
 # ---- the real zoo ----------------------------------------------------------------------------------------------------

@@ -228,7 +228,7 @@ def _trial_as_document(recommendation: Recommendation, trial: Trial) -> dict[str
                 "promise": None if source.promise is None else asdict(source.promise),
                 "notes": list(source.neighbor.notes),
             }
-            for source in recommendation.tried
+            for source in recommendation.tried[: recommendation.k]
         ],
         "sentences": _trial_sentences(recommendation),
     }
@@ -236,7 +236,7 @@ def _trial_as_document(recommendation: Recommendation, trial: Trial) -> dict[str
 
 def _print_tried(recommendation: Recommendation) -> None:
     rows: list[list[output.Cell]] = []
-    for source in recommendation.tried:
+    for source in recommendation.tried[: recommendation.k]:
         gain, reach = "", ""
         if source.promise is not None:
             gain, reach = f"{source.promise.points:+.1f}", f"{source.promise.low:+.1f} to {source.promise.high:+.1f}"

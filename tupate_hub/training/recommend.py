@@ -183,7 +183,7 @@ def _with_trial(
         [trial.sources[one.task] for one in neighbors],
         found.looks[-1].step / whole_run,
     )
-    order = sorted(range(len(neighbors)), key=lambda at: (-scores[at], neighbors[at].task))[: found.k]
+    order = sorted(range(len(neighbors)), key=lambda at: (-scores[at], neighbors[at].task))
     tried = []
     for rank, at in enumerate(order, start=1):
         rise = trial.rise(neighbors[at].task)

@@ -44,7 +44,7 @@ class TriedSource:
 class Recommendation:
     """What to start from: the last ranking, what it promises, and how it came about.
 
-    `tried` are the first k by the run's similarity and the trial together, empty where there was no trial; `trial` and
+    `tried` are all sources by the run's similarity and the trial together, empty where there was no trial; `trial` and
     `forecast` are what they stand on. `prospects` are the first k of the last ranking by expected gain, None where no
     transfer was measured in the space. `steps` is what a whole run would have made. `stable` says whether the last
     `PATIENCE` rankings have the same task first and the same k tasks; `agreement` is the mean share of the last
