@@ -203,7 +203,7 @@ def _put_multihead(model: Any, settings: Settings) -> None:
     add_multihead_parallel(model, settings["tokens"])
 
 
-#: The zoo tunes LoRA, biases and prompts for 400 steps; two cores leave less time for the other methods.
+#: The zoo tunes LoRA, prefixes, biases and prompts for 400 steps; two cores leave less time for the other methods.
 _SHORT = {"steps": 200, "evaluations": 3}
 
 
@@ -220,7 +220,7 @@ METHODS: Mapping[str, Method] = {
             "prefix",
             _from_nearer_to_zero(_prefix),
             {"tokens": 16, "reparametrise": False, "init": 0.5},
-            _SHORT | _rate(3e-2),
+            _rate(3e-2),
         ),
         Method("bitfit", _put_biases, {}, _rate(2e-3), relative=True),
         Method("prompt", _put_prompt, {"tokens": 16}, _rate(1e-2)),
