@@ -83,7 +83,8 @@ def test_the_forecast_is_that_of_score_and_strength_in_the_order_of_the_ranking(
 def test_nothing_is_promised_more_than_what_stands_before_it(task: str) -> None:
     zoo = Zoo.open()
     promised = [one.expected.points for one in rank_by_gain(zoo, zoo.similar(task)).prospects if one.expected]
-    assert len(promised) > 50 and promised == sorted(promised, reverse=True)
+    assert len(promised) > 50
+    assert all(before >= after - 1e-9 for before, after in zip(promised, promised[1:], strict=False))
 
 
 def test_where_nothing_is_expected_the_advice_is_to_start_from_nothing(toy_zoo: Path) -> None:
