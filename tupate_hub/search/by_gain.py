@@ -87,29 +87,29 @@ def rank_by_gain(
     model, noise = read_gain(space), ranking.noise
     forecast = nearest(read_forecasts(space), examples)
     strengths = {entry.task: entry.strength for entry in zoo.registry.in_space(space.name)}
-    values = [_number(strengths[neighbor.task], "value") for neighbor in ranking.neighbors]
+    neighbors = ranking.neighbors
+    values = [_number(strengths[neighbor.task], "value") or 0.0 for neighbor in neighbors]
     if kind is None:
         kind = "" if ranking.itself is None else zoo.registry.tasks[ranking.itself].kind
     effects = model.expected(
-        [neighbor.score for neighbor in ranking.neighbors],
-        [value or 0.0 for value in values],
-        kind,
-        [neighbor.kind for neighbor in ranking.neighbors],
+        [neighbor.score for neighbor in neighbors], values, kind, [neighbor.kind for neighbor in neighbors]
     )
-    prospects = [
-        Prospect(neighbor, value or 0.0, _number(strengths[neighbor.task], "error"), float(effect), None)
-        for neighbor, value, effect in zip(ranking.neighbors, values, effects, strict=True)
-    ]
-    prospects.sort(key=lambda prospect: (-prospect.effect, prospect.neighbor.task))
-    expected: Sequence[Expected | None] = [None] * len(prospects)
+    order = sorted(range(len(neighbors)), key=lambda at: (-effects[at], neighbors[at].task))
+    expected: Sequence[Expected | None] = [None] * len(order)
     if forecast is not None and noise is not None:
-        expected = forecast.of([(noise.excess(one.neighbor.score), one.strength) for one in prospects])
-    ranked = [
-        replace(prospect, neighbor=replace(prospect.neighbor, rank=place), expected=promised)
-        for place, (prospect, promised) in enumerate(zip(prospects, expected, strict=True), start=1)
+        expected = forecast.of([(noise.excess(neighbors[at].score), values[at]) for at in order])
+    prospects = [
+        Prospect(
+            replace(neighbors[at], rank=rank),
+            values[at],
+            _number(strengths[neighbors[at].task], "error"),
+            float(effects[at]),
+            promised,
+        )
+        for rank, (at, promised) in enumerate(zip(order, expected, strict=True), start=1)
     ]
-    first = next((one for one in ranked if not UNFIT & set(one.neighbor.notes)), None)
-    shown = tuple(ranked[:k])
+    first = next((one for one in prospects if not UNFIT & set(one.neighbor.notes)), None)
+    shown = tuple(prospects[:k])
     return Prospects(replace(ranking, neighbors=tuple(one.neighbor for one in shown)), shown, first, forecast, noise)
 
 
